@@ -1,0 +1,11 @@
+"""Builds a Quarto book's HTML pages where Quarto cannot be had: `python -m bookbinder`.
+
+`source` reads and checks the book, `execute` runs its cells, `pages` turns the results into HTML,
+and `build` ties them together so that a failure at any moment leaves the last good book in place.
+"""
+
+__version__ = "0.1.0"
+
+
+class BookError(Exception):
+    """What stops a build; the message reads `file:line: what is wrong; what to do`."""

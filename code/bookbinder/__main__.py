@@ -1,0 +1,48 @@
+"""`python -m bookbinder [--project DIR] [--chapter FILE ...]`"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from bookbinder import BookError, __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Builds the book; returns the exit status: 0, 1 for a BookError, 130 for an interrupt."""
+    parser = argparse.ArgumentParser(prog="bookbinder", description="Build a Quarto book's pages.")
+    parser.add_argument("--project", type=Path, default=Path(), help="the book's folder")
+    parser.add_argument(
+        "--chapter",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="execute only these (and what changed); the other chapters keep their last results",
+    )
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        from bookbinder.build import build
+
+        output = build(options.project, options.chapter)
+    except BookError as error:
+        print(f"bookbinder: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "bookbinder: interrupted; the kernels are shut down and no half-made book is left",
+            file=sys.stderr,
+        )
+        return 130
+    seconds = time.monotonic() - started
+    print(f"{os.path.relpath(output)}: built in {seconds:.1f} s by bookbinder {__version__}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""The biased canvas: grey digits are painted so that colour betrays the label.
+
+Every digit has one *dominant* colour, the palette entry with the digit's own number: zeros are red, ones
+are green, and so on. A split is made in two steps. `assign_colours` decides which colour each image gets, with an
+exact share of dominant ones; `paint` then lays that colour on the stroke, over a dark textured ground.
+Neither the digits nor their grey structure are altered. The set-up follows the Colored MNIST of
+Kim et al. (2019, arXiv:1812.10352) and Nam et al. (2020, arXiv:2007.02561).
+
+The random draws of `paint` do not depend on the colours asked for. Painting the same images with the same seed in
+another colour therefore changes the colour and nothing else, which is what makes a repainted image a
+counterfactual (see `evaluate.counterfactual_grid`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import mutual_info_score
+
+from lazy_artist.data import Digits, load_digits
+
+COLOUR_NAMES = (
+    "red", "green", "blue", "yellow", "magenta", "cyan", "orange", "violet", "pink", "white",
+)  # fmt: skip
+"""Name of each palette entry; entry `d` is the dominant colour of digit `d`."""
+
+PALETTE = np.array(
+    [
+        [0.90, 0.10, 0.10],  # red
+        [0.10, 0.75, 0.15],  # green
+        [0.15, 0.25, 0.95],  # blue
+        [0.90, 0.85, 0.10],  # yellow
+        [0.85, 0.10, 0.85],  # magenta
+        [0.10, 0.80, 0.85],  # cyan
+        [0.95, 0.50, 0.05],  # orange
+        [0.50, 0.15, 0.85],  # violet
+        [0.95, 0.60, 0.70],  # pink
+        [0.85, 0.85, 0.85],  # white
+    ]
+)
+"""float64 (10, 3) in [0, 1]: RGB of the ten training colours."""
+
+UNSEEN_NAMES = (
+    "lime", "teal", "azure", "rose", "brown", "olive", "navy", "salmon", "mint", "lavender",
+)  # fmt: skip
+"""Names of the colours of the "unseen" split, whose colour numbers are 10 to 19."""
+
+UNSEEN_PALETTE = np.array(
+    [
+        [0.60, 0.95, 0.10],  # lime
+        [0.05, 0.50, 0.50],  # teal
+        [0.20, 0.55, 1.00],  # azure
+        [1.00, 0.10, 0.50],  # rose
+        [0.55, 0.30, 0.10],  # brown
+        [0.50, 0.50, 0.10],  # olive
+        [0.15, 0.15, 0.55],  # navy
+        [1.00, 0.60, 0.45],  # salmon
+        [0.55, 1.00, 0.75],  # mint
+        [0.70, 0.60, 1.00],  # lavender
+    ]
+)
+"""float64 (10, 3) in [0, 1]: RGB of ten colours that no training image carries."""
+
+SPLITS = ("train", "validation", "hard", "aligned", "unbiased", "unseen")
+"""The splits of the protocol; the first two come from the training digits, the rest from the test digits."""
+
+CLASSES = 10
+JITTER = 0.04  # standard deviation of the per-image shift of the stroke colour, each channel
+GROUND = 0.25  # mean brightest value that the ground's slow texture reaches
+GRAIN = 0.03  # standard deviation of the per-pixel grain
+
+
+@dataclass(frozen=True)
+class Split:
+    """Painted images with what they show and how they were painted.
+
+    images: float32 (N, 3, 28, 28) in [0, 1]; labels: int64 (N,), 0 to 9; colours: int64 (N,), the number of
+    the colour, 0 to 9 in `PALETTE`, 10 to 19 in `UNSEEN_PALETTE`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    colours: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> Split:
+        """The images at `index` (integers or a mask), in that order."""
+        return Split(self.images[index], self.labels[index], self.colours[index])
+
+
+def colour_split(
+    name: str, seed: int, correlation: float = 0.95, digits: Digits | None = None
+) -> Split:
+    """One split of the protocol, painted.
+
+    name: "train" or "validation" (a `correlation` share of every digit carries its dominant colour, the rest
+    one of the nine others, uniformly), "hard" (the dominant colour never appears), "aligned" (always),
+    "unbiased" (ten colours, uniformly) or "unseen" (ten colours outside the palette, uniformly). `correlation`
+    matters for "train" and "validation" alone; 0.1 makes colour and label independent.
+    digits: grey digits to paint; by default `load_digits`. Of training digits, the first eleven twelfths (55,000 of
+    60,000) are "train" and the rest is "validation".
+
+    Raises ValueError for an unknown name or a correlation outside [0, 1].
+    """
+    if name not in SPLITS:
+        raise ValueError(f"unknown split {name!r}: choose one of {', '.join(SPLITS)}")
+    _check_correlation(correlation)
+    images, labels = split_digits(name, digits)
+    share = {"hard": 0.0, "aligned": 1.0, "unbiased": 0.1}.get(name, correlation)
+    stream = [seed, SPLITS.index(name)]
+    if name == "unseen":
+        colours = CLASSES + np.random.default_rng(stream).integers(CLASSES, size=len(labels))
+        palette = np.concatenate([PALETTE, UNSEEN_PALETTE])
+    else:
+        colours, palette = assign_colours(labels, share, stream), PALETTE
+    return Split(paint(images, colours, [*stream, 1], palette), labels, colours)
+
+
+def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The grey images uint8 (N, 28, 28) and labels int64 (N,) that a split of this name paints."""
+    if name in ("train", "validation"):
+        digits = load_digits("train") if digits is None else digits
+        cut = len(digits.labels) * 11 // 12
+        part = slice(None, cut) if name == "train" else slice(cut, None)
+        return digits.images[part], digits.labels[part]
+    digits = load_digits("test") if digits is None else digits
+    return digits.images, digits.labels
+
+
+def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
+    """Colour numbers int64 (N,) for labels int64 (N,): the bias itself.
+
+    Of each digit's n images exactly `round(correlation * n)`, picked at random, get the digit's dominant colour;
+    each of the others draws one of the nine remaining colours uniformly.
+
+    Raises ValueError for a correlation outside [0, 1].
+    """
+    _check_correlation(correlation)
+    rng = np.random.default_rng(seed)
+    colours = np.empty(len(labels), dtype=np.int64)
+    for digit in range(CLASSES):
+        members = rng.permutation(np.flatnonzero(labels == digit))
+        dominant = round(correlation * len(members))
+        colours[members[:dominant]] = digit
+        # 1 to 9 steps along the palette never land on the dominant colour
+        steps = rng.integers(1, CLASSES, size=len(members) - dominant)
+        colours[members[dominant:]] = (digit + steps) % CLASSES
+    return colours
+
+
+def paint(
+    images: np.ndarray, colour_ids: np.ndarray, seed, palette: np.ndarray = PALETTE
+) -> np.ndarray:
+    """Lay one colour on the stroke of each grey digit, over a dark textured ground.
+
+    images: uint8 (N, 28, 28); colour_ids: integers (N,) that index `palette`; palette: (K, 3) in [0, 1];
+    seed: an integer or a sequence of integers. Returns float32 (N, 3, 28, 28) in [0, 1]:
+    `a * colour + (1 - a) * ground` per pixel, where `a` is the grey value in [0, 1], `colour` the palette
+    entry shifted by a small normal jitter of its own for each image, and `ground` a slow coloured texture plus fine
+    grain. What is random depends on `seed` and N alone, never on `colour_ids`.
+
+    Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or range.
+    """
+    colour_ids = _check_paint(images, colour_ids, palette)
+    rng = np.random.default_rng(seed)
+    count = len(images)
+    jitter = rng.normal(0, JITTER, size=(count, 3)).astype(np.float32)
+    ink = np.clip(palette.astype(np.float32)[colour_ids] + jitter, 0, 1)  # (N, 3)
+    painted = np.empty((count, 3, 28, 28), dtype=np.float32)
+    for start in range(
+        0, count, 2048
+    ):  # in chunks, to stay in the processor's cache and small in memory
+        part = slice(start, min(start + 2048, count))
+        alpha = images[part, None].astype(np.float32) / 255  # (n, 1, 28, 28)
+        ground = _texture(rng, len(alpha))
+        # a * ink + (1 - a) * ground, written so that it allocates once
+        np.subtract(ink[part, :, None, None], ground, out=painted[part])
+        painted[part] *= alpha
+        painted[part] += ground
+    return painted
+
+
+def flat_fill(images: np.ndarray, colour_ids: np.ndarray, seed) -> np.ndarray:
+    """The easy alternative that the report does not use: a white digit on a flat ground of the colour.
+
+    Arguments and result as for `paint`. It serves for comparison in chapter 1.
+    """
+    colour_ids = _check_paint(images, colour_ids, PALETTE)
+    jitter = np.random.default_rng(seed).normal(0, JITTER, size=(len(images), 3))
+    ground = np.clip(PALETTE[colour_ids] + jitter, 0, 1).astype(np.float32)[:, :, None, None]
+    alpha = images[:, None].astype(np.float32) / 255
+    return ground + alpha * (1 - ground)
+
+
+def hue_palette(steps: int) -> np.ndarray:
+    """Fully turned colour wheel at the palette's saturation and value: (steps, 3), hue k/steps turn at row k."""
+    from matplotlib.colors import hsv_to_rgb
+
+    hues = np.arange(steps) / steps
+    return hsv_to_rgb(np.stack([hues, np.full(steps, 0.89), np.full(steps, 0.9)], axis=1))
+
+
+def contingency(split: Split) -> np.ndarray:
+    """Counts int64 (10, 10): images of each digit (row) in each colour (column; for "unseen", colours 10 to 19)."""
+    table = np.zeros((CLASSES, CLASSES), dtype=np.int64)
+    np.add.at(table, (split.labels, split.colours % CLASSES), 1)
+    return table
+
+
+def mutual_information(split: Split) -> float:
+    """Mutual information of colour and label in bits, from the split's own counts (0 to log2 10 = 3.32)."""
+    return float(mutual_info_score(split.labels, split.colours) / np.log(2))
+
+
+def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Dark ground (count, 3, 28, 28) in [0, 1]: a coarse 7x7 lattice of random colours, interpolated, plus grain."""
+    lattice = rng.random((count, 3, 7, 7), dtype=np.float32) * np.float32(GROUND)
+    slow = np.matmul(np.matmul(_LIFT, lattice), _LIFT.T)
+    grain = rng.standard_normal((count, 1, 28, 28), dtype=np.float32) * np.float32(GRAIN)
+    slow += grain
+    return np.clip(slow, 0, 1, out=slow)
+
+
+def _bilinear(coarse: int, fine: int) -> np.ndarray:
+    """Matrix float32 (fine, coarse) that interpolates linearly from `coarse` to `fine` equally spaced points."""
+    position = np.linspace(0, coarse - 1, fine)
+    return np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, None).astype(np.float32)
+
+
+_LIFT = _bilinear(7, 28)
+
+
+def _check_correlation(correlation: float) -> None:
+    if not 0 <= correlation <= 1:
+        raise ValueError(f"correlation is a share in [0, 1], not {correlation!r}")
+
+
+def _check_paint(images: np.ndarray, colour_ids: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    images, colour_ids, palette = np.asarray(images), np.asarray(colour_ids), np.asarray(palette)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images must be uint8 grey values in 0..255, not {images.dtype}")
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images must have shape (N, 28, 28), not {images.shape}")
+    if not np.issubdtype(colour_ids.dtype, np.integer):
+        raise TypeError(f"colour_ids must be integers, not {colour_ids.dtype}")
+    if colour_ids.shape != (len(images),):
+        raise ValueError(
+            f"one colour an image: colour_ids must have shape ({len(images)},), not {colour_ids.shape}"
+        )
+    if palette.ndim != 2 or palette.shape[1] != 3 or palette.min() < 0 or palette.max() > 1:
+        raise ValueError("palette must have shape (K, 3) with values in [0, 1]")
+    if len(colour_ids) and not 0 <= colour_ids.min() <= colour_ids.max() < len(palette):
+        raise ValueError(
+            f"colour_ids must lie in 0..{len(palette) - 1}, the rows of the palette; "
+            f"found {colour_ids.min()} to {colour_ids.max()}"
+        )
+    return colour_ids

@@ -1,0 +1,112 @@
+"""The networks: a three-layer CNN, a ResNet-18 for 28x28 pixels, and the MLP of the LfF protocol.
+
+All take float32 (N, 3, 28, 28) in [0, 1] and return logits (N, 10), unnormalised. All have `features`, the vector that the
+last linear layer reads. Layers are found by name, as `dict(model.named_modules())` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+CLASSES = 10
+
+
+class CNN(nn.Module):
+    """Three convolutions, global average pooling, one linear layer (Lin et al. 2013, arXiv:1312.4400): 96,000 weights.
+
+    `block1`, `block2` and `block3` end in a ReLU; their outputs are the feature maps that later chapters look at:
+    (N, 32, 14, 14), (N, 64, 7, 7) and (N, 128, 7, 7). Because the maps are averaged before the linear
+    layer, where something is seen does not matter, only how much of it: the kind of architecture that
+    colour tempts most.
+    """
+
+    def __init__(self, classes: int = CLASSES):
+        super().__init__()
+        self.block1 = _conv_block(3, 32, kernel=5, stride=2)
+        self.pool = nn.MaxPool2d(2)
+        self.block2 = _conv_block(32, 64, kernel=3)
+        self.block3 = _conv_block(64, 128, kernel=3)
+        self.head = nn.Linear(128, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled activations (N, 128), non-negative, of images (N, 3, 28, 28)."""
+        x = self.pool(self.block1(images))  # (N, 32, 14, 14) -> (N, 32, 7, 7)
+        x = self.block3(self.block2(x))  # (N, 64, 7, 7) -> (N, 128, 7, 7)
+        return x.mean((2, 3))  # (N, 128)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class ResNet18(ResNet):
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) with one change for small images: a 3x3 first convolution, not 7x7.
+
+    The strides stay, so the four stages see 7x7, 4x4, 2x2 and 1x1 maps of 64, 128, 256 and 512 channels: 11.2 million
+    weights, a sixty-fourth of the arithmetic of the original on its 224x224 images.
+    """
+
+    def __init__(self, classes: int = CLASSES):
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=classes)
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled activations (N, 512), non-negative, of images (N, 3, 28, 28)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (N, 64, 7, 7)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 512, 1, 1)
+        return x.mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.features(images))
+
+
+class MLP(nn.Module):
+    """Three hidden layers of 100 units: the network of Nam et al. (2020, arXiv:2007.02561) for Colored MNIST."""
+
+    def __init__(self, classes: int = CLASSES):
+        super().__init__()
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Linear(3 * 28 * 28, 100), nn.ReLU(),
+            nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(100, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Last hidden layer (N, 100), non-negative, of images (N, 3, 28, 28)."""
+        return self.hidden(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"cnn": CNN, "resnet18": ResNet18, "mlp": MLP}
+
+
+def build(arch: str, seed: int) -> nn.Module:
+    """A freshly initialised network of the architecture, the same for the same seed; torch's own generator is left alone.
+
+    Raises ValueError for an unknown architecture.
+    """
+    check_architecture(arch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[arch]()
+
+
+def check_architecture(arch: str) -> None:
+    """Raises ValueError, listing the valid names, unless `arch` is one."""
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+
+
+def _conv_block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )

@@ -1,0 +1,186 @@
+"""The one training loop. Every network of the report, lazy, cured or attacked, goes through `train`.
+
+It is plain: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one cycle of the learning rate (Smith & Topin 2018,
+arXiv:1708.07120), mini-batches from memory. Its speed comes from two things. The arithmetic is bfloat16 where
+the processor multiplies bfloat16 matrices itself (weights, their updates and the loss stay float32), float32 elsewhere; and the images
+lie in memory as (N, 28, 28, 3), so that a batch is one copy of whole rows and needs no loader.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lazy_artist.canvas import CLASSES, Split
+
+Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+"""`loss(model, images, labels, index)` -> scalar: what a training strategy may change.
+
+images: (B, 3, 28, 28) in [0, 1], in `arithmetic()`; labels: int64 (B,); index: int64 (B,), positions in the split.
+"""
+
+
+class History(NamedTuple):
+    """losses: float32 (steps,), the training loss of each step; observed: {step: what `observe` returned}."""
+
+    losses: np.ndarray
+    observed: dict[int, Any]
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+    """Mean cross-entropy of the batch: the loss of a network left to itself."""
+    return F.cross_entropy(model(images).float(), labels)
+
+
+def train(
+    model: nn.Module,
+    split: Split,
+    *,
+    seed: int,
+    epochs: float,
+    learning_rate: float,
+    batch_size: int = 128,
+    weight_decay: float = 0.01,
+    loss: Loss = cross_entropy,
+    weights: np.ndarray | None = None,
+    observe: Callable[[nn.Module], Any] | None = None,
+    observe_at: Collection[int] = (),
+) -> History:
+    """Train `model` in place on `split` and leave it in eval mode.
+
+    epochs: passes over the split, may be a fraction; learning_rate: the peak of the one cycle, reached after a
+    fifth of the steps; weights: float (N,), non-negative: draw images with replacement in this proportion
+    instead of each once an epoch. observe: called in eval mode, without gradients, after each of the steps in `observe_at` (0: before
+    the first; -1: after the last); it may look, and must not touch.
+
+    The same arguments give the same weights on the same machine: the loop always runs on one thread, however
+    many there are, since the order of sums depends on it (several seeds run side by side instead).
+    Raises ValueError for splits of the wrong shape or range, bad weights or lengths, FloatingPointError when the loss is not finite.
+    """
+    images, labels = _check_split(split)
+    batch_size = min(batch_size, len(labels))
+    steps = round(epochs * len(labels) / batch_size)
+    if steps < 1:
+        raise ValueError(f"{epochs} epochs of {len(labels)} images are no step at all")
+    wanted = {step % (steps + 1) for step in observe_at}
+    observed: dict[int, Any] = {}
+    losses = np.empty(steps, dtype=np.float32)
+    generator = torch.Generator().manual_seed(seed)
+
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for layers and losses that draw from torch's own generator
+        data = _in_memory(images)
+        model.to(memory_format=torch.channels_last)
+        optimiser = torch.optim.AdamW(
+            model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, learning_rate, total_steps=steps + 1, pct_start=0.2
+        )
+        model.train()
+        batches = _batches(len(labels), batch_size, weights, generator)
+        if 0 in wanted:
+            observed[0] = _look(model, observe)
+        for step in _progress(range(1, steps + 1), f"training, seed {seed}"):
+            index = next(batches)
+            optimiser.zero_grad()
+            with torch.autocast("cpu", arithmetic(), enabled=arithmetic() != torch.float32):
+                value = loss(model, data[index].permute(0, 3, 1, 2), labels[index], index)
+            losses[step - 1] = value.item()
+            if not np.isfinite(losses[step - 1]):
+                raise FloatingPointError(
+                    f"the loss is {losses[step - 1]} at step {step} of {steps} (seed {seed}): "
+                    f"lower the learning rate, now {learning_rate}"
+                )
+            value.backward()
+            optimiser.step()
+            schedule.step()
+            if step in wanted:
+                observed[step] = _look(model, observe)
+    model.eval()
+    return History(losses, observed)
+
+
+def arithmetic() -> torch.dtype:
+    """bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX), else float32."""
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _in_memory(images: Tensor) -> Tensor:
+    """Images (N, 3, 28, 28) as rows (N, 28, 28, 3) in `arithmetic()`."""
+    return images.permute(0, 2, 3, 1).to(arithmetic(), memory_format=torch.contiguous_format)
+
+
+def _batches(
+    count: int, batch_size: int, weights: np.ndarray | None, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Endless batches of positions int64 (batch_size,): permutations of all, or draws by weight."""
+    if weights is not None:
+        weights = np.asarray(weights)
+        if (
+            weights.shape != (count,)
+            or not np.isfinite(weights).all()
+            or weights.min() < 0
+            or not weights.any()
+        ):
+            raise ValueError(
+                f"weights must be {count} finite numbers >= 0, one an image, not all 0"
+            )
+        weights = torch.from_numpy(weights.astype(np.float64))
+    whole = count // batch_size * batch_size
+    while True:
+        if weights is None:
+            order = torch.randperm(count, generator=generator)[:whole]
+        else:
+            order = torch.multinomial(weights, whole, replacement=True, generator=generator)
+        yield from order.view(-1, batch_size)
+
+
+def _look(model: nn.Module, observe: Callable[[nn.Module], Any] | None) -> Any:
+    if observe is None:
+        raise ValueError("observe_at names steps, but observe says nothing to do there")
+    model.eval()
+    with torch.no_grad():
+        seen = observe(model)
+    model.train()
+    return seen
+
+
+def _progress(steps: range, title: str) -> Iterator[int]:
+    """A bar on a terminal, in the main process alone (of parallel seeds the artefact store shows one)."""
+    main = multiprocessing.current_process().name == "MainProcess"
+    return tqdm(steps, title, leave=False, disable=None if main else True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_split(split: Split) -> tuple[Tensor, Tensor]:
+    images, labels = torch.as_tensor(split.images), torch.as_tensor(split.labels)
+    if not len(labels):
+        raise ValueError("the split is empty: there is nothing to train on")
+    if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1:] != (3, 28, 28):
+        raise ValueError(
+            f"images must be float32 (N, 3, 28, 28), not {images.dtype} {tuple(images.shape)}"
+        )
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError("images must lie in [0, 1]; divide grey values of 0..255 by 255")
+    if len(images) != len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
+        raise ValueError(f"labels must be {len(images)} integers in 0..{CLASSES - 1}, one an image")
+    return images, labels.long()
