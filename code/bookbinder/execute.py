@@ -40,6 +40,7 @@ class _ThisInterpreter(KernelSpecManager):
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         argv += ["--InlineBackend.figure_formats={'retina'}", "--HistoryManager.enabled=False"]
+        argv += ["--IPKernelApp.log_level=50"]  # no complaints of a kernel that is interrupted
         return KernelSpec(argv=argv, language="python", display_name=kernel_name)
 
 

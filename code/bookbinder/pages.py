@@ -43,7 +43,8 @@ class Target(NamedTuple):
 
     chapter: Chapter
     kind: str
-    number: str  # empty: cannot be referred to by number
+    number: str  # empty in unnumbered chapters and sections
+    title: list[Node]  # of a chapter or section
 
 
 @dataclass
@@ -112,6 +113,10 @@ def _inline_value(chapter: Chapter, code: Code, cell: NotebookNode) -> str:
 
 def _cell_markdown(chapter: Chapter, code: Code, cell: NotebookNode, out: Path) -> str:
     options = code.options
+    if any("text/html" in output.get("data", {}) for output in cell.outputs):
+        what = "HTML output, for which Quarto loads scripts from the network"
+        remedy = "return Markdown, or print a ```{=html} block with `#| output: asis`"
+        raise chapter.error(code.line, f"{what}; {remedy}")
     if not options.get("include", True):
         return ""
     source = ""
@@ -141,8 +146,6 @@ def _cell_markdown(chapter: Chapter, code: Code, cell: NotebookNode, out: Path) 
             shown += images[-1] if code.kind != "fig" else ""
         elif kind == "text/markdown":
             shown += f"{value}\n\n" if show == "asis" else _div(value, ".cell-output")
-        elif kind == "text/html":
-            shown += _div(_html(value), ".cell-output")
         elif not (images and kind == "text/plain" and value.startswith("<Figure size")):
             shown += _output("display", value)
     wide = " .column-page" if options.get("column") == "page" else ""
@@ -275,6 +278,9 @@ def plain(inlines: Any) -> str:
     return "".join(plain(i) for i in inlines) if isinstance(inlines, list) else ""
 
 
+_SPACE = {"t": "Space"}
+
+
 def _str(text: str) -> Node:
     return {"t": "Str", "c": text}
 
@@ -309,10 +315,10 @@ def _number(page: Page, book: Book, out: Path) -> None:
     counts: Counter[str] = Counter()
     sections = [0] * 7
 
-    def target(label: str, kind: str, number: str) -> str:
+    def target(label: str, kind: str, number: str, title: list[Node] | None = None) -> str:
         if label in page.targets:
             raise chapter.error(label, f"{label} stands twice on this page; rename one")
-        page.targets[label] = Target(chapter, kind, number)
+        page.targets[label] = Target(chapter, kind, number, title or [])
         return number
 
     def next_number(label: str, kind: str) -> str:
@@ -324,7 +330,7 @@ def _number(page: Page, book: Book, out: Path) -> None:
         kind = label[:3] if label else "fig"
         if label:
             name = f"{_NAMES[kind]}\u00a0{next_number(label, kind)}:"
-            caption = [_str(name), {"t": "Space"}, *caption]
+            caption = [_str(name), _SPACE, *caption]
         identifier = f' id="{label}"' if label else ""
         opening = f'<figure{identifier} class="{" ".join([f"float-{kind}", *classes])}">'
         captioned = [_raw("<figcaption>"), {"t": "Plain", "c": caption}, _raw("</figcaption>")]
@@ -335,14 +341,14 @@ def _number(page: Page, book: Book, out: Path) -> None:
         kind, contents = node["t"], node.get("c")
         if kind == "Header":
             level, (identifier, classes, attributes), inlines = contents
-            number = ""
+            title, number = inlines, ""
             if chapter.number and "unnumbered" not in classes:
                 sections[level] += 1
                 sections[level + 1 :] = [0] * (6 - level)
                 number = ".".join(str(n) for n in [chapter.number, *sections[2 : level + 1]])
-                inlines = [_span("header-section-number", [_str(number)]), {"t": "Space"}, *inlines]
+                inlines = [_span("header-section-number", [_str(number)]), _SPACE, *title]
             if identifier.startswith("sec-"):
-                target(identifier, "sec", number)
+                target(identifier, "sec", number, title)
             return [{"t": "Header", "c": [level, [identifier, classes, attributes], inlines]}]
         if kind == "Div":
             (identifier, classes, attributes), blocks = contents
@@ -370,7 +376,7 @@ def _number(page: Page, book: Book, out: Path) -> None:
         return None
 
     if page.title_id.startswith("sec-"):
-        target(page.title_id, "chapter", str(chapter.number or ""))
+        target(page.title_id, "chapter", str(chapter.number or ""), page.title)
     page.blocks = rewrite(page.blocks, visit)
 
 
@@ -436,15 +442,18 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
     def reference(citation: dict[str, Any]) -> Node:
         label = citation["citationId"]
         found = targets.get(label)
-        if not found or not found.number:
-            why = "is not numbered: link to it instead" if found else "is defined by no output"
-            raise chapter.error(f"@{label}", f"@{label} {why}")
-        name = "Chapter" if found.kind == "chapter" else _NAMES[found.kind]
-        text = [_str(f"{name}\u00a0{found.number}")]
-        if citation["citationMode"]["t"] == "SuppressAuthor":
+        if not found:
+            raise chapter.error(f"@{label}", f"@{label} is defined by no output; correct it")
+        if found.title and not chapter.number:  # as Quarto: unnumbered pages speak of titles
+            number = [_str(found.number), _SPACE] if found.kind == "chapter" else []
+            text = number * bool(found.number) + found.title
+        elif not found.number:
+            raise chapter.error(f"@{label}", f"@{label} is not numbered; link to it instead")
+        elif citation["citationMode"]["t"] == "SuppressAuthor":
             text = [_str(found.number)]
-        elif citation["citationPrefix"]:
-            text = [*citation["citationPrefix"], _str(f"\u00a0{found.number}")]
+        else:
+            name = "Chapter" if found.kind == "chapter" else _NAMES[found.kind]
+            text = [*(citation["citationPrefix"] or [_str(name)]), _str(f"\u00a0{found.number}")]
         where = "" if found.chapter is chapter else _relative(chapter.page, found.chapter.page)
         return {"t": "Link", "c": [["", ["xref"], []], text, [f"{where}#{label}", ""]]}
 
@@ -509,7 +518,7 @@ def _write(page: Page, pages: list[Page], book: Book, out: Path) -> None:
         [{"t": "Plain", "c": [link(p, **{"aria-current": "page"} if p is page else {})]}]
         for p in pages
     ]
-    number = [_span("chapter-number", [_str(str(chapter.number))]), {"t": "Space"}]
+    number = [_span("chapter-number", [_str(str(chapter.number))]), _SPACE]
     texts = {
         "lang": book.language,
         "pagetitle": f"{plain(page.title)} – {book.title}" if i else book.title,

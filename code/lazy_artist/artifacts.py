@@ -440,7 +440,7 @@ def _make_all(entries: list[_Entry], jobs: int, threads: int) -> Iterator[Path]:
             joblib.delayed(_make_in_worker)(entry, threads, settings) for entry in entries
         )
     finally:
-        torch.set_num_threads(before)  # a backend of threads changed it here
+        torch.set_num_threads(before)  # a backend of threads changes it here (MKL has one for all)
 
 
 def _make_in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Path:

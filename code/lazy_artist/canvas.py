@@ -1,18 +1,19 @@
 """The biased canvas: grey digits are painted so that colour betrays the label.
 
-Every digit has one *dominant* colour, the palette entry with the digit's own number: zeros are red, ones
-are green, and so on. A split is made in two steps. `assign_colours` decides which colour each image gets, with an
-exact share of dominant ones; `paint` then lays that colour on the stroke, over a dark textured ground.
-Neither the digits nor their grey structure are altered. The set-up follows the Colored MNIST of
-Kim et al. (2019, arXiv:1812.10352) and Nam et al. (2020, arXiv:2007.02561).
+Every digit has one *dominant* colour, the palette entry with the digit's own number: zeros are red,
+ones are green, and so on. A split is made in two steps. `assign_colours` decides which colour each
+image gets, with an exact share of dominant ones; `paint` then lays that colour on the stroke, over
+a dark textured ground. Neither the digits nor their grey structure are altered. The set-up follows
+the Colored MNIST of Kim et al. (2019, arXiv:1812.10352) and Nam et al. (2020, arXiv:2007.02561).
 
-The random draws of `paint` do not depend on the colours asked for. Painting the same images with the same seed in
-another colour therefore changes the colour and nothing else, which is what makes a repainted image a
-counterfactual (see `evaluate.counterfactual_grid`).
+The random draws of `paint` do not depend on the colours asked for. Painting the same images with
+the same seed in another colour therefore changes the colour and nothing else, which is what makes a
+repainted image a counterfactual (see `evaluate.counterfactual_grid`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,16 +28,16 @@ COLOUR_NAMES = (
 
 PALETTE = np.array(
     [
-        [0.90, 0.10, 0.10],  # red
+        [0.95, 0.05, 0.05],  # red
         [0.10, 0.75, 0.15],  # green
-        [0.15, 0.25, 0.95],  # blue
-        [0.90, 0.85, 0.10],  # yellow
-        [0.85, 0.10, 0.85],  # magenta
-        [0.10, 0.80, 0.85],  # cyan
-        [0.95, 0.50, 0.05],  # orange
-        [0.50, 0.15, 0.85],  # violet
-        [0.95, 0.60, 0.70],  # pink
-        [0.85, 0.85, 0.85],  # white
+        [0.15, 0.30, 1.00],  # blue
+        [0.95, 0.95, 0.10],  # yellow
+        [0.90, 0.10, 0.90],  # magenta
+        [0.10, 0.85, 0.90],  # cyan
+        [1.00, 0.55, 0.00],  # orange
+        [0.50, 0.15, 0.90],  # violet
+        [1.00, 0.60, 0.70],  # pink
+        [0.90, 0.90, 0.90],  # white
     ]
 )
 """float64 (10, 3) in [0, 1]: RGB of the ten training colours."""
@@ -63,10 +64,11 @@ UNSEEN_PALETTE = np.array(
 """float64 (10, 3) in [0, 1]: RGB of ten colours that no training image carries."""
 
 SPLITS = ("train", "validation", "hard", "aligned", "unbiased", "unseen")
-"""The splits of the protocol; the first two come from the training digits, the rest from the test digits."""
+"""The splits of the protocol; the first two come from the training digits, the rest from the test
+digits."""
 
 CLASSES = 10
-JITTER = 0.04  # standard deviation of the per-image shift of the stroke colour, each channel
+JITTER = 0.03  # standard deviation of the per-image shift of the stroke colour, each channel
 GROUND = 0.25  # mean brightest value that the ground's slow texture reaches
 GRAIN = 0.03  # standard deviation of the per-pixel grain
 
@@ -75,8 +77,8 @@ GRAIN = 0.03  # standard deviation of the per-pixel grain
 class Split:
     """Painted images with what they show and how they were painted.
 
-    images: float32 (N, 3, 28, 28) in [0, 1]; labels: int64 (N,), 0 to 9; colours: int64 (N,), the number of
-    the colour, 0 to 9 in `PALETTE`, 10 to 19 in `UNSEEN_PALETTE`.
+    images: float32 (N, 3, 28, 28) in [0, 1]; labels: int64 (N,), 0 to 9; colours: int64 (N,), the
+    number of the colour, 0 to 9 in `PALETTE`, 10 to 19 in `UNSEEN_PALETTE`.
     """
 
     images: np.ndarray
@@ -96,12 +98,12 @@ def colour_split(
 ) -> Split:
     """One split of the protocol, painted.
 
-    name: "train" or "validation" (a `correlation` share of every digit carries its dominant colour, the rest
-    one of the nine others, uniformly), "hard" (the dominant colour never appears), "aligned" (always),
-    "unbiased" (ten colours, uniformly) or "unseen" (ten colours outside the palette, uniformly). `correlation`
-    matters for "train" and "validation" alone; 0.1 makes colour and label independent.
-    digits: grey digits to paint; by default `load_digits`. Of training digits, the first eleven twelfths (55,000 of
-    60,000) are "train" and the rest is "validation".
+    name: "train" or "validation" (a `correlation` share of every digit carries its dominant colour,
+    the rest one of the nine others, uniformly), "hard" (the dominant colour never appears),
+    "aligned" (always), "unbiased" (ten colours, uniformly) or "unseen" (ten colours outside the
+    palette, uniformly). `correlation` matters for "train" and "validation" alone; 0.1 makes colour
+    and label independent. digits: grey digits to paint; by default `load_digits`. Of training
+    digits, the first eleven twelfths (55,000 of 60,000) are "train" and the rest is "validation".
 
     Raises ValueError for an unknown name or a correlation outside [0, 1].
     """
@@ -133,8 +135,8 @@ def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, n
 def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
     """Colour numbers int64 (N,) for labels int64 (N,): the bias itself.
 
-    Of each digit's n images exactly `round(correlation * n)`, picked at random, get the digit's dominant colour;
-    each of the others draws one of the nine remaining colours uniformly.
+    Of each digit's n images exactly `correlation * n`, rounded up and picked at random, get the
+    digit's dominant colour; each of the others draws one of the nine remaining colours uniformly.
 
     Raises ValueError for a correlation outside [0, 1].
     """
@@ -143,7 +145,7 @@ def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
     colours = np.empty(len(labels), dtype=np.int64)
     for digit in range(CLASSES):
         members = rng.permutation(np.flatnonzero(labels == digit))
-        dominant = round(correlation * len(members))
+        dominant = math.ceil(correlation * len(members) - 1e-9)
         colours[members[:dominant]] = digit
         # 1 to 9 steps along the palette never land on the dominant colour
         steps = rng.integers(1, CLASSES, size=len(members) - dominant)
@@ -156,13 +158,15 @@ def paint(
 ) -> np.ndarray:
     """Lay one colour on the stroke of each grey digit, over a dark textured ground.
 
-    images: uint8 (N, 28, 28); colour_ids: integers (N,) that index `palette`; palette: (K, 3) in [0, 1];
-    seed: an integer or a sequence of integers. Returns float32 (N, 3, 28, 28) in [0, 1]:
-    `a * colour + (1 - a) * ground` per pixel, where `a` is the grey value in [0, 1], `colour` the palette
-    entry shifted by a small normal jitter of its own for each image, and `ground` a slow coloured texture plus fine
-    grain. What is random depends on `seed` and N alone, never on `colour_ids`.
+    images: uint8 (N, 28, 28); colour_ids: integers (N,) that index `palette`; palette: (K, 3) in
+    [0, 1]; seed: an integer or a sequence of integers. Returns float32 (N, 3, 28, 28) in [0, 1]: `a
+    * colour + (1 - a) * ground` per pixel, where `a` is the grey value in [0, 1], `colour` the
+    palette entry shifted by a small normal jitter of its own for each image, and `ground` a slow
+    coloured texture plus fine grain. What is random depends on `seed` and N alone, never on
+    `colour_ids`.
 
-    Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or range.
+    Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or
+    range.
     """
     colour_ids = _check_paint(images, colour_ids, palette)
     rng = np.random.default_rng(seed)
@@ -184,7 +188,8 @@ def paint(
 
 
 def flat_fill(images: np.ndarray, colour_ids: np.ndarray, seed) -> np.ndarray:
-    """The easy alternative that the report does not use: a white digit on a flat ground of the colour.
+    """The easy alternative that the report does not use: a white digit on a flat ground of the
+    colour.
 
     Arguments and result as for `paint`. It serves for comparison in chapter 1.
     """
@@ -196,27 +201,61 @@ def flat_fill(images: np.ndarray, colour_ids: np.ndarray, seed) -> np.ndarray:
 
 
 def hue_palette(steps: int) -> np.ndarray:
-    """Fully turned colour wheel at the palette's saturation and value: (steps, 3), hue k/steps turn at row k."""
+    """Fully turned colour wheel at the palette's saturation and value: (steps, 3), hue k/steps turn
+    at row k."""
     from matplotlib.colors import hsv_to_rgb
 
     hues = np.arange(steps) / steps
     return hsv_to_rgb(np.stack([hues, np.full(steps, 0.89), np.full(steps, 0.9)], axis=1))
 
 
+DEFICIENCIES = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+"""Matrices of Machado et al. (2009, doi:10.1109/TVCG.2009.113) at full severity, for linear RGB."""
+
+
+def simulate_deficiency(colours: np.ndarray, kind: str) -> np.ndarray:
+    """sRGB colours (..., 3) in [0, 1] as a person with the deficiency of this `kind` (see
+    `DEFICIENCIES`) sees them."""
+    if kind not in DEFICIENCIES:
+        raise ValueError(f"unknown deficiency {kind!r}: choose one of {', '.join(DEFICIENCIES)}")
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(DEFICIENCIES[kind]).T, 0, 1)
+    return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+
+
 def contingency(split: Split) -> np.ndarray:
-    """Counts int64 (10, 10): images of each digit (row) in each colour (column; for "unseen", colours 10 to 19)."""
+    """Counts int64 (10, 10): images of each digit (row) in each colour (column; for "unseen",
+    colours 10 to 19)."""
     table = np.zeros((CLASSES, CLASSES), dtype=np.int64)
     np.add.at(table, (split.labels, split.colours % CLASSES), 1)
     return table
 
 
 def mutual_information(split: Split) -> float:
-    """Mutual information of colour and label in bits, from the split's own counts (0 to log2 10 = 3.32)."""
+    """Mutual information of colour and label in bits, from the split's own counts (0 to log2 10 =
+    3.32)."""
     return float(mutual_info_score(split.labels, split.colours) / np.log(2))
 
 
 def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Dark ground (count, 3, 28, 28) in [0, 1]: a coarse 7x7 lattice of random colours, interpolated, plus grain."""
+    """Dark ground (count, 3, 28, 28) in [0, 1]: a coarse 7x7 lattice of random colours,
+    interpolated, plus grain."""
     lattice = rng.random((count, 3, 7, 7), dtype=np.float32) * np.float32(GROUND)
     slow = np.matmul(np.matmul(_LIFT, lattice), _LIFT.T)
     grain = rng.standard_normal((count, 1, 28, 28), dtype=np.float32) * np.float32(GRAIN)
@@ -225,7 +264,8 @@ def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _bilinear(coarse: int, fine: int) -> np.ndarray:
-    """Matrix float32 (fine, coarse) that interpolates linearly from `coarse` to `fine` equally spaced points."""
+    """Matrix float32 (fine, coarse) that interpolates linearly from `coarse` to `fine` equally
+    spaced points."""
     position = np.linspace(0, coarse - 1, fine)
     return np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, None).astype(np.float32)
 
@@ -248,7 +288,8 @@ def _check_paint(images: np.ndarray, colour_ids: np.ndarray, palette: np.ndarray
         raise TypeError(f"colour_ids must be integers, not {colour_ids.dtype}")
     if colour_ids.shape != (len(images),):
         raise ValueError(
-            f"one colour an image: colour_ids must have shape ({len(images)},), not {colour_ids.shape}"
+            f"one colour an image: colour_ids must have shape ({len(images)},), "
+            f"not {colour_ids.shape}"
         )
     if palette.ndim != 2 or palette.shape[1] != 3 or palette.min() < 0 or palette.max() > 1:
         raise ValueError("palette must have shape (K, 3) with values in [0, 1]")

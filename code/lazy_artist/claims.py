@@ -178,6 +178,22 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def book_ledger() -> list[Claim]:
+    """The current claims of the book's chapters, in the order of `_quarto.yml` in this folder.
+
+    Raises FileNotFoundError if there is no `_quarto.yml` here.
+    """
+    return ledger(path.stem for path in _book_chapters())
+
+
+def summary(claims: Iterable[Claim]) -> str:
+    """One sentence: how many claims hold, and which do not."""
+    claims = list(claims)
+    failed = [f"`{made.id}`" for made in claims if not made.holds]
+    text = f"{len(claims) - len(failed)} of {len(claims)} claims hold"
+    return f"{text}; not so: {', '.join(failed)}." if failed else f"{text}."
+
+
 def main(argv: list[str] | None = None) -> int:
     """Writes the claims of the book to `<book>/claims.json` and prints how many hold.
 
@@ -192,11 +208,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"there is no book in {options.book}: build it first (make report)", file=sys.stderr)
         return 2
     try:
-        chapters = [path.stem for path in _book_chapters()]
+        claims = book_ledger()
     except FileNotFoundError:
         print("there is no _quarto.yml here: run this in the project's root", file=sys.stderr)
         return 2
-    claims = ledger(chapters)
     content = json.dumps([_strict_json(asdict(made)) for made in claims], indent=1)
     _write(options.book / "claims.json", content + "\n")
 

@@ -1,4 +1,5 @@
-"""Measuring a network: accuracies with intervals, confusion, and what happens when only the colour changes."""
+"""Measuring a network: accuracies with intervals, confusion, and what happens when only the colour
+changes."""
 
 from __future__ import annotations
 
@@ -36,9 +37,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Iterable[float], bounds: tuple[float, float] = (0, 1)) -> Estimate:
-    """Mean of one value a seed, with the 95% interval of Student's t, cut at `bounds` (those of a share by default).
+    """Mean of one value a seed, with the 95% interval of Student's t, cut at `bounds` (those of a
+    share by default).
 
-    mean ± t(0.975, n - 1) * s / sqrt(n). With one seed there is no interval. Raises ValueError for no values at all.
+    mean ± t(0.975, n - 1) * s / sqrt(n). With one seed there is no interval. Raises ValueError for
+    no values at all.
     """
     values = np.asarray(list(values), dtype=np.float64)
     if not len(values):
@@ -53,7 +56,8 @@ def estimate(values: Iterable[float], bounds: tuple[float, float] = (0, 1)) -> E
 def predict(model: nn.Module, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
     """Logits float32 (N, 10) of images float32 (N, 3, 28, 28) in [0, 1], in float32 and eval mode.
 
-    The model is left in the mode it was in. Raises ValueError for images of another type, shape or range.
+    The model is left in the mode it was in. Raises ValueError for images of another type, shape or
+    range.
     """
     check_images(images)
     training = model.training
@@ -89,19 +93,22 @@ def accuracy(model: nn.Module, split: Split) -> float:
 
 
 def follows(model: nn.Module, split: Split) -> float:
-    """Share of the split's images whose predicted class is the digit that the *colour* is dominant for."""
+    """Share of the split's images whose predicted class is the digit that the *colour* is dominant
+    for."""
     return float(np.mean(predict(model, split.images).argmax(1) == split.colours))
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Row-normalised confusion matrix float64 (10, 10): share of digit r (row) that is called c (column)."""
+    """Row-normalised confusion matrix float64 (10, 10): share of digit r (row) that is called c
+    (column)."""
     table = np.zeros((CLASSES, CLASSES))
     np.add.at(table, (labels, predictions), 1)
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1)
 
 
 def balanced(images: np.ndarray, labels: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `each` images of every digit, ordered by digit. Raises ValueError if a digit has fewer."""
+    """The first `each` images of every digit, ordered by digit. Raises ValueError if a digit has
+    fewer."""
     counts = np.bincount(labels, minlength=CLASSES)
     if counts.min() < each:
         digit = int(counts.argmin())
@@ -115,8 +122,8 @@ def balanced(images: np.ndarray, labels: np.ndarray, each: int) -> tuple[np.ndar
 def repaint(model: nn.Module, images: np.ndarray, palette: np.ndarray, seed: int) -> np.ndarray:
     """The same digits in every colour of a palette: logits float32 (K, N, 10).
 
-    images: grey uint8 (N, 28, 28); palette: (K, 3). All K versions of an image share ground, grain and jitter:
-    nothing but the colour differs (see `canvas.paint`).
+    images: grey uint8 (N, 28, 28); palette: (K, 3). All K versions of an image share ground, grain
+    and jitter: nothing but the colour differs (see `canvas.paint`).
     """
     ids = np.zeros(len(images), dtype=np.int64)
     return np.stack(
@@ -125,15 +132,16 @@ def repaint(model: nn.Module, images: np.ndarray, palette: np.ndarray, seed: int
 
 
 def counterfactual_grid(model: nn.Module, images: np.ndarray, seed: int) -> np.ndarray:
-    """Every digit in each of the ten palette colours: logits float32 (10 colours, N, 10 classes); see `repaint`."""
+    """Every digit in each of the ten palette colours: logits float32 (10 colours, N, 10 classes);
+    see `repaint`."""
     return repaint(model, images, PALETTE, seed)
 
 
 def follow_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What decides, cell by cell of the counterfactual grid (10 colours, N, 10): colour or shape?
 
-    Returns two float64 (10 digits, 10 colours): the share of each cell that is called the colour's digit, and the share that is
-    called the true digit. On the diagonal the two are the same.
+    Returns two float64 (10 digits, 10 colours): the share of each cell that is called the colour's
+    digit, and the share that is called the true digit. On the diagonal the two are the same.
     """
     predictions = grid.argmax(2)  # (10 colours, N)
     by_colour, by_shape = np.zeros((2, CLASSES, CLASSES))
@@ -145,11 +153,13 @@ def follow_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Shares of the variance of the logits that colour, digit, their interaction, and the rest account for.
+    """Shares of the variance of the logits that colour, digit, their interaction, and the rest
+    account for.
 
-    Two-way analysis of variance with fixed effects on a balanced grid: `grid` (10 colours, N, 10 classes), `labels` with equally
-    many images of each digit. Sums of squares are taken per class around that class's mean and added up over the ten classes. What
-    remains ("image") varies from image to image within a cell. The four shares add up to 1.
+    Two-way analysis of variance with fixed effects on a balanced grid: `grid` (10 colours, N, 10
+    classes), `labels` with equally many images of each digit. Sums of squares are taken per class
+    around that class's mean and added up over the ten classes. What remains ("image") varies from
+    image to image within a cell. The four shares add up to 1.
 
     Raises ValueError if the digits are not equally frequent.
     """
@@ -174,18 +184,21 @@ def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def linear_accuracy(
     train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
 ) -> float:
-    """Accuracy on `test` of a logistic regression fitted on `train`; each is (features (N, F), labels (N,))."""
+    """Accuracy on `test` of a logistic regression fitted on `train`; each is (features (N, F),
+    labels (N,))."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3))
     return float(model.fit(*train).score(*test))
 
 
 def mean_rgb(images: np.ndarray) -> np.ndarray:
-    """Average colour (N, 3) of images (N, 3, 28, 28): all that is left when shape is thrown away."""
+    """Average colour (N, 3) of images (N, 3, 28, 28): all that is left when shape is thrown
+    away."""
     return images.mean(axis=(2, 3))
 
 
 def random_pixels(images: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """RGB of `count` pixels, drawn anew for each image without replacement and sorted by brightness: (N, 3 * count)."""
+    """RGB of `count` pixels, drawn anew for each image without replacement and sorted by
+    brightness: (N, 3 * count)."""
     n = len(images)
     rng = np.random.default_rng(seed)
     where = rng.random((n, 28 * 28)).argpartition(count - 1, axis=1)[:, :count]  # (N, count)

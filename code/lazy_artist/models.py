@@ -1,7 +1,8 @@
 """The networks: a three-layer CNN, a ResNet-18 for 28x28 pixels, and the MLP of the LfF protocol.
 
-All take float32 (N, 3, 28, 28) in [0, 1] and return logits (N, 10), unnormalised. All have `features`, the vector that the
-last linear layer reads. Layers are found by name, as `dict(model.named_modules())` lists them.
+All take float32 (N, 3, 28, 28) in [0, 1] and return logits (N, 10), unnormalised. All have
+`features`, the vector that the last linear layer reads. Layers are found by name, as
+`dict(model.named_modules())` lists them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ CLASSES = 10
 
 
 class CNN(nn.Module):
-    """Three convolutions, global average pooling, one linear layer (Lin et al. 2013, arXiv:1312.4400): 96,000 weights.
+    """Three convolutions, global average pooling, one linear layer (Lin et al. 2013,
+    arXiv:1312.4400): 96,000 weights.
 
-    `block1`, `block2` and `block3` end in a ReLU; their outputs are the feature maps that later chapters look at:
-    (N, 32, 14, 14), (N, 64, 7, 7) and (N, 128, 7, 7). Because the maps are averaged before the linear
-    layer, where something is seen does not matter, only how much of it: the kind of architecture that
-    colour tempts most.
+    `block1`, `block2` and `block3` end in a ReLU; their outputs are the feature maps that later
+    chapters look at: (N, 32, 14, 14), (N, 64, 7, 7) and (N, 128, 7, 7). Because the maps are
+    averaged before the linear layer, where something is seen does not matter, only how much of it:
+    the kind of architecture that colour tempts most.
     """
 
     def __init__(self, classes: int = CLASSES):
@@ -43,10 +45,12 @@ class CNN(nn.Module):
 
 
 class ResNet18(ResNet):
-    """ResNet-18 (He et al. 2016, arXiv:1512.03385) with one change for small images: a 3x3 first convolution, not 7x7.
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) with one change for small images: a 3x3 first
+    convolution, not 7x7.
 
-    The strides stay, so the four stages see 7x7, 4x4, 2x2 and 1x1 maps of 64, 128, 256 and 512 channels: 11.2 million
-    weights, a sixty-fourth of the arithmetic of the original on its 224x224 images.
+    The strides stay, so the four stages see 7x7, 4x4, 2x2 and 1x1 maps of 64, 128, 256 and 512
+    channels: 11.2 million weights, a sixty-fourth of the arithmetic of the original on its 224x224
+    images.
     """
 
     def __init__(self, classes: int = CLASSES):
@@ -65,7 +69,8 @@ class ResNet18(ResNet):
 
 
 class MLP(nn.Module):
-    """Three hidden layers of 100 units: the network of Nam et al. (2020, arXiv:2007.02561) for Colored MNIST."""
+    """Three hidden layers of 100 units: the network of Nam et al. (2020, arXiv:2007.02561) for
+    Colored MNIST."""
 
     def __init__(self, classes: int = CLASSES):
         super().__init__()
@@ -87,7 +92,8 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"cnn": CNN, "resnet18": Res
 
 
 def build(arch: str, seed: int) -> nn.Module:
-    """A freshly initialised network of the architecture, the same for the same seed; torch's own generator is left alone.
+    """A freshly initialised network of the architecture, the same for the same seed; torch's own
+    generator is left alone.
 
     Raises ValueError for an unknown architecture.
     """

@@ -1,9 +1,11 @@
-"""The one training loop. Every network of the report, lazy, cured or attacked, goes through `train`.
+"""The one training loop. Every network of the report, lazy, cured or attacked, goes through
+`train`.
 
-It is plain: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one cycle of the learning rate (Smith & Topin 2018,
-arXiv:1708.07120), mini-batches from memory. Its speed comes from two things. The arithmetic is bfloat16 where
-the processor multiplies bfloat16 matrices itself (weights, their updates and the loss stay float32), float32 elsewhere; and the images
-lie in memory as (N, 28, 28, 3), so that a batch is one copy of whole rows and needs no loader.
+It is plain: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one cycle of the learning rate
+(Smith & Topin 2018, arXiv:1708.07120), mini-batches from memory. Its speed comes from two things.
+The arithmetic is bfloat16 where the processor multiplies bfloat16 matrices itself (weights, their
+updates and the loss stay float32), float32 elsewhere; and the images lie in memory as (N, 28, 28,
+3), so that a batch is one copy of whole rows and needs no loader.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from lazy_artist.canvas import CLASSES, Split
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """`loss(model, images, labels, index)` -> scalar: what a training strategy may change.
 
-images: (B, 3, 28, 28) in [0, 1], in `arithmetic()`; labels: int64 (B,); index: int64 (B,), positions in the split.
+images: (B, 3, 28, 28) in [0, 1], in `arithmetic()`; labels: int64 (B,); index: int64 (B,),
+positions in the split.
 """
 
 
 class History(NamedTuple):
-    """losses: float32 (steps,), the training loss of each step; observed: {step: what `observe` returned}."""
+    """losses: float32 (steps,), the training loss of each step; observed: {step: what `observe`
+    returned}."""
 
     losses: np.ndarray
     observed: dict[int, Any]
@@ -56,16 +60,19 @@ def train(
 ) -> History:
     """Train `model` in place on `split` and leave it in eval mode.
 
-    epochs: passes over the split, may be a fraction; learning_rate: the peak of the one cycle, reached after a
-    fifth of the steps; weights: float (N,), non-negative: draw images with replacement in this proportion
-    instead of each once an epoch. observe: called in eval mode, without gradients, after each of the steps in `observe_at` (0: before
-    the first; -1: after the last); it may look, and must not touch.
+    epochs: passes over the split, may be a fraction; learning_rate: the peak of the one cycle,
+    reached after a fifth of the steps; weights: float (N,), non-negative: draw images with
+    replacement in this proportion instead of each once an epoch. observe: called in eval mode,
+    without gradients, after each of the steps in `observe_at` (0: before the first; -1: after the
+    last); it may look, and must not touch.
 
-    The same arguments give the same weights on the same machine: the loop always runs on one thread, however
-    many there are, since the order of sums depends on it (several seeds run side by side instead).
-    Raises ValueError for splits of the wrong shape or range, bad weights or lengths, FloatingPointError when the loss is not finite.
+    The same arguments give the same weights on the same machine: the loop always runs on one
+    thread, however many there are, since the order of sums depends on it (several seeds run side by
+    side instead). Raises ValueError for splits of the wrong shape or range, bad weights or lengths,
+    FloatingPointError when the loss is not finite.
     """
     images, labels = _check_split(split)
+    del split  # so that a split that nobody else holds is freed once its images are converted
     batch_size = min(batch_size, len(labels))
     steps = round(epochs * len(labels) / batch_size)
     if steps < 1:
@@ -78,6 +85,7 @@ def train(
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for layers and losses that draw from torch's own generator
         data = _in_memory(images)
+        del images
         model.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
@@ -156,7 +164,8 @@ def _look(model: nn.Module, observe: Callable[[nn.Module], Any] | None) -> Any:
 
 
 def _progress(steps: range, title: str) -> Iterator[int]:
-    """A bar on a terminal, in the main process alone (of parallel seeds the artefact store shows one)."""
+    """A bar on a terminal, in the main process alone (of parallel seeds the artefact store shows
+    one)."""
     main = multiprocessing.current_process().name == "MainProcess"
     return tqdm(steps, title, leave=False, disable=None if main else True)
 
@@ -172,7 +181,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_split(split: Split) -> tuple[Tensor, Tensor]:
-    images, labels = torch.as_tensor(split.images), torch.as_tensor(split.labels)
+    images, labels = torch.as_tensor(split.images), torch.tensor(split.labels)
     if not len(labels):
         raise ValueError("the split is empty: there is nothing to train on")
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1:] != (3, 28, 28):

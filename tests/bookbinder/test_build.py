@@ -48,7 +48,7 @@ def test_a_book_is_built_from_what_its_kernels_gave(project, monkeypatch, capsys
         "`{python} os.environ['GREETING']`, `{python} os.environ['LAZY_ARTIST_BUILDER']`,\n"
         "`{python} os.path.basename(os.getcwd())`, `{python} sys.executable == PYTHON`.\n"
     ).replace("# A\n", f"# A\n```{{python}}\nimport os, sys\nPYTHON = {sys.executable!r}\n```\n")
-    post = "import os, pathlib\npathlib.Path(os.environ['QUARTO_PROJECT_OUTPUT_DIR'], 'done').touch()\n"
+    post = "import os\nopen(os.environ['QUARTO_PROJECT_OUTPUT_DIR'] + '/done', 'w').close()\n"
     config = (
         "project:\n  type: book\n  post-render: [post.py]\n"
         "book:\n  chapters: [index.qmd, report/a.qmd]\n"

@@ -41,6 +41,11 @@ def texts(page, selector: str) -> list[str]:
     ]
 
 
+def linked(page) -> list[tuple[str, str]]:
+    links = page.select("main > p a")
+    return [(a.get_text().replace("\xa0", " "), a["href"]) for a in links]
+
+
 def cell(*options: str, code: str = "1") -> str:
     return "```{python}\n" + "".join(f"#| {o}\n" for o in options) + code + "\n```\n"
 
@@ -81,16 +86,12 @@ def test_references_lead_across_chapters(pages):
             "| a |\n|---|\n| 1 |\n\n: T {#tbl-t}\n\n$$a$$ {#eq-e}\n\nBack to @fig-f.\n"
         ),
         "report/a.svg": "<svg/>",
-        "other/b.qmd": "# B\n@fig-f and [there](../report/a.qmd#sec-s)\n",
+        "other/b.qmd": "# B\n@fig-f, @sec-a, [-@sec-s] and [there](../report/a.qmd#sec-s)\n",
     }
     made = pages(files)
-    links = [
-        (a.get_text().replace("\xa0", " "), a["href"])
-        for a in made["index.html"].select("main p a")
-    ]
-    assert links == [
-        ("Chapter 1", "report/a.html#sec-a"),
-        ("Section 1.1", "report/a.html#sec-s"),
+    assert linked(made["index.html"]) == [
+        ("1 A", "report/a.html#sec-a"),  # an unnumbered page speaks of titles, as in Quarto
+        ("S", "report/a.html#sec-s"),
         ("Table 1.1", "report/a.html#tbl-t"),
         ("1.1", "report/a.html#eq-e"),
         ("panel 1.1", "report/a.html#fig-f"),
@@ -100,10 +101,12 @@ def test_references_lead_across_chapters(pages):
     assert here.select_one("main > p a.xref")["href"] == "#fig-f"
     assert texts(here, "figcaption") == ["Figure 1.1: C", "Table 1.1: T"]
     assert here.select_one("#eq-e math") and texts(here, "#eq-e .equation-number") == ["(1.1)"]
-    assert {a["href"] for a in made["other/b.html"].select("main p a")} == {
-        "../report/a.html#fig-f",
-        "../report/a.html#sec-s",
-    }
+    assert linked(made["other/b.html"]) == [
+        ("Figure 1.1", "../report/a.html#fig-f"),
+        ("Chapter 1", "../report/a.html#sec-a"),
+        ("1.1", "../report/a.html#sec-s"),
+        ("there", "../report/a.html#sec-s"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,9 +133,16 @@ def test_what_leads_nowhere_is_refused(pages, text, message):
 
 
 def test_a_remote_resource_in_an_output_is_refused(pages):
-    html = result(text_html='<script src="https://example.org/x.js"></script>')
+    html = stream('<script src="https://example.org/x.js"></script>')
     with pytest.raises(BookError, match=r"a\.qmd:1: the page would load .*example\.org"):
-        pages({"a.qmd": "# A\n" + cell()}, {"a.qmd": [[html]]})
+        pages({"a.qmd": "# A\n" + cell("output: asis")}, {"a.qmd": [[html]]})
+
+
+@pytest.mark.parametrize("options", [[], ["include: false"], ["output: asis"]])
+def test_an_html_output_is_refused_because_of_what_quarto_makes_of_it(pages, options):
+    html = result(text_html="<b>a</b>", text_markdown="**a**")
+    with pytest.raises(BookError, match=r"^a\.qmd:2: HTML output.*; return Markdown"):
+        pages({"a.qmd": "# A\n" + cell(*options)}, {"a.qmd": [[html]]})
 
 
 @pytest.mark.parametrize(

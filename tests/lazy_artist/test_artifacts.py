@@ -30,6 +30,9 @@ from lazy_artist.artifacts import (
     records,
 )
 
+# No test but those of damage may meet a damaged artefact.
+pytestmark = pytest.mark.filterwarnings("error::lazy_artist.artifacts.ArtifactWarning")
+
 # --- builds --------------------------------------------------------------------------------------
 
 
@@ -47,6 +50,10 @@ def build(log, seed=0, sleep=0.0, scale=(1, 2)):
         "mask": np.array([True, False]),
     }
     return tensors, {"accuracy": np.float32(0.5), "steps": [np.int64(3)], "kind": str(type(scale))}
+
+
+def careless(options):
+    return {}, {"first": options.pop("first")}
 
 
 def failing(seed):
@@ -172,6 +179,12 @@ def test_a_build_gets_its_configuration_as_it_is_recorded(log):
     made = fetch(build, {"log": str(log), "scale": (1, 2)}, "md5")
     assert made.record["metrics"]["kind"] == "<class 'list'>"
     assert made.record["config"]["scale"] == [1, 2]
+
+
+def test_a_build_cannot_change_its_record():
+    config = {"options": {"first": 1}}
+    assert fetch(careless, config, "md5").record["config"] == {"options": {"first": 1}}
+    assert config == {"options": {"first": 1}}
 
 
 @pytest.mark.parametrize(
@@ -448,13 +461,19 @@ def test_parallel_results_equal_serial_ones_in_order(log, cache, tmp_path, capsy
     assert capsys.readouterr() == ("", "")  # no progress bar but on a terminal
 
 
-def test_another_joblib_backend_may_be_chosen(log):
-    threads = torch.get_num_threads()
+def test_another_joblib_backend_may_be_chosen_and_shares_the_cores(log):
+    before, many = torch.get_num_threads(), joblib.cpu_count() + 1
     configs = [{"log": str(log), "seed": seed} for seed in range(3)]
-    with joblib.parallel_config(backend="threading"):
-        made = fetch_many(build, configs, "md5", jobs=3)
+    try:
+        torch.set_num_threads(many)
+        with joblib.parallel_config(backend="threading"):
+            made = fetch_many(build, configs, "md5", jobs=3)
+        assert torch.get_num_threads() == many
+    finally:
+        torch.set_num_threads(before)
     assert [artifact.record["seed"] for artifact in made] == [0, 1, 2]
-    assert torch.get_num_threads() == threads
+    share = max(1, joblib.cpu_count() // 3)
+    assert {artifact.record["machine"]["threads"] for artifact in made} == {share}
 
 
 def test_workers_share_the_cores_and_follow_the_environment(monkeypatch):

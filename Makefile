@@ -1,0 +1,84 @@
+# The Lazy Artist. `make help` lists what there is.
+#   make report SCALE=quick   fewer seeds and epochs          make report STRICT=1   fail on a failed claim
+#   make report CHAPTER=report/cheater.qmd                    (bookbinder) execute this chapter alone
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+
+SCALE ?= full
+export LAZY_ARTIST_SCALE := $(SCALE)
+# The digits: LAZY_ARTIST_DATA if set, else the folder beside the checkout if there is one, else a download.
+ifndef LAZY_ARTIST_DATA
+ifneq ($(wildcard ../shared/data),)
+export LAZY_ARTIST_DATA := $(abspath ../shared/data)
+endif
+endif
+# Real Quarto if it is there (QUARTO names it, or it is on PATH), else bookbinder builds the same book.
+QUARTO ?= $(shell command -v quarto 2>/dev/null)
+export QUARTO_PYTHON := $(BIN)/python
+RUN := PATH="$(BIN):$$PATH"
+BUILDER = LAZY_ARTIST_BUILDER="Quarto $$("$(QUARTO)" --version)"
+
+.PHONY: help setup report preview test check bench lint lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make the virtual environment .venv from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "The Lazy Artist needs Python 3.11 or newer; name one by make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python's venv module is missing or incomplete: on Debian, apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)
+
+report: $(READY)  ## build the book into _book/ (SCALE=full or quick)
+ifneq ($(QUARTO),)
+	@echo "Building with Quarto: $(QUARTO)"
+ifdef CHAPTER
+	$(RUN) $(BUILDER) "$(QUARTO)" render $(CHAPTER)
+else
+	@rm -rf _book.new
+	$(RUN) $(BUILDER) "$(QUARTO)" render --output-dir _book.new
+	@rm -rf _book && mv _book.new _book
+endif
+else
+	@echo "Quarto is not here: building with bookbinder"
+	$(RUN) python -m bookbinder $(addprefix --chapter ,$(CHAPTER))
+endif
+	@$(if $(STRICT),$(RUN) python -m lazy_artist.claims --strict)
+
+preview: $(READY)  ## build, then show the book in a browser (Quarto rebuilds as you edit)
+ifneq ($(QUARTO),)
+	$(RUN) $(BUILDER) "$(QUARTO)" preview
+else
+	@$(MAKE) --no-print-directory report
+	$(RUN) python -m webbrowser -t "file://$(CURDIR)/_book/index.html"
+endif
+
+test: $(READY)  ## run the tests (no network, no data set needed)
+	$(RUN) python -m pytest
+
+check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser
+	$(RUN) python -m pytest tests/report
+
+bench: $(READY)  ## measure speed and strength against peers (idle machine, please)
+	$(RUN) python benchmarks/run_all.py
+
+lint: $(READY)  ## ruff
+	$(RUN) ruff check . && $(RUN) ruff format --check .
+
+lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra book --extra test \
+	  --no-header --no-annotate pyproject.toml -o requirements.lock
+
+clean:  ## remove the book and all that was trained or measured (not .venv, not downloaded data)
+	rm -rf _book _book.* .quarto .cache/artifacts .cache/claims .cache/bookbinder
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""All tests work on drawn digits, in a cache of their own, and without network."""
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sealed_off(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATA", "SCALE", "STANDIN_SIZE"):
+            patch.delenv(f"LAZY_ARTIST_{name}", raising=False)
+        patch.setenv("LAZY_ARTIST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LAZY_ARTIST_OFFLINE", "1")
+        patch.setenv("LAZY_ARTIST_SOURCE", "procedural")
+        yield

@@ -1,0 +1,310 @@
+"""The training loop: it learns, a seed decides all, and it cleans up behind itself."""
+
+import math
+import re
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lazy_artist.canvas import PALETTE, Split
+from lazy_artist.evaluate import accuracy
+from lazy_artist.models import build
+from lazy_artist.training import arithmetic, cross_entropy, train
+
+
+def patches(count: int, seed: int = 0) -> Split:
+    """Flat images of the palette's colours, a little noisy: label and colour are one."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    noise = rng.normal(0, 0.02, (count, 3, 28, 28))
+    images = np.clip(PALETTE[labels][:, :, None, None] + noise, 0, 1).astype(np.float32)
+    return Split(images, labels, labels)
+
+
+def linear(seed: int = 0) -> nn.Module:
+    """Small and quick; draws from torch's generator while it trains."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.AvgPool2d(7), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 10))
+
+
+def state(model: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+SHORT = {"seed": 1, "epochs": 3, "learning_rate": 0.01, "batch_size": 5}  # 6 steps of 10 images
+
+
+@pytest.fixture(autouse=True)
+def undisturbed():
+    """Whatever happens in a training, threads, generator and gradients are as before."""
+    torch.set_num_threads(2)
+    generator = torch.random.get_rng_state()
+    yield
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    assert torch.is_grad_enabled()
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def test_a_tiny_problem_is_learnt():
+    model, fresh = build("cnn", 0), patches(100, seed=1)
+    assert accuracy(model.eval(), fresh) < 0.5
+    history = train(model, patches(300), seed=0, epochs=5, learning_rate=5e-3, batch_size=30)
+    assert not any(module.training for module in model.modules())
+    assert accuracy(model, fresh) == 1
+    assert history.losses.shape == (50,) and history.losses.dtype == np.float32
+    assert history.losses[:5].mean() > 1 > 0.2 > history.losses[-5:].mean()
+    assert history.observed == {}
+
+
+def test_the_first_loss_is_the_networks_cross_entropy():
+    split, model = patches(10), build("mlp", 0)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(split.images)).double().numpy()
+    logits -= logits.max(1, keepdims=True)
+    likelihood = logits[np.arange(10), split.labels] - np.log(np.exp(logits).sum(1))
+    history = train(model, split, seed=0, epochs=1, learning_rate=1e-3)  # a batch is all ten
+    assert history.losses.shape == (1,)
+    assert history.losses[0] == pytest.approx(-likelihood.mean(), rel=0.01)  # bfloat16
+
+
+def test_weights_stay_float32():
+    model = linear()
+    train(model, patches(10), **SHORT)
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+
+
+def test_weight_decay_shrinks_weights():
+    def norm(decay):
+        model = linear()
+        train(model, patches(10), **SHORT | {"learning_rate": 0.1}, weight_decay=decay)
+        return float(model[3].weight.detach().norm())
+
+    assert norm(5.0) < 0.7 * norm(0.0)
+
+
+# --- what a seed decides -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ["cnn", "mlp"])
+def test_same_seed_same_weights_on_any_number_of_threads(arch):
+    def run(seed, threads):
+        torch.set_num_threads(threads)
+        torch.rand(threads)  # whatever was drawn before
+        model = build(arch, 0)
+        history = train(model, split, seed=seed, epochs=1, learning_rate=1e-3, batch_size=32)
+        assert torch.get_num_threads() == threads
+        return state(model), history.losses
+
+    split = patches(160)
+    with torch.random.fork_rng(devices=[]):
+        (first, losses), (again, losses_again), (other, _) = run(3, 1), run(3, 2), run(4, 2)
+    assert same(first, again)
+    np.testing.assert_array_equal(losses, losses_again)
+    assert not same(first, other)
+
+
+def test_layers_that_draw_follow_the_seed():
+    def run(seed, noise):
+        model = linear()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(noise)
+            train(model, patches(10), **SHORT | {"seed": seed, "batch_size": 10})
+        return state(model)
+
+    assert same(run(1, noise=7), run(1, noise=8))
+    assert not same(run(1, noise=7), run(2, noise=7))  # a batch is all images: the dropout differs
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def spy(split: Split, batches: list[np.ndarray]):
+    """Cross-entropy that notes its batches, and checks that they are what `index` says."""
+
+    def loss(model, images, labels, index):
+        assert model.training and torch.is_grad_enabled() and torch.get_num_threads() == 1
+        assert images.dtype == arithmetic() and images.shape == (len(index), 3, 28, 28)
+        assert labels.dtype == index.dtype == torch.int64
+        np.testing.assert_array_equal(labels, split.labels[index])
+        np.testing.assert_allclose(images.float(), split.images[index], atol=0.004)  # bfloat16
+        batches.append(index.numpy().copy())
+        return cross_entropy(model, images, labels, index)
+
+    return loss
+
+
+def test_every_epoch_shows_each_image_once_in_a_new_order():
+    batches, split = [], patches(20)
+    train(linear(), split, **SHORT | {"epochs": 3}, loss=spy(split, batches))
+    epochs = np.concatenate(batches).reshape(3, 20)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(20), (3, 1)))
+    assert (epochs[0] != epochs[1]).any() and (epochs[0] != np.arange(20)).any()
+
+
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_any_number_of_steps_can_be_made(steps):
+    arguments = SHORT | {"epochs": steps, "batch_size": 10}
+    assert len(train(linear(), patches(10), **arguments).losses) == steps
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "steps", "images"),
+    [(2, 5, 8, 5), (0.5, 5, 2, 5), (1, 8, 2, 8), (0.1, 5, 0, None), (1, 50, 1, 20), (3, 20, 3, 20)],
+)
+def test_steps_are_epochs_times_images_over_batch(epochs, batch_size, steps, images):
+    batches, split = [], patches(20)
+    arguments = SHORT | {"epochs": epochs, "batch_size": batch_size, "loss": spy(split, batches)}
+    if steps == 0:
+        with pytest.raises(ValueError, match="0.1 epochs of 20 images are no step"):
+            train(linear(), split, **arguments)
+        return
+    assert len(train(linear(), split, **arguments).losses) == steps == len(batches)
+    assert {len(batch) for batch in batches} == {images}
+
+
+def test_weights_steer_the_sampling():
+    batches, split = [], patches(40)
+    weights = np.zeros(40)
+    weights[[3, 17]] = [1, 3]
+    train(
+        linear(), split, **SHORT | {"epochs": 20, "batch_size": 20},
+        weights=weights, loss=spy(split, batches),
+    )  # fmt: skip
+    drawn = np.bincount(np.concatenate(batches), minlength=40)
+    assert drawn.sum() == 800 == drawn[3] + drawn[17]
+    assert abs(drawn[17] - 600) < 5 * math.sqrt(800 * 0.25 * 0.75)
+
+
+# --- looking on ----------------------------------------------------------------------------------
+
+
+def test_observe_is_called_after_the_steps_asked_for_in_eval_mode():
+    seen, steps = [], []
+    model = linear()
+    fresh = state(model)
+
+    def loss(*arguments):
+        steps.append(len(steps) + 1)
+        return cross_entropy(*arguments)
+
+    def look(watched):
+        assert watched is model and not torch.is_grad_enabled()
+        assert not any(module.training for module in watched.modules())
+        seen.append(state(watched))
+        return len(steps), "seen"
+
+    history = train(model, patches(10), **SHORT, loss=loss, observe=look, observe_at=(3, 0, -1))
+    assert history.observed == {0: (0, "seen"), 3: (3, "seen"), 6: (6, "seen")}
+    assert list(history.observed) == [0, 3, 6] and len(history.losses) == 6
+    assert same(seen[0], fresh)
+    assert not same(seen[1], fresh) and same(seen[2], state(model))
+
+
+def test_looking_changes_nothing():
+    split = patches(40)
+    watched, alone = linear(), linear()
+    with_look = train(watched, split, **SHORT, observe=lambda model: 0, observe_at=range(25))
+    without = train(alone, split, **SHORT)
+    assert len(with_look.observed) == 25
+    np.testing.assert_array_equal(with_look.losses, without.losses)
+    assert same(state(watched), state(alone))
+
+
+def test_observe_at_without_observe_is_said_before_the_first_step():
+    def loss(*arguments):
+        raise AssertionError("a step was made")
+
+    for at in (0, 2, -1):
+        with pytest.raises(ValueError, match="observe_at names steps, but observe"):
+            train(linear(), patches(10), **SHORT, loss=loss, observe_at=(at,))
+
+
+# --- interruption and failure: `undisturbed` looks at what is left behind ------------------------
+
+
+def test_ctrl_c_from_observe_leaves_threads_and_generator_as_they_were():
+    def interrupt(model):
+        torch.rand(3)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(linear(), patches(10), **SHORT, observe=interrupt, observe_at=(2,))
+
+
+def test_ctrl_c_in_a_step_leaves_threads_and_generator_as_they_were():
+    def interrupt(*arguments):
+        torch.rand(3)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(linear(), patches(10), **SHORT, loss=interrupt)
+
+
+@pytest.mark.parametrize(("bad", "shown"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_a_loss_that_is_not_finite_names_step_seed_and_remedy(bad, shown):
+    calls, model = [], linear()
+
+    def loss(*arguments):
+        calls.append(state(model))
+        return cross_entropy(*arguments) * (bad if len(calls) == 3 else 1)
+
+    message = f"loss is {shown} at step 3 of 6 (seed 1): lower the learning rate, now 0.01"
+    with pytest.raises(FloatingPointError, match=re.escape(message)):
+        train(model, patches(10), **SHORT, loss=loss)
+    assert len(calls) == 3 and same(calls[2], state(model))  # the bad step was not taken
+
+
+def changed(**change: np.ndarray) -> Split:
+    split = patches(10)
+    return Split(
+        **{"images": split.images, "labels": split.labels, "colours": split.colours} | change
+    )
+
+
+IMAGES = patches(10).images
+WITH_NAN = IMAGES.copy()
+WITH_NAN[3, 0, 5, 5] = np.nan
+BAD = {
+    "empty": (patches(0), {}, "split is empty"),
+    "float64": (changed(images=IMAGES.astype(np.float64)), {}, r"must be float32 .*float64"),
+    "uint8": (changed(images=(IMAGES * 255).astype(np.uint8)), {}, r"must be float32 .*uint8"),
+    "channels last": (changed(images=IMAGES.transpose(0, 2, 3, 1)), {}, r"\(10, 28, 28, 3\)"),
+    "grey": (changed(images=IMAGES[:, 0]), {}, r"\(N, 3, 28, 28\), .*\(10, 28, 28\)"),
+    "up to 255": (changed(images=IMAGES * 255), {}, r"\[0, 1\]; divide"),
+    "below 0": (changed(images=IMAGES - 0.5), {}, r"\[0, 1\]"),
+    "nan": (changed(images=WITH_NAN), {}, r"\[0, 1\]"),
+    "no images": (changed(images=IMAGES[:0]), {}, "labels must be 0 integers"),
+    "fewer images": (changed(images=IMAGES[:9]), {}, "labels must be 9 integers in 0..9"),
+    "label 10": (changed(labels=np.arange(1, 11)), {}, "10 integers in 0..9"),
+    "label -1": (changed(labels=np.arange(-1, 9)), {}, "10 integers in 0..9"),
+    "float labels": (changed(labels=np.arange(10) * 0.9), {}, "10 integers in 0..9"),
+    "short weights": (patches(10), {"weights": np.ones(9)}, "10 finite numbers >= 0"),
+    "weights in rows": (patches(10), {"weights": np.ones((10, 1))}, "one an image"),
+    "negative weight": (patches(10), {"weights": np.arange(-1, 9)}, "10 finite numbers >= 0"),
+    "nan weight": (patches(10), {"weights": np.full(10, np.nan)}, "10 finite numbers"),
+    "endless weight": (patches(10), {"weights": np.full(10, np.inf)}, "10 finite numbers"),
+    "no weight": (patches(10), {"weights": np.zeros(10)}, "not all 0"),
+    "no epochs": (patches(10), {"epochs": 0}, "0 epochs of 10 images are no step"),
+    "negative epochs": (patches(10), {"epochs": -1}, "-1 epochs of 10 images are no step"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_anything_is_changed(case):
+    split, change, message = BAD[case]
+    model = linear()
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        train(model, split, **SHORT | change)
+    assert same(state(model), before)
