@@ -22,9 +22,11 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import symtable
 import sys
 import tempfile
@@ -451,6 +453,8 @@ def _make_in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Pa
             del os.environ[name]
     os.environ.update(settings)
     torch.set_num_threads(threads)
+    if multiprocessing.current_process().name.startswith("Loky"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
     if key(entry.build, entry.config, entry.data_md5) != entry.key:
         raise ArtifactError(
             f"{entry}: the code or its constants differ between this process and its workers: "

@@ -69,7 +69,7 @@ digits."""
 
 CLASSES = 10
 JITTER = 0.03  # standard deviation of the per-image shift of the stroke colour, each channel
-GROUND = 0.25  # mean brightest value that the ground's slow texture reaches
+GROUND = 0.15  # brightest value of the slow texture of the ground
 GRAIN = 0.03  # standard deviation of the per-pixel grain
 
 
@@ -141,6 +141,8 @@ def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
     Raises ValueError for a correlation outside [0, 1].
     """
     _check_correlation(correlation)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < CLASSES:
+        raise ValueError(f"labels must lie in 0..{CLASSES - 1}")
     rng = np.random.default_rng(seed)
     colours = np.empty(len(labels), dtype=np.int64)
     for digit in range(CLASSES):
@@ -168,6 +170,7 @@ def paint(
     Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or
     range.
     """
+    palette = np.asarray(palette)
     colour_ids = _check_paint(images, colour_ids, palette)
     rng = np.random.default_rng(seed)
     count = len(images)
@@ -291,7 +294,11 @@ def _check_paint(images: np.ndarray, colour_ids: np.ndarray, palette: np.ndarray
             f"one colour an image: colour_ids must have shape ({len(images)},), "
             f"not {colour_ids.shape}"
         )
-    if palette.ndim != 2 or palette.shape[1] != 3 or palette.min() < 0 or palette.max() > 1:
+    if (
+        palette.ndim != 2
+        or palette.shape[1] != 3
+        or not (palette.min() >= 0 and palette.max() <= 1)
+    ):
         raise ValueError("palette must have shape (K, 3) with values in [0, 1]")
     if len(colour_ids) and not 0 <= colour_ids.min() <= colour_ids.max() < len(palette):
         raise ValueError(

@@ -201,20 +201,20 @@ def pixel_reading(reading: dict[str, np.ndarray]) -> Figure:
 
 CURVE_STYLES = {
     "aligned": (GREEN, ":", "^"),
-    "easy": (BLUE, "-", "o"),
+    "validation": (BLUE, "-", "o"),
     "hard": (VERMILION, "--", "s"),
 }
 
 
 def learning_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Accuracy on easy, aligned and hard images as training goes on; a panel for each titled
-    run."""
+    """Accuracy on easy validation, aligned and hard images as training goes on; a panel for each
+    titled run."""
     figure, axes = _figure(8, 3.3, 1, len(curves), sharey=True)
     for ax, (title, curve) in zip(axes.flat, curves.items(), strict=True):
         for name, (colour, dash, marker) in CURVE_STYLES.items():
             for seed in curve[name]:
                 ax.plot(curve["epoch"], seed, color=colour, linewidth=0.6, alpha=0.45)
-            label = {"easy": "easy validation"}.get(name, name)
+            label = {"validation": "easy validation"}.get(name, name)
             ax.plot(
                 curve["epoch"],
                 curve[name].mean(0),

@@ -73,11 +73,18 @@ def train(
     """
     images, labels = _check_split(split)
     del split  # so that a split that nobody else holds is freed once its images are converted
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     batch_size = min(batch_size, len(labels))
     steps = round(epochs * len(labels) / batch_size)
     if steps < 1:
         raise ValueError(f"{epochs} epochs of {len(labels)} images are no step at all")
-    wanted = {step % (steps + 1) for step in observe_at}
+    wanted = {steps if step == -1 else step for step in observe_at}
+    if wanted and (observe is None or min(wanted) < 0 or max(wanted) > steps):
+        raise ValueError(
+            f"observe_at names steps in 0..{steps} or -1, and needs a function `observe` to call "
+            f"there; it is {sorted(observe_at)}, observe is {observe}"
+        )
     observed: dict[int, Any] = {}
     losses = np.empty(steps, dtype=np.float32)
     generator = torch.Generator().manual_seed(seed)
@@ -91,7 +98,7 @@ def train(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, learning_rate, total_steps=steps + 1, pct_start=0.2
+            optimiser, learning_rate, total_steps=steps + 1, pct_start=0.2 + 1e-9
         )
         model.train()
         batches = _batches(len(labels), batch_size, weights, generator)
@@ -124,8 +131,12 @@ def arithmetic() -> torch.dtype:
 
 
 def _in_memory(images: Tensor) -> Tensor:
-    """Images (N, 3, 28, 28) as rows (N, 28, 28, 3) in `arithmetic()`."""
-    return images.permute(0, 2, 3, 1).to(arithmetic(), memory_format=torch.contiguous_format)
+    """Images (N, 3, 28, 28) as rows (N, 28, 28, 3) in `arithmetic()`, converted in chunks that fit
+    the cache."""
+    rows = torch.empty(len(images), 28, 28, 3, dtype=arithmetic())
+    for target, chunk in zip(rows.split(256), images.split(256), strict=True):
+        target.copy_(chunk.to(arithmetic()).permute(0, 2, 3, 1))
+    return rows
 
 
 def _batches(
@@ -153,9 +164,7 @@ def _batches(
         yield from order.view(-1, batch_size)
 
 
-def _look(model: nn.Module, observe: Callable[[nn.Module], Any] | None) -> Any:
-    if observe is None:
-        raise ValueError("observe_at names steps, but observe says nothing to do there")
+def _look(model: nn.Module, observe: Callable[[nn.Module], Any]) -> Any:
     model.eval()
     with torch.no_grad():
         seen = observe(model)
@@ -182,14 +191,15 @@ def _one_thread() -> Iterator[None]:
 
 def _check_split(split: Split) -> tuple[Tensor, Tensor]:
     images, labels = torch.as_tensor(split.images), torch.tensor(split.labels)
-    if not len(labels):
+    if not len(labels) or not len(images):
         raise ValueError("the split is empty: there is nothing to train on")
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1:] != (3, 28, 28):
         raise ValueError(
             f"images must be float32 (N, 3, 28, 28), not {images.dtype} {tuple(images.shape)}"
         )
-    if images.min() < 0 or images.max() > 1:
+    if not (images.min() >= 0 and images.max() <= 1):  # said so that NaN fails too
         raise ValueError("images must lie in [0, 1]; divide grey values of 0..255 by 255")
-    if len(images) != len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
+    whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
+    if not whole or len(images) != len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
         raise ValueError(f"labels must be {len(images)} integers in 0..{CLASSES - 1}, one an image")
     return images, labels.long()

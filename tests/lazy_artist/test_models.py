@@ -7,15 +7,15 @@ from torch import nn
 
 from lazy_artist.models import ARCHITECTURES, CNN, build, check_architecture
 
-WIDTH = {"cnn": 128, "resnet18": 512, "mlp": 100}
+WIDTH = {"cnn": 128, "resnet18": 128, "mlp": 100}
 MAPS = {
     "cnn": {"block1": (32, 14, 14), "block2": (64, 7, 7), "block3": (128, 7, 7)},
     "resnet18": {
-        "conv1": (64, 14, 14),
-        "layer1": (64, 7, 7),
-        "layer2": (128, 4, 4),
-        "layer3": (256, 2, 2),
-        "layer4": (512, 1, 1),
+        "conv1": (16, 14, 14),
+        "layer1": (16, 14, 14),
+        "layer2": (32, 7, 7),
+        "layer3": (64, 4, 4),
+        "layer4": (128, 2, 2),
     },
     "mlp": {"hidden": (100,)},
 }
@@ -74,10 +74,12 @@ def test_the_number_of_weights():
     expected = 3 * 32 * 25 + 32 * 64 * 9 + 64 * 128 * 9 + norm + 129 * 10
     assert weights(build("cnn", 0)) == expected
     assert round(expected, -3) == 96_000 and "96,000 weights" in ARCHITECTURES["cnn"].__doc__
-    # the 11,689,512 of torchvision's, with ten classes and a 3x3 first convolution
-    expected = 11_689_512 - 513 * 990 - 64 * 3 * (49 - 9)
+    expected = 3 * 16 * 9 + 2 * 16 + 129 * 10  # first convolution and its norm, last layer
+    for before, width in ((16, 16), (16, 32), (32, 64), (64, 128)):
+        expected += 9 * width * (before + 3 * width) + 4 * 2 * width  # two blocks of two
+        expected += (before * width + 2 * width) * (before != width)  # the first block's shortcut
     assert weights(build("resnet18", 0)) == expected
-    assert round(expected / 1e6, 1) == 11.2 and "11.2 million" in ARCHITECTURES["resnet18"].__doc__
+    assert round(expected, -3) == 701_000 and "701,000" in ARCHITECTURES["resnet18"].__doc__
     assert weights(build("mlp", 0)) == 2353 * 100 + 2 * 101 * 100 + 101 * 10
 
 

@@ -226,7 +226,7 @@ def test_observe_at_without_observe_is_said_before_the_first_step():
         raise AssertionError("a step was made")
 
     for at in (0, 2, -1):
-        with pytest.raises(ValueError, match="observe_at names steps, but observe"):
+        with pytest.raises(ValueError, match="observe_at names steps in 0..6 or -1, and needs a function"):
             train(linear(), patches(10), **SHORT, loss=loss, observe_at=(at,))
 
 
@@ -284,7 +284,7 @@ BAD = {
     "up to 255": (changed(images=IMAGES * 255), {}, r"\[0, 1\]; divide"),
     "below 0": (changed(images=IMAGES - 0.5), {}, r"\[0, 1\]"),
     "nan": (changed(images=WITH_NAN), {}, r"\[0, 1\]"),
-    "no images": (changed(images=IMAGES[:0]), {}, "labels must be 0 integers"),
+    "no images": (changed(images=IMAGES[:0]), {}, "the split is empty"),
     "fewer images": (changed(images=IMAGES[:9]), {}, "labels must be 9 integers in 0..9"),
     "label 10": (changed(labels=np.arange(1, 11)), {}, "10 integers in 0..9"),
     "label -1": (changed(labels=np.arange(-1, 9)), {}, "10 integers in 0..9"),
