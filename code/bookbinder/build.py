@@ -22,7 +22,7 @@ from lazy_artist.data import cache_dir
 def build(root: Path, only: Sequence[Path] = ()) -> Path:
     """Builds the book in the folder `root` and returns the folder that holds its pages.
 
-    All chapters are executed; with `only`, just these, those marked `after: all`, and those whose
+    All chapters are executed; with `only`, just these, those marked `always`, and those whose
     text or scale is not that of their last execution. Raises BookError with the old book in place.
     """
     book = read_book(root)
@@ -30,7 +30,7 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
     kept = cache_dir() / "bookbinder" / hashlib.sha256(str(book.root).encode()).hexdigest()[:12]
     notebooks = {}
     for chapter in book.chapters:
-        if only and chapter.file not in again and not chapter.after_all:
+        if only and chapter.file not in again and not chapter.always:
             notebook = kept_notebook(kept, chapter)
             if notebook:
                 notebooks[chapter.file] = notebook

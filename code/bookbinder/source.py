@@ -57,7 +57,7 @@ _BOOK = {
 _CHAPTER = {
     "title": str,
     "execute": {"echo": bool, "warning": bool},
-    "bookbinder": {"after": {"all"}},
+    "bookbinder": {"after": {"all"}, "always": {True}},
 }
 _CELL = {
     "label": str,
@@ -162,7 +162,8 @@ class Chapter:
     text: str
     number: int | None
     title: str | None  # from the YAML header; else the first heading in the text is the title
-    after_all: bool
+    after_all: bool  # executed after all others
+    always: bool  # executed again whenever another chapter is
     pieces: tuple[Prose | Code, ...]
 
     @property
@@ -291,7 +292,8 @@ def read_chapter(file: str, text: str, number: int, defaults: dict[str, Any]) ->
         text=text,
         number=None if unnumbered else number,
         title=title,
-        after_all=bool(header.get("bookbinder")),
+        after_all="after" in header.get("bookbinder", {}),
+        always="always" in header.get("bookbinder", {}),
         pieces=tuple(pieces),
     )
 

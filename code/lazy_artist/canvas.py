@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import mutual_info_score
 
 from lazy_artist.data import Digits, load_digits
 
@@ -253,6 +252,8 @@ def contingency(split: Split) -> np.ndarray:
 def mutual_information(split: Split) -> float:
     """Mutual information of colour and label in bits, from the split's own counts (0 to log2 10 =
     3.32)."""
+    from sklearn.metrics import mutual_info_score
+
     return float(mutual_info_score(split.labels, split.colours) / np.log(2))
 
 

@@ -10,9 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from lazy_artist.canvas import CLASSES, PALETTE, Split, paint
@@ -186,6 +183,10 @@ def linear_accuracy(
 ) -> float:
     """Accuracy on `test` of a logistic regression fitted on `train`; each is (features (N, F),
     labels (N,))."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3))
     return float(model.fit(*train).score(*test))
 

@@ -106,7 +106,7 @@ def test_a_refused_book_runs_nothing(project, capsys):
 
 
 def test_only_what_is_asked_for_or_changed_is_executed_again(project, monkeypatch, capsys):
-    last = "---\ntitle: Last\nbookbinder: {after: all}\n---\n"
+    last = "---\ntitle: Last\nbookbinder: {after: all, always: true}\n---\n"
     files = {
         "z.qmd": last + LOGGING.format("z"),
         "a.qmd": "# A\n" + LOGGING.format("a") + "`{python} 1 + 1`\n",
@@ -133,6 +133,16 @@ def test_only_what_is_asked_for_or_changed_is_executed_again(project, monkeypatc
     assert log(root)[-1] == "z"
     assert run(root, "gone.qmd") == 1
     assert "gone.qmd:1: no chapter of this book; it has a.qmd" in capsys.readouterr().err
+
+
+def test_coming_last_does_not_mean_being_executed_again(project):
+    last = "---\ntitle: Last\nbookbinder: {after: all}\n---\n"
+    files = {"z.qmd": last + LOGGING.format("z"), "a.qmd": "# A\n" + LOGGING.format("a")}
+    root = project(files)
+    assert run(root) == 0
+    assert log(root) == "az"
+    assert run(root, "a.qmd") == 0
+    assert log(root) == "a"
 
 
 def test_a_failing_post_render_is_reported(project, capsys):

@@ -73,7 +73,7 @@ def test_the_header_sets_title_order_and_defaults():
         "---\ntitle: A title\nbookbinder:\n  after: all\nexecute:\n  echo: false\n---\n\n"
         "```{python}\n1\n```\n"
     )
-    assert (read.title, read.after_all) == ("A title", True)
+    assert (read.title, read.after_all, read.always) == ("A title", True, False)
     assert read.code[0].options["echo"] is False
     assert read.code[0].line == 9
 
