@@ -227,8 +227,6 @@ def test_observe_at_without_observe_is_said_before_the_first_step():
 
     for at in (0, 2, -1):
         with pytest.raises(ValueError, match="observe_at names steps in 0..6 or -1, and needs"):
-            ValueError, match="observe_at names steps in 0..6 or -1, and needs a function"
-        ):
             train(linear(), patches(10), **SHORT, loss=loss, observe_at=(at,))
 
 
