@@ -29,6 +29,7 @@ from torch import nn
 from lazy_artist.artifacts import Artifact, fetch, fetch_many, records
 from lazy_artist.canvas import (
     CLASSES,
+    COLOUR_NAMES,
     PALETTE,
     SPLITS,
     assign_colours,
@@ -63,7 +64,7 @@ KINDS = ("cheater", "diligent", "oracle")
 TEST_SEED = 1000  # paints every split that networks are measured on
 BIAS, NO_BIAS = 0.95, 0.1  # share of dominant colours; with ten colours, 0.1 is independence
 WATCHED = ("validation", "aligned", "hard")  # in the learning curves
-DOSES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999)
+DOSES = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 class Recipe(NamedTuple):
@@ -97,6 +98,11 @@ def scale() -> str:
 def seeds() -> range:
     """The seeds of every network: three at full scale, two at quick scale."""
     return range(3 if scale() == "full" else 2)
+
+
+def doses() -> tuple[float, ...]:
+    """The shares of dominant colours that the dose-response looks at: fewer at quick scale."""
+    return DOSES if scale() == "full" else (NO_BIAS, 0.5, 0.8, BIAS, 0.999)
 
 
 # --- networks ------------------------------------------------------------------------------------
@@ -145,7 +151,7 @@ def _config(kind: str, arch: str, seed: int, correlation: float | None = None) -
             f"no recipe for the architecture {arch!r}: choose one of {', '.join(known)}"
         )
     if kind != "cheater" and scale() == "quick":
-        recipe = recipe._replace(epochs=recipe.epochs / 2)
+        recipe = recipe._replace(epochs=0.75 * recipe.epochs)
     watch = correlation is None  # of the many networks of the dose-response no curves are shown
     if correlation is None:
         correlation = NO_BIAS if kind == "oracle" else BIAS
@@ -218,14 +224,23 @@ def measured(network: dict, splits: list[str]) -> tuple[dict, dict]:
     return tensors, metrics
 
 
-def grid_measured(network: dict, each: int) -> tuple[dict, dict]:
-    """Build: logits of the counterfactual grid on `each` test images of every digit: float32 (10,
-    10 * each, 10)."""
+def grid_measured(network: dict, each: int | None) -> tuple[dict, dict]:
+    """Build: what the counterfactual grid says, on `each` test images of every digit (None: on all
+    test images).
+
+    The logits' variance is that of logits less their mean over the classes, since a common offset
+    changes no probability; it is taken on equally many images of each digit.
+    """
     model = _restore(fetch(trained, network, _data_md5()), network["arch"])
-    images, labels = balanced(*split_digits("hard"), each)
+    images, labels = split_digits("hard")
+    if each:
+        images, labels = balanced(images, labels, each)
     grid = counterfactual_grid(model, images, TEST_SEED)
     by_colour, by_shape = follow_map(grid, labels)
-    variance = logit_variance(grid, labels)
+    least = np.bincount(labels).min()
+    kept = np.concatenate([np.flatnonzero(labels == d)[:least] for d in range(CLASSES)])
+    centred = grid[:, kept] - grid[:, kept].mean(axis=2, keepdims=True)
+    variance = logit_variance(centred, labels[kept])
     metrics = {"follows": float(by_colour.mean()), "reads": float(by_shape.mean()), **variance}
     return {"by_colour": by_colour, "by_shape": by_shape}, metrics
 
@@ -250,8 +265,8 @@ def prepare() -> None:
         for seed in seeds()
     ]
     configs = [_measure_config(*case) for case in cases]
-    doses = [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
-    fetch_many(measured, configs + doses, _data_md5(), title="training and measuring networks")
+    configs += [_dose_config(dose, seed) for dose in doses() for seed in seeds()]
+    fetch_many(measured, configs, _data_md5(), title="training and measuring networks")
     grids = [_grid_config(*case) for case in cases]
     fetch_many(grid_measured, grids, _data_md5(), title="repainting digits")
 
@@ -272,9 +287,9 @@ def _dose_config(correlation: float, seed: int) -> dict[str, Any]:
 
 
 def _grid_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
-    """The grid takes all test digits that can be balanced for the CNN, 100 of each for the slower
-    ResNet."""
-    each = 800 if arch == "cnn" and scale() == "full" else 100
+    """The grid takes all test images for the CNN (300 of each digit at quick scale), 100 of each
+    for the slower ResNet."""
+    each = {"full": None, "quick": 300}[scale()] if arch == "cnn" else 100
     return {"network": _config(kind, arch, seed), "each": each}
 
 
@@ -302,6 +317,7 @@ def accuracy_table(arch: str = "cnn") -> pd.DataFrame:
     """Accuracies in percent with 95% intervals over seeds: a row for each split, a column for each
     kind of network."""
     shown = {
+        "train": "train",
         "validation": "easy validation",
         "aligned": "aligned",
         "unbiased": "unbiased",
@@ -314,8 +330,11 @@ def accuracy_table(arch: str = "cnn") -> pd.DataFrame:
     for kind in KINDS:
         values = accuracies(kind, arch)
         title = f"{kind} ({values['hard'].n} seeds)"
-        columns[title] = {text: percent(values[name]) for name, text in shown.items()}
-    return pd.DataFrame(columns).rename_axis("images").reset_index()
+        columns[title] = {
+            text: percent(values[name]) for name, text in shown.items() if name in values
+        }
+    table = pd.DataFrame(columns).reindex(shown.values()).dropna(how="all").fillna("–")
+    return table.rename_axis("images").reset_index()
 
 
 ARCH_NAMES = {"cnn": "three-layer CNN", "resnet18": "ResNet-18"}
@@ -354,8 +373,11 @@ def learning_curves(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
 
 def curve_panels() -> dict[str, dict[str, np.ndarray]]:
     """The learning curves that the report shows, by title."""
-    runs = (("cheater", "cnn"), ("diligent", "cnn"), ("diligent", "resnet18"))
-    return {f"{ARCH_NAMES[arch]}, {kind}": learning_curves(kind, arch) for kind, arch in runs}
+    return {
+        f"{name}, {kind}": learning_curves(kind, arch)
+        for arch, name in ARCH_NAMES.items()
+        for kind in ("cheater", "diligent")
+    }
 
 
 def counterfactuals(kind: str, arch: str = "cnn") -> dict[str, Any]:
@@ -412,9 +434,11 @@ def hue_response(kind: str, arch: str = "cnn") -> np.ndarray:
 def dose_response() -> dict[float, Estimate]:
     """Hard accuracy of the CNN, trained by the cheater's recipe, for each share of dominant colours
     in training."""
-    configs = [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
+    configs = [_dose_config(dose, seed) for dose in doses() for seed in seeds()]
     runs = iter(fetch_many(measured, configs, _data_md5(), title="dose and response"))
-    return {dose: estimate(next(runs).record["metrics"]["hard"] for _ in seeds()) for dose in DOSES}
+    return {
+        dose: estimate(next(runs).record["metrics"]["hard"] for _ in seeds()) for dose in doses()
+    }
 
 
 # --- the canvas itself ---------------------------------------------------------------------------
@@ -528,11 +552,12 @@ def pixel_reading() -> dict[str, np.ndarray]:
     return {"pixels": np.array(pixels), "stroke": share[:, 0], "flat": share[:, 1]}
 
 
-def ground_pairs(count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """The first `count` test digits on a textured ground and on flat fills, in their dominant
-    colours."""
+def ground_pairs(count: int = 10) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The first `count` test digits in their dominant inks, on a textured ground and on flat fills,
+    and the names of the inks."""
     images, labels = (part[:count] for part in split_digits("aligned"))
-    return paint(images, labels, TEST_SEED), flat_fill(images, labels, TEST_SEED)
+    names = [COLOUR_NAMES[label] for label in labels]
+    return paint(images, labels, TEST_SEED), flat_fill(images, labels, TEST_SEED), names
 
 
 def red_ones(count: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -546,7 +571,7 @@ def red_ones(count: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def opening() -> dict[str, Any]:
-    """What the opening page tells: three accuracies as texts, and the arguments of
+    """What the opening page tells: a count and three accuracies as texts, and the arguments of
     `figures.opening`."""
     lazy, honest = accuracies("cheater"), accuracies("oracle")
     images, probabilities = red_ones()
@@ -556,6 +581,7 @@ def opening() -> dict[str, Any]:
         for kind, values in (("cheater", lazy), ("oracle", honest))
     }
     return {
+        "images": f"{len(split_digits('train')[1]):,}",
         "easy": f"{lazy['validation'].mean:.1%}",
         "hard": f"{lazy['hard'].mean:.1%}",
         "oracle": f"{honest['hard'].mean:.1%}",
@@ -574,7 +600,7 @@ def colophon() -> pd.DataFrame:
         "scale": scale(),
         "seeds of every network": ", ".join(str(seed) for seed in seeds()),
         "arithmetic": f"{str(arithmetic()).removeprefix('torch.')} to train, float32 to measure",
-        "artefacts in the store": f"{len(kept)}, made in {seconds / 60:.1f} processor minutes",
+        "artefacts kept, of all builds": f"{len(kept)}, made in {seconds / 60:.1f} minutes",
         "builder": os.environ.get("LAZY_ARTIST_BUILDER") or "Quarto, started by hand",
         "software": ", ".join(
             f"{name} {importlib.metadata.version(name)}"

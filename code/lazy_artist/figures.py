@@ -7,6 +7,7 @@ colour alone, and digit colours carry their names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -154,11 +155,12 @@ def unseen_palette(split: Split) -> Figure:
     return figure
 
 
-def grounds(stroke: np.ndarray, flat: np.ndarray) -> Figure:
-    """The same digits (N, 3, 28, 28) as inked strokes on a textured ground, and on flat fills."""
-    figure, axes = _figure(7.5, 1.9, 2, len(stroke))
-    for column in range(len(stroke)):
-        _picture(axes[0, column], stroke[column])
+def grounds(stroke: np.ndarray, flat: np.ndarray, names: Sequence[str]) -> Figure:
+    """The same digits (N, 3, 28, 28) as inked strokes on a textured ground, and on flat fills, with
+    the names of the inks."""
+    figure, axes = _figure(7.5, 2.0, 2, len(stroke))
+    for column, name in enumerate(names):
+        _picture(axes[0, column], stroke[column], name)
         _picture(axes[1, column], flat[column])
     for row, name in enumerate(("stroke", "flat fill")):
         axes[row, 0].text(
@@ -209,7 +211,8 @@ CURVE_STYLES = {
 def learning_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Accuracy on easy validation, aligned and hard images as training goes on; a panel for each
     titled run."""
-    figure, axes = _figure(8, 3.3, 1, len(curves), sharey=True)
+    rows = math.ceil(len(curves) / 2)
+    figure, axes = _figure(8, 2.9 * rows, rows, 2, sharey=True)
     for ax, (title, curve) in zip(axes.flat, curves.items(), strict=True):
         for name, (colour, dash, marker) in CURVE_STYLES.items():
             for seed in curve[name]:
@@ -233,8 +236,15 @@ def learning_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.set_xlabel("epochs (log scale)", fontsize=9)
         ax.set_title(title, fontsize=9, color=INK)
-    axes[0, 0].set_ylabel("accuracy", fontsize=9)
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="center left")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy", fontsize=9)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 

@@ -272,7 +272,7 @@ def test_learning_curves_end_where_training_ends():
     steps = 1375 / RECIPES["diligent", "cnn"].batch_size
     assert set(curves) == {"epoch", "validation", "aligned", "hard"}
     assert epoch.ndim == 1 and (np.diff(epoch) > 0).all() and 0 < epoch[0] < 0.3
-    assert epoch[-1] == round(RECIPES["diligent", "cnn"].epochs / 2 * steps) / steps
+    assert epoch[-1] == round(0.75 * RECIPES["diligent", "cnn"].epochs * steps) / steps
     for name in ("validation", "aligned", "hard"):
         assert curves[name].shape == (2, len(epoch)) and is_share(curves[name])
     # the first 1,000 hard images are all there are in this small stand-in

@@ -1,0 +1,100 @@
+"""Figures: pure functions that draw what they are given, opaque, and leave no state behind."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from lazy_artist import canvas, figures
+from lazy_artist.data import procedural_digits
+from lazy_artist.evaluate import Estimate
+
+RNG = np.random.default_rng(0)
+DIGITS = procedural_digits(400, seed=3)
+EASY = canvas.colour_split("aligned", 0, digits=DIGITS)
+HARD = canvas.colour_split("hard", 0, digits=DIGITS)
+UNSEEN = canvas.colour_split("unseen", 0, digits=DIGITS)
+MAPS = {"by_colour": np.eye(10), "by_shape": np.full((10, 10), 0.25)}
+CURVE = {"epoch": np.array([0.1, 0.5, 1])} | {
+    name: RNG.random((2, 3)) for name in ("validation", "aligned", "hard")
+}
+SHARES = {
+    name: Estimate(share, None, 1)
+    for name, share in {"colour": 0.5, "digit": 0.3, "interaction": 0.15, "image": 0.05}.items()
+}
+DRAWN = {
+    "palette": lambda: figures.palette(),
+    "contact_sheet": lambda: figures.contact_sheet(EASY, HARD, each=2),
+    "contingency_tables": lambda: figures.contingency_tables(
+        {name: canvas.contingency(EASY) for name in canvas.SPLITS}
+    ),
+    "unseen_palette": lambda: figures.unseen_palette(UNSEEN),
+    "grounds": lambda: figures.grounds(EASY.images[:3], HARD.images[:3], ["a", "b", "c"]),
+    "pixel_reading": lambda: figures.pixel_reading(
+        {"pixels": np.array([1, 5]), "stroke": RNG.random((2, 2)), "flat": RNG.random((2, 2))}
+    ),
+    "learning_curves": lambda: figures.learning_curves({"one": CURVE, "two": CURVE}),
+    "confusion_matrices": lambda: figures.confusion_matrices({"easy": np.eye(10)}),
+    "counterfactual_maps": lambda: figures.counterfactual_maps({"cheater": MAPS}),
+    "answers": lambda: figures.answers(EASY.images[:2], np.eye(10)[[3, 7]]),
+    "hue_response": lambda: figures.hue_response({"cheater": np.full((36, 10, 10), 0.1)}),
+    "variance_shares": lambda: figures.variance_shares({"cheater": SHARES}),
+    "dose_response": lambda: figures.dose_response(
+        {0.5: Estimate(0.4, (0.3, 0.5), 3), 0.95: Estimate(0.1, None, 1)}
+    ),
+    "opening": lambda: figures.opening(
+        EASY.images[:8],
+        np.eye(10)[:8],
+        {"cheater": {"hard": SHARES["digit"]}, "oracle": {"hard": SHARES["colour"]}},
+    ),
+}  # fmt: skip
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text"))]
+
+
+def test_every_public_figure_is_tested():
+    public = {
+        name
+        for name, value in vars(figures).items()
+        if getattr(value, "__module__", "") == figures.__name__ and not name.startswith("_")
+    }
+    assert public == set(DRAWN)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_white_drawable_and_leaves_no_state(name):
+    before = dict(pyplot.rcParams)
+    figure = DRAWN[name]()
+    figure.canvas.draw()
+    assert isinstance(figure, Figure)
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert pyplot.get_fignums() == [] and dict(pyplot.rcParams) == before
+
+
+def test_inks_are_named_wherever_they_matter():
+    for name in ("palette", "counterfactual_maps", "hue_response", "contingency_tables"):
+        words = " ".join(texts(DRAWN[name]()))
+        assert all(colour in words for colour in canvas.COLOUR_NAMES), name
+    sheet = texts(DRAWN["contact_sheet"]())
+    for digit in range(10):  # aligned images stand left: the dominant ink, twice, and its hard ones
+        assert sheet.count(canvas.COLOUR_NAMES[digit]) >= 2
+
+
+def test_tables_show_the_numbers_that_they_are_given():
+    table = np.arange(100).reshape(10, 10)
+    shown = texts(figures.contingency_tables(dict.fromkeys(canvas.SPLITS, table)))
+    assert all(shown.count(str(count)) >= 6 for count in table.flat)
+    assert texts(DRAWN["counterfactual_maps"]()).count("25") == 100
+    assert "50%" in texts(DRAWN["variance_shares"]())
+
+
+def test_an_answer_names_the_most_probable_digit():
+    assert {"“3” 100%", "“7” 100%"} <= set(texts(DRAWN["answers"]()))
+
+
+def test_a_dose_without_an_interval_has_no_error_bar():
+    (container,) = DRAWN["dose_response"]().axes[0].containers
+    segments = container[2][0].get_segments()
+    assert [round(abs(end[1] - start[1]), 6) for start, end in segments] == [0.2, 0]
