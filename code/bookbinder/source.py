@@ -46,6 +46,7 @@ _BOOK = {
             "code-fold": _FOLD,
             "code-summary": str,
             "code-copy": {True},
+            "respect-user-color-scheme": {True},
             "fig-format": {"retina"},
             "toc": {True},
             "toc-depth": int,

@@ -212,7 +212,7 @@ def learning_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Accuracy on easy validation, aligned and hard images as training goes on; a panel for each
     titled run."""
     rows = math.ceil(len(curves) / 2)
-    figure, axes = _figure(8, 2.9 * rows, rows, 2, sharey=True)
+    figure, axes = _figure(8, 3.1 * rows, rows, 2, sharey=True)
     for ax, (title, curve) in zip(axes.flat, curves.items(), strict=True):
         for name, (colour, dash, marker) in CURVE_STYLES.items():
             for seed in curve[name]:
