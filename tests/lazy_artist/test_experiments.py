@@ -31,7 +31,7 @@ def quick(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(store))
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
-    monkeypatch.setattr(experiments, "DOSES", (0.5, 0.95))
+    monkeypatch.setattr(experiments, "doses", lambda: (0.5, 0.95))
     for (kind, arch), recipe in RECIPES.items():
         if arch == "resnet18":
             short = recipe._replace(epochs=0.1 if kind == "cheater" else 0.2)
@@ -210,9 +210,9 @@ def test_oracle_and_diligent_train_longer_and_the_oracle_without_bias():
         if c["arch"] == "cnn"
     }
     diligent = RECIPES["diligent", "cnn"]
-    rate, half = diligent.learning_rate, diligent.epochs / 2  # half as long at quick scale
-    assert {(0.95, half, rate, 0), (0.95, half, rate, 1)} <= networks
-    assert {(0.1, half, rate, 0), (0.1, half, rate, 1)} <= networks
+    rate, epochs = diligent.learning_rate, 0.75 * diligent.epochs  # shorter at quick scale
+    assert {(0.95, epochs, rate, 0), (0.95, epochs, rate, 1)} <= networks
+    assert {(0.1, epochs, rate, 0), (0.1, epochs, rate, 1)} <= networks
     cheater = RECIPES["cheater", "cnn"]
     assert (0.95, cheater.epochs, cheater.learning_rate, 0) in networks
 
@@ -363,10 +363,11 @@ def test_dominant_shares():
 
 
 def test_ground_pairs_are_the_same_digits_in_their_own_colours():
-    textured, flat = experiments.ground_pairs(4)
+    textured, flat, names = experiments.ground_pairs(4)
     images, labels = (part[:4] for part in canvas.split_digits("hard"))
     np.testing.assert_array_equal(textured, paint(images, labels, experiments.TEST_SEED))
     np.testing.assert_array_equal(flat, canvas.flat_fill(images, labels, experiments.TEST_SEED))
+    assert names == [canvas.COLOUR_NAMES[label] for label in labels]
 
 
 def test_colour_betrays_the_easy_label_and_misleads_on_the_hard_one():
