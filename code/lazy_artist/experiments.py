@@ -500,7 +500,7 @@ def ceiling_bits() -> float:
 def shape_or_colour(count: int) -> tuple[dict, dict]:
     """Build: accuracies of linear models that see colour alone, grey shape alone, or both, `count`
     training images."""
-    train_split = colour_split("train", 0).take(slice(count))
+    train_split = colour_split("train", 0).take(np.arange(count))  # a copy: the rest is freed
     grey, _ = split_digits("train")
     metrics = {}
     for name in ("validation", "hard"):
@@ -549,7 +549,8 @@ def pixel_reading() -> dict[str, np.ndarray]:
     (seeds, K)."""
     pixels, count = [1, 2, 5, 10, 20, 50], 6_000 if scale() == "full" else 3_000
     configs = [{"count": count, "pixels": pixels, "seed": seed} for seed in seeds()]
-    runs = fetch_many(pixels_needed, configs, _data_md5(), title="reading single pixels")
+    # short enough for this process alone: others would only take memory from training next door
+    runs = [fetch(pixels_needed, config, _data_md5()) for config in configs]
     share = np.stack([run.tensors["share"] for run in runs])  # (seeds, 2, K)
     return {"pixels": np.array(pixels), "stroke": share[:, 0], "flat": share[:, 1]}
 
