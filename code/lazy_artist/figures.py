@@ -21,7 +21,6 @@ from lazy_artist.canvas import (
     DEFICIENCIES,
     PALETTE,
     UNSEEN_NAMES,
-    UNSEEN_PALETTE,
     Split,
     hue_palette,
     simulate_deficiency,
@@ -151,7 +150,6 @@ def unseen_palette(split: Split) -> Figure:
     figure, axes = _figure(7.5, 1.1, 1, CLASSES)
     for k, ax in enumerate(axes.flat):
         _picture(ax, split.images[np.flatnonzero(split.colours == CLASSES + k)[0]], UNSEEN_NAMES[k])
-    assert len(UNSEEN_PALETTE) == CLASSES
     return figure
 
 
@@ -195,7 +193,7 @@ def pixel_reading(reading: dict[str, np.ndarray]) -> Figure:
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("pixels seen", fontsize=9)
     ax.set_ylabel("colour named rightly", fontsize=9)
-    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    ax.legend(fontsize=8, frameon=False, loc="center right", bbox_to_anchor=(1, 0.3))
     return figure
 
 
