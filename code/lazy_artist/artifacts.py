@@ -34,6 +34,8 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path, PurePath
@@ -103,8 +105,10 @@ def fetch_many(
     The missing ones are built in `jobs` parallel processes (by default one for each usable core),
     which share the cores, and are stored as soon as they are done: an interruption loses only the
     unfinished ones. A single missing one is built in this process, on all cores. The processes
-    are joblib's; `joblib.parallel_config` chooses another backend. On a terminal a progress bar
-    called `title` (by default the build's name) counts the missing ones.
+    are joblib's; `joblib.parallel_config` chooses another backend. Of all processes that share the
+    store one at a time has such workers, so that two chapters executed side by side do not crowd
+    the machine and its memory; the others wait. On a terminal a progress bar called `title` (by
+    default the build's name) counts the missing ones.
     """
     entries = [_entry(build, config, data_md5) for config in configs]
     if jobs is not None and jobs < 1:
@@ -114,8 +118,9 @@ def fetch_many(
     if missing:
         _check_folder(missing[0].stem.parent)
         cores = joblib.cpu_count()
-        jobs = min(jobs or cores, len(missing))
-        with tqdm(total=len(missing), desc=title or build.__name__, disable=None) as bar:
+        jobs = 1 if _at_work.get() else min(jobs or cores, len(missing))
+        turn = _lock(cache_dir() / "artifacts" / "workers") if jobs > 1 else nullcontext()
+        with turn, tqdm(total=len(missing), desc=title or build.__name__, disable=None) as bar:
             for stem in _make_all(missing, jobs, max(1, cores // jobs)):
                 found[stem] = _lookup(stem)
                 bar.update()
@@ -460,8 +465,17 @@ def _make_in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Pa
             f"{entry}: the code or its constants differ between this process and its workers: "
             f"run again in a new process (restart the kernel), or with jobs=1"
         )
-    _make(entry)
+    token = _at_work.set(True)
+    try:
+        _make(entry)
+    finally:
+        _at_work.reset(token)
     return entry.stem
+
+
+_at_work: ContextVar[bool] = ContextVar("_at_work", default=False)
+"""True within a worker, whose builds work alone: workers of workers would wait for their turn
+for ever."""
 
 
 def _make(entry: _Entry) -> Artifact:

@@ -106,18 +106,26 @@ def colour_split(
 
     Raises ValueError for an unknown name or a correlation outside [0, 1].
     """
+    labels, colours = split_colours(name, seed, correlation, digits)
+    images = split_digits(name, digits)[0]
+    palette = np.concatenate([PALETTE, UNSEEN_PALETTE])
+    return Split(paint(images, colours, [seed, SPLITS.index(name), 1], palette), labels, colours)
+
+
+def split_colours(
+    name: str, seed: int, correlation: float = 0.95, digits: Digits | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and colours, int64 (N,) each, of the split that `colour_split` paints; see there."""
     if name not in SPLITS:
         raise ValueError(f"unknown split {name!r}: choose one of {', '.join(SPLITS)}")
     _check_correlation(correlation)
-    images, labels = split_digits(name, digits)
+    labels = split_digits(name, digits)[1]
     share = {"hard": 0.0, "aligned": 1.0, "unbiased": 0.1}.get(name, correlation)
     stream = [seed, SPLITS.index(name)]
     if name == "unseen":
-        colours = CLASSES + np.random.default_rng(stream).integers(CLASSES, size=len(labels))
-        palette = np.concatenate([PALETTE, UNSEEN_PALETTE])
-    else:
-        colours, palette = assign_colours(labels, share, stream), PALETTE
-    return Split(paint(images, colours, [*stream, 1], palette), labels, colours)
+        steps = np.random.default_rng(stream).integers(CLASSES, size=len(labels))
+        return labels, CLASSES + steps
+    return labels, assign_colours(labels, share, stream)
 
 
 def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -241,20 +249,20 @@ def simulate_deficiency(colours: np.ndarray, kind: str) -> np.ndarray:
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
 
 
-def contingency(split: Split) -> np.ndarray:
+def contingency(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Counts int64 (10, 10): images of each digit (row) in each colour (column; for "unseen",
     colours 10 to 19)."""
     table = np.zeros((CLASSES, CLASSES), dtype=np.int64)
-    np.add.at(table, (split.labels, split.colours % CLASSES), 1)
+    np.add.at(table, (labels, colours % CLASSES), 1)
     return table
 
 
-def mutual_information(split: Split) -> float:
-    """Mutual information of colour and label in bits, from the split's own counts (0 to log2 10 =
+def mutual_information(labels: np.ndarray, colours: np.ndarray) -> float:
+    """Mutual information of label and colour in bits, from their own counts (0 to log2 10 =
     3.32)."""
     from sklearn.metrics import mutual_info_score
 
-    return float(mutual_info_score(split.labels, split.colours) / np.log(2))
+    return float(mutual_info_score(labels, colours) / np.log(2))
 
 
 def _texture(rng: np.random.Generator, count: int) -> np.ndarray:

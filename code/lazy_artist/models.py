@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 CLASSES = 10
 
@@ -46,38 +46,59 @@ class CNN(nn.Module):
         return self.head(self.features(images))
 
 
-class ResNet18(ResNet):
+class ResNet18(nn.Module):
     """ResNet-18 (He et al. 2016, arXiv:1512.03385) cut to the size of small images and small
     machines: 701,000 weights.
 
-    The eighteen layers, their blocks and strides are the original's. The first convolution is 3x3
-    with stride 2, no max-pooling follows it, and each stage has a quarter of the width: `layer1` to
-    `layer4` give (N, 16, 14, 14), (N, 32, 7, 7), (N, 64, 4, 4) and (N, 128, 2, 2).
+    The eighteen layers, their blocks, strides and initialisation are the original's. The first
+    convolution is 3x3 with stride 2, no max-pooling follows it, and each stage has a quarter of the
+    width: `layer1` to `layer4` give (N, 16, 14, 14), (N, 32, 7, 7), (N, 64, 4, 4) and
+    (N, 128, 2, 2).
     """
 
     def __init__(self, classes: int = CLASSES):
-        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=classes)
-        self.inplanes = 16
+        super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.maxpool = nn.Identity()
-        self.layer1 = self._make_layer(BasicBlock, 16, 2)
-        self.layer2 = self._make_layer(BasicBlock, 32, 2, stride=2)
-        self.layer3 = self._make_layer(BasicBlock, 64, 2, stride=2)
-        self.layer4 = self._make_layer(BasicBlock, 128, 2, stride=2)
+        self.layer1 = nn.Sequential(_Residual(16, 16), _Residual(16, 16))
+        self.layer2 = nn.Sequential(_Residual(16, 32, stride=2), _Residual(32, 32))
+        self.layer3 = nn.Sequential(_Residual(32, 64, stride=2), _Residual(64, 64))
+        self.layer4 = nn.Sequential(_Residual(64, 128, stride=2), _Residual(128, 128))
         self.fc = nn.Linear(128, classes)
-        for module in self.modules():  # as the original does for the layers just replaced
+        for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled activations (N, 128), non-negative, of images (N, 3, 28, 28)."""
-        x = self.relu(self.bn1(self.conv1(images)))  # (N, 16, 14, 14)
+        x = F.relu(self.bn1(self.conv1(images)))  # (N, 16, 14, 14)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 128, 2, 2)
         return x.mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fc(self.features(images))
+
+
+class _Residual(nn.Module):
+    """The basic block of He et al.: two 3x3 convolutions around which the input is added; where the
+    size changes the input goes through a strided 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) -> (N, outputs, h / stride, w / stride), sizes rounded up."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class MLP(nn.Module):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -73,6 +74,11 @@ def returning(what):
         "nothing": None,
     }
     return bad[what]
+
+
+def asking_for_more(log, seed):
+    fetch_many(build, [{"log": log, "seed": 10 * seed + k} for k in (1, 2)], "md5", jobs=2)
+    return {}, {}
 
 
 def seeing_environment(seed):
@@ -443,6 +449,24 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_done(log, cache, tmp_
 
 
 # --- many at once --------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_has_workers(log, cache):
+    cache.mkdir(parents=True)
+    configs = [{"log": str(log), "seed": seed} for seed in (0, 1)]
+    with ThreadPoolExecutor() as pool:
+        with FileLock(f"{cache / 'workers'}.lock"):  # as another process has it while it works
+            waiting = pool.submit(fetch_many, build, configs, "md5", jobs=2)
+            fetch(build, {"log": str(log), "seed": 2}, "md5")  # which needs no worker
+            time.sleep(0.5)
+            assert runs(log) == [2] and not waiting.done()
+        waiting.result()
+    assert runs(log) == [0, 1, 2]
+
+
+def test_builds_that_fetch_many_do_not_wait_for_themselves(log, cache):
+    fetch_many(asking_for_more, [{"log": str(log), "seed": seed} for seed in (0, 1)], "md5", jobs=2)
+    assert runs(log) == [1, 2, 11, 12]
 
 
 def test_parallel_results_equal_serial_ones_in_order(log, cache, tmp_path, capsys):

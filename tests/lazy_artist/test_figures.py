@@ -26,7 +26,7 @@ DRAWN = {
     "palette": lambda: figures.palette(),
     "contact_sheet": lambda: figures.contact_sheet(EASY, HARD, each=2),
     "contingency_tables": lambda: figures.contingency_tables(
-        {name: canvas.contingency(EASY) for name in canvas.SPLITS}
+        {name: canvas.contingency(EASY.labels, EASY.colours) for name in canvas.SPLITS}
     ),
     "unseen_palette": lambda: figures.unseen_palette(UNSEEN),
     "grounds": lambda: figures.grounds(EASY.images[:3], HARD.images[:3], ["a", "b", "c"]),

@@ -1,0 +1,68 @@
+"""The opening page and the colophon: what the book says about itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from lazy_artist.artifacts import records
+from lazy_artist.canvas import split_digits
+from lazy_artist.data import load_digits
+from lazy_artist.experiments.cheating import accuracies, red_ones
+from lazy_artist.experiments.networks import scale, seeds
+from lazy_artist.training import arithmetic
+
+
+def opening() -> dict[str, Any]:
+    """What the opening page tells: a count and three accuracies as texts, and the arguments of
+    `figures.opening`."""
+    lazy, honest = accuracies("cheater"), accuracies("oracle")
+    images, probabilities = red_ones()
+    shown = {"easy": "validation", "hard": "hard"}
+    bars = {
+        kind: {title: values[split] for title, split in shown.items()}
+        for kind, values in (("cheater", lazy), ("oracle", honest))
+    }
+    return {
+        "images": f"{len(split_digits('train')[1]):,}",
+        "easy": f"{lazy['validation'].mean:.1%}",
+        "hard": f"{lazy['hard'].mean:.1%}",
+        "oracle": f"{honest['hard'].mean:.1%}",
+        "figure": {"images": images, "probabilities": probabilities, "bars": bars},
+    }
+
+
+def colophon() -> pd.DataFrame:
+    """What this copy was made from: data, scale, seeds, software, builder, machine, time."""
+    digits = {split: load_digits(split) for split in ("train", "test")}
+    kept = records()
+    seconds = sum(record["wall_seconds"] for record in kept)
+    facts = {
+        "digits": digits["train"].source,
+        **{f"checksum of {split} digits (md5)": f"`{d.md5}`" for split, d in digits.items()},
+        "scale": scale(),
+        "seeds of every network": ", ".join(str(seed) for seed in seeds()),
+        "arithmetic": f"{str(arithmetic()).removeprefix('torch.')} to train, float32 to measure",
+        "artefacts kept, of all builds": f"{len(kept)}, made in {seconds / 60:.1f} minutes",
+        "builder": os.environ.get("LAZY_ARTIST_BUILDER") or "Quarto, started by hand",
+        "software": ", ".join(
+            f"{name} {importlib.metadata.version(name)}"
+            for name in (
+                "lazy-artist",
+                "torch",
+                "torchvision",
+                "numpy",
+                "scikit-learn",
+                "matplotlib",
+            )
+        ),
+        "Python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processor cores",
+        "built": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+    }
+    return pd.DataFrame(facts.items(), columns=["what", "value"])
