@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit  # the quantiles of Student's t; scipy.stats is slow to import
 from torch import nn
 
 from lazy_artist.canvas import CLASSES, PALETTE, Split, paint
@@ -46,7 +46,7 @@ def estimate(values: Iterable[float], bounds: tuple[float, float] = (0, 1)) -> E
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return Estimate(mean, None, 1)
-    reach = float(stats.t.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    reach = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, (max(mean - reach, bounds[0]), min(mean + reach, bounds[1])), n)
 
 

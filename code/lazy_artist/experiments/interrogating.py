@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lazy_artist.artifacts import Artifact, fetch, fetch_many
+from lazy_artist.artifacts import Artifact, fetch_many
 from lazy_artist.canvas import (
     CLASSES,
     COLOUR_NAMES,
@@ -110,7 +110,7 @@ def matched_pairs(
         weight @ np.square(others).T
         - 2 * (weight * alpha) @ others.T
         + (weight * alpha**2).sum(1)[:, None]
-    )  # (N, pool)
+    ).clip(0)  # (N, pool); rounding may leave less than nothing for the image itself
     recoloured = np.square(inks - ink[:, None], dtype=np.float64).sum(2)  # (N, 10 inks)
     recoloured *= np.square(alpha).sum(1)[:, None]
 
@@ -331,3 +331,301 @@ def _map_distance(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _worst(maps: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(maps - reference).max() / min(1, reference.max()))
+
+
+# --- what the chapter asks for -------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Make all measurements, longest first, in parallel; what is stored already costs nothing."""
+    _runs_by_heart()
+    configs = [_interrogated_config(kind, seed) for kind in KINDS for seed in seeds()]
+    fetch_many(interrogated, configs, data_md5(), title="interrogating networks")
+    _comparisons()
+
+
+def _each() -> int:
+    return 30 if scale() == "full" else 10
+
+
+def _interrogated_config(kind: str, seed: int) -> dict[str, Any]:
+    return {"network": network_config(kind, "cnn", seed), "each": _each(), "steps": 28}
+
+
+def _runs(kind: str) -> list[Artifact]:
+    configs = [_interrogated_config(kind, seed) for seed in seeds()]
+    return fetch_many(interrogated, configs, data_md5(), title=f"interrogating {kind}")
+
+
+def _values(kind: str, name: str) -> np.ndarray:
+    """A tensor of `interrogated`, stacked over seeds: (seeds, ...)."""
+    return np.stack([run.tensors[name] for run in _runs(kind)])
+
+
+def _runs_by_heart() -> list[Artifact]:
+    recipe = {"count": 1000, "epochs": 60, "learning_rate": 4e-3, "batch_size": 100}
+    configs = [{"seed": seed, "each": _each()} | recipe for seed in seeds()]
+    return fetch_many(memorised, configs, data_md5(), title="learning by heart")
+
+
+def _comparisons() -> list[Artifact]:
+    networks = [network_config(*case) for case in _compared_networks()]
+    configs = [
+        {"network": network, "layers": list(REFERENCE_LAYERS[network["arch"]]), "each": 1}
+        for network in networks
+    ]
+    return fetch_many(compared, configs, data_md5(), title="comparing with a reference")
+
+
+def _compared_networks() -> list[tuple[str, str, int]]:
+    return [(kind, arch, seed) for arch in ARCH_NAMES for kind in KINDS for seed in seeds()]
+
+
+def images_asked() -> int:
+    """Number of test images that each network is asked about."""
+    return CLASSES * _each()
+
+
+def reference_error() -> float:
+    """The largest difference between `grad_cam` and finite differences in double precision, over
+    both architectures, all their layers asked, both kinds of network and all seeds."""
+    metrics = [run.record["metrics"] for run in _comparisons()]
+    return max(error for m in metrics for name, error in m.items() if name != "cam")
+
+
+def cam_error() -> float:
+    """The largest difference between Grad-CAM and ReLU(CAM) / (h * w), over all CNNs."""
+    return max(run.record["metrics"].get("cam", 0.0) for run in _comparisons())
+
+
+# what was moved, and how far
+
+
+def change_shares(kind: str) -> dict[str, dict[str, Estimate]]:
+    """How far a kind of network moves, by measure, then by change.
+
+    "answer": share of changed answers; "logits": distance, as a share of that of changing both;
+    "map": distance of the maps, 0 to 1; "pixels": length of the change in RGB.
+    """
+    answer, logits, maps, sizes = (
+        _values(kind, name).mean(2)  # (seeds, 3)
+        for name in ("moved answer", "moved logits", "moved map", "sizes")
+    )
+    tables = {"answer": answer, "logits": logits / logits[:, 2:], "map": maps, "pixels": sizes}
+    return {
+        name: {change: estimate(table[:, i], (0, np.inf)) for i, change in enumerate(CHANGES)}
+        for name, table in tables.items()
+    }
+
+
+def change_table() -> pd.DataFrame:
+    """`change_shares` of both kinds: a row for each kind and change."""
+    rows = []
+    for kind in KINDS:
+        shares = change_shares(kind)
+        for change in CHANGES:
+            rows.append(
+                {
+                    "network": kind,
+                    "change": change,
+                    "length of the change": f"{shares['pixels'][change].mean:.2f}",
+                    "answers changed, %": percent(shares["answer"][change]),
+                    "logits moved": shares["logits"][change].format("{:.2f}"),
+                    "map moved": shares["map"][change].format("{:.2f}"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def change_difference(kind: str, more: str, less: str) -> Estimate:
+    """Share of answers that one change turns less that of another, seed by seed."""
+    shares = _values(kind, "moved answer").mean(2)
+    difference = shares[:, CHANGES.index(more)] - shares[:, CHANGES.index(less)]
+    return estimate(difference, (-1, 1))
+
+
+def matched_share() -> float:
+    """Share of the images whose two changes are matched within `TOLERANCE`."""
+    recolour, reshape, _ = _values(KINDS[0], "sizes")[0]
+    return float(np.mean(np.abs(reshape / recolour - 1) <= TOLERANCE))
+
+
+# colour or brightness
+
+
+def chroma_shares() -> dict[str, np.ndarray]:
+    """Chroma reliance of each image, float64 (seeds, N), by kind."""
+    return {kind: _values(kind, "chroma") for kind in KINDS}
+
+
+def chroma_means() -> dict[str, Estimate]:
+    """Mean chroma reliance over images, by kind."""
+    return {kind: estimate(shares.mean(1)) for kind, shares in chroma_shares().items()}
+
+
+def chroma_difference() -> Estimate:
+    """Mean chroma reliance of the cheater less that of the oracle, seed by seed."""
+    lazy, honest = (shares.mean(1) for shares in chroma_shares().values())
+    return estimate(lazy - honest, (-1, 1))
+
+
+# stroke or ground
+
+
+def heat_table() -> pd.DataFrame:
+    """Shares of heat and of area in percent: a row for each kind and layer."""
+    parts = ("on the stroke", "on the ground", "on the telling parts")
+    rows = []
+    for layer in (LAYER, FINE):
+        for kind in KINDS:
+            values = _values(kind, f"heat {layer}")  # (seeds, 2, 3)
+            row = {"maps of": layer, "network": kind}
+            rows.append(
+                row | {part: percent(estimate(values[:, 0, i])) for i, part in enumerate(parts)}
+            )
+        area = values[0, 1]
+        flat = {"maps of": layer, "network": "flat map (area)"}
+        rows.append(flat | {part: f"{100 * area[i]:.1f}" for i, part in enumerate(parts)})
+    return pd.DataFrame(rows)
+
+
+def telling_density(kind: str, layer: str = LAYER) -> Estimate:
+    """Heat per pixel on the telling parts, relative to that on the whole stroke; 1 if the map does
+    not tell the two apart."""
+    (heat, area) = np.moveaxis(_values(kind, f"heat {layer}"), 1, 0)  # (seeds, 3) each
+    return estimate((heat[:, 2] / area[:, 2]) / (heat[:, 0] / area[:, 0]), (0, np.inf))
+
+
+# does the heat matter
+
+
+def faithfulness_curves() -> dict[str, dict[str, np.ndarray]]:
+    """By kind, then "deletion" or "insertion": float64 (seeds, 4 `CONTROLS`, steps + 1)."""
+    return {
+        kind: {name: _values(kind, name) for name in ("deletion", "insertion")} for kind in KINDS
+    }
+
+
+def faithfulness_table() -> pd.DataFrame:
+    """Areas under the deletion and insertion curves: a row for each kind and map."""
+    rows = []
+    for kind in KINDS:
+        areas = {name: _values(kind, f"{name} area") for name in ("deletion", "insertion")}
+        for i, control in enumerate(CONTROLS):
+            row = {"network": kind, "map": control}
+            for name, best in (("deletion", "lower"), ("insertion", "higher")):
+                row[f"{name} ({best} is better)"] = str(estimate(areas[name][:, i]))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def deletion_gap(kind: str, control: str) -> Estimate:
+    """Area under the deletion curve by Grad-CAM less that by a control, seed by seed: below 0 if
+    Grad-CAM is the better guide."""
+    areas = _values(kind, "deletion area")
+    return estimate(areas[:, 0] - areas[:, CONTROLS.index(control)], (-1, 1))
+
+
+def weakest(gaps: Sequence[Estimate]) -> Estimate:
+    """The gap whose upper bound is highest."""
+    return max(gaps, key=lambda gap: gap.interval[1])
+
+
+# does the map notice the weights
+
+
+def sanity() -> dict[str, dict[str, np.ndarray]]:
+    """Rank correlation with a network's own maps, by kind, float64 (seeds, ...).
+
+    "cascade" (seeds, 4): after each stage of `CASCADE`; "others" (seeds, 1): with the map of
+    another image; "retrained" (seeds, 1): with the maps of the next seed's network of the kind;
+    "by heart" (seeds, 1): with the maps of the network that learnt shuffled labels.
+    """
+    by_heart = [run.tensors["maps"] for run in _runs_by_heart()]
+    result = {}
+    for kind in KINDS:
+        maps = _values(kind, "maps")
+        retrained = [_agreement(a, b) for a, b in zip(maps, np.roll(maps, -1, 0), strict=True)]
+        shuffled = [_agreement(a, b) for a, b in zip(maps, by_heart, strict=True)]
+        result[kind] = {
+            "cascade": _values(kind, "cascade"),
+            "others": _values(kind, "others"),
+            "retrained": np.array(retrained)[:, None],
+            "by heart": np.array(shuffled)[:, None],
+        }
+    return result
+
+
+def sanity_estimate(kind: str, name: str) -> Estimate:
+    """Mean rank correlation over seeds: "others", "retrained", "by heart", or "cascade", which is
+    its last stage."""
+    return estimate(sanity()[kind][name][:, -1], (-1, 1))
+
+
+def learnt_by_heart() -> Estimate:
+    """Accuracy on the shuffled labels that were learnt."""
+    return estimate(run.record["metrics"]["by heart"] for run in _runs_by_heart())
+
+
+# pictures
+
+
+class Scene(NamedTuple):
+    """One painted image with the maps of it: image (3, 28, 28); title of the image; by network:
+    maps float32 (3, 7, 7) and texts (3,), for the class predicted, the true one, and the ink's."""
+
+    image: np.ndarray
+    title: str
+    maps: dict[str, np.ndarray]
+    texts: dict[str, list[str]]
+
+
+def scenes(digits: Sequence[int], inks: Sequence[int]) -> list[Scene]:
+    """The first test image of each of `digits`, in each of `inks`, with the maps of the cheater and
+    the oracle (seed 0). The texts name the class and its probability."""
+    grey, labels = balanced(*split_digits("hard"), 1)
+    digits, inks = np.asarray(digits), np.asarray(inks)
+    images = paint(grey[digits], inks, TEST_SEED)
+    maps, texts = {}, {}
+    for kind, model in (("cheater", cheater(0)), ("oracle", oracle(0))):
+        shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
+        classes = np.stack([shares.argmax(1), digits, inks], axis=1)  # (N, 3)
+        asked = np.stack([grad_cam(model, LAYER, images, c) for c in classes.T], axis=1)
+        maps[kind] = asked  # (N, 3, 7, 7)
+        chosen = np.take_along_axis(shares, classes, axis=1)
+        texts[kind] = [
+            [f"{c}: {share:.0%}" for c, share in zip(*row, strict=True)]
+            for row in zip(classes, chosen, strict=True)
+        ]
+    return [
+        Scene(
+            image,
+            f"{COLOUR_NAMES[ink]} {digit}",
+            {kind: maps[kind][i] for kind in maps},
+            {kind: texts[kind][i] for kind in texts},
+        )
+        for i, (image, digit, ink) in enumerate(zip(images, digits, inks, strict=True))
+    ]
+
+
+def zeros() -> list[Scene]:
+    """The first test zero in its own ink, red, and in that of the ones, green."""
+    return scenes([0, 0], [0, 1])
+
+
+def all_digits() -> list[Scene]:
+    """Every digit in its own ink, then every digit in the ink of the next."""
+    digits = np.arange(CLASSES)
+    return scenes([*digits, *digits], [*digits, *np.roll(digits, -1)])
+
+
+def gradient_parts() -> dict[str, Any]:
+    """The first green zero (3, 28, 28) as "image", and by kind its squared gradient along
+    brightness and along chroma for the class predicted (2, 28, 28), as shares of its sum."""
+    grey, _ = balanced(*split_digits("hard"), 1)
+    image = paint(grey[:1], np.array([1]), TEST_SEED)
+    parts: dict[str, Any] = {"image": image[0]}
+    for kind, model in (("cheater", cheater(0)), ("oracle", oracle(0))):
+        energy = np.stack(gradient_energy(model, image, predict(model, image).argmax(1)))[:, 0]
+        parts[kind] = energy / energy.sum()
+    return parts
