@@ -8,6 +8,7 @@ colour alone, and digit colours carry their names.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,19 @@ from lazy_artist.evaluate import Estimate
 # with each
 INK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
 DIGIT_COLOUR_TICKS = [f"{digit}\n{name}" for digit, name in enumerate(COLOUR_NAMES)]
+
+
+def _show_in_notebooks() -> None:
+    """Lets a `Figure` that ends a notebook's cell appear as a sharp PNG. Importing pyplot would do
+    it too; older Quartos (before 1.7.33) with IPython 9 do not."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"retina"}, bbox_inches="tight")
+
+
+_show_in_notebooks()
 
 
 def _figure(

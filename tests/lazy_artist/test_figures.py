@@ -1,5 +1,8 @@
 """Figures: pure functions that draw what they are given, opaque, and leave no state behind."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -98,3 +101,15 @@ def test_a_dose_without_an_interval_has_no_error_bar():
     (container,) = DRAWN["dose_response"]().axes[0].containers
     segments = container[2][0].get_segments()
     assert [round(abs(end[1] - start[1]), 6) for start, end in segments] == [0.2, 0]
+
+
+def test_a_figure_that_ends_a_cell_is_shown_as_a_png():
+    code = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+from lazy_artist import figures
+shown, size = shell.display_formatter.format(figures.palette())
+print(sorted(shown), size["image/png"]["width"] < 900)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[-2] == "['image/png', 'text/plain'] True"
