@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +28,10 @@ from lazy_artist.canvas import (
     simulate_deficiency,
 )
 from lazy_artist.evaluate import Estimate
+from lazy_artist.gradcam import display
+
+if TYPE_CHECKING:
+    from lazy_artist.experiments.interrogating import Scene
 
 # Okabe and Ito's colours, which the common colour deficiencies keep apart; a dash and a marker go
 # with each
@@ -444,4 +449,829 @@ def opening(
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+# --- chapter 5 -----------------------------------------------------------------------------------
+
+GROUP_STYLES = {
+    "no labels": (BLUE, "o"),
+    "colour labels": (AMBER, "s"),
+    "reference": (INK, "D"),
+}
+
+
+def recoloured(views: dict[str, np.ndarray]) -> Figure:
+    """Images (N, 3, 28, 28) as painted and as training sees them: a row for each titled view."""
+    count = len(next(iter(views.values())))
+    figure, axes = _figure(7.5, 0.95 * len(views), len(views), count)
+    for row, (title, images) in zip(axes, views.items(), strict=True):
+        for ax, image in zip(row, images, strict=True):
+            _picture(ax, image)
+        row[0].text(
+            -0.15, 0.5, title, transform=row[0].transAxes, ha="right", va="center", fontsize=9,
+            color=INK,
+        )  # fmt: skip
+    return figure
+
+
+def cures_ranked(values: dict[str, tuple[str, Estimate]]) -> Figure:
+    """Hard accuracy of each method with its 95% interval, best on top; values: by title, a group of
+    `GROUP_STYLES` and the estimate."""
+    rows = sorted(values.items(), key=lambda item: item[1][1].mean)
+    figure, axes = _figure(7.5, 0.27 * len(rows) + 1.1)
+    ax = axes[0, 0]
+    seen = set()
+    for y, (_, (group, value)) in enumerate(rows):
+        colour, marker = GROUP_STYLES[group]
+        low, high = value.interval or (value.mean, value.mean)
+        ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
+        ax.plot(
+            value.mean, y, marker, color=colour, markersize=6, linestyle="none",
+            label=None if group in seen else group,
+        )  # fmt: skip
+        ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center", fontsize=8, color=INK)
+        seen.add(group)
+    for share, name in ((0.1, "guessing"), (0.7, "the brief")):
+        ax.axvline(share, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(share, len(rows) - 0.3, name, ha="center", fontsize=8, color=INK)
+    ax.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(-0.6, len(rows) + 0.2)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("accuracy on hard images", fontsize=9)
+    ax.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    return figure
+
+
+def correlation_curves(curves: dict[str, dict[float, Estimate]]) -> Figure:
+    """Hard accuracy of each titled method against the share of conflicting images in training."""
+    figure, axes = _figure(7, 3.8)
+    ax = axes[0, 0]
+    styles = zip(
+        (INK, VERMILION, AMBER, GREEN, BLUE), (":", "-.", "--", (0, (5, 1, 1, 1, 1, 1)), "-"),
+        ("x", "v", "s", "^", "o"), strict=True,
+    )  # fmt: skip
+    for (title, curve), (colour, dash, marker) in zip(curves.items(), styles, strict=False):
+        share = [1 - correlation for correlation in curve]
+        means = [value.mean for value in curve.values()]
+        ax.plot(share, means, color=colour, linestyle=dash, marker=marker, label=title)
+        for x, value in zip(share, curve.values(), strict=True):
+            if value.interval:
+                ax.plot([x, x], value.interval, color=colour, linewidth=1)
+    ax.set_xscale("log")
+    ax.set_xticks(share, [f"{100 * x:.3g}%" for x in share])
+    ax.minorticks_off()
+    ax.invert_xaxis()
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("training images whose colour misleads (log scale)", fontsize=9)
+    ax.set_ylabel("accuracy on hard", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def gaze(
+    chroma: dict[str, np.ndarray], channels: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> Figure:
+    """Above: how chroma reliance is spread over hard images, a box for each network. Below: for
+    each network a dot for each last-layer channel, variance with ink against variance with
+    digit."""
+    figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white", dpi=110)
+    grid = figure.add_gridspec(2, len(channels), height_ratios=[1, 1.1])
+    ax = figure.add_subplot(grid[0, :])
+    ax.boxplot(
+        list(chroma.values())[::-1], orientation="horizontal", widths=0.55, whis=(5, 95), showfliers=False,
+        medianprops={"color": VERMILION, "linewidth": 2},
+    )  # fmt: skip
+    ax.set_yticks(range(1, len(chroma) + 1), list(chroma)[::-1], fontsize=8)
+    ax.axvline(2 / 3, color=INK, linewidth=0.8, linestyle=":")
+    ax.text(2 / 3, len(chroma) + 0.62, "no preference", ha="center", fontsize=8, color=INK)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("chroma reliance: share of the squared input gradient along chroma", fontsize=9)
+    panels = [figure.add_subplot(grid[1, k]) for k in range(len(channels))]
+    for panel, (title, (digit, colour)) in zip(panels, channels.items(), strict=True):
+        panel.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+        panel.plot(colour, digit, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
+        panel.set_xlim(-0.02, 1)
+        panel.set_ylim(-0.02, 1)
+        panel.set_aspect("equal")
+        panel.set_title(title, fontsize=9, color=INK)
+        panel.set_xlabel("variance with ink", fontsize=8)
+    panels[0].set_ylabel("variance with digit", fontsize=8)
+    for ax in figure.axes:
+        ax.tick_params(labelsize=8, colors=INK)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    return figure
+
+
+def overlays(images: np.ndarray, heats: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Images (N, 3, 28, 28), and below them, a row for each titled network, its answers (N,) and
+    its heat (N, 28, 28) in [0, 1] as contours and brightness over a faded image."""
+    figure, axes = _figure(7.5, 1.35 * (1 + len(heats)), 1 + len(heats), len(images))
+    for ax, image in zip(axes[0], images, strict=True):
+        _picture(ax, image)
+    for row, (answers, maps) in zip(axes[1:], heats.values(), strict=True):
+        for ax, image, answer, heat in zip(row, images, answers, maps, strict=True):
+            _picture(ax, 0.35 * image, f"“{answer}”", 9)
+            ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
+            if heat.max() > 0.5:
+                ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
+    for ax, title in zip(axes[:, 0], ("image", *heats), strict=True):
+        ax.text(
+            -0.15, 0.5, title, transform=ax.transAxes, ha="right", va="center", fontsize=9,
+            color=INK,
+        )  # fmt: skip
+    return figure
+
+
+# --- chapter 4: the interrogation ----------------------------------------------------------------
+
+KIND_STYLES = {"cheater": (VERMILION, "s", "-"), "oracle": (BLUE, "o", "--")}
+MAP_STYLES = {
+    "Grad-CAM": (VERMILION, "-", "o"),
+    "random": (INK, ":", "x"),
+    "centre blob": (BLUE, "--", "s"),
+    "the ink itself": (GREEN, "-.", "^"),
+}
+
+
+ASKED = ("predicted", "true digit", "ink's digit")
+
+
+def _heat(ax: Axes, heat: np.ndarray, image: np.ndarray, title: str = "", size: float = 7):
+    """One heat map (28, 28) in [0, 1] under the outline of the stroke of its image (3, 28, 28)."""
+    picture = ax.imshow(heat, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    ax.contour(image.max(0), levels=[0.4], colors="white", linewidths=0.7)
+    ax.set_title(title, fontsize=size, pad=2, color=INK)
+    ax.set_axis_off()
+    return picture
+
+
+def _heat_bar(figure: Figure, picture, scale: float, name: str, **place) -> None:
+    """What the colours of a heat map stand for, in raw heat."""
+    bar = figure.colorbar(picture, **place)
+    bar.set_ticks([0, 0.5, 1], labels=[f"{share * scale:.2g}" for share in (0, 0.5, 1)])
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(name, fontsize=8)
+
+
+def _top(scenes: Sequence[Scene], kinds: Sequence[str]) -> float:
+    """The largest heat of these networks in all scenes: the scale that their maps share."""
+    return max(float(scene.maps[kind].max()) for scene in scenes for kind in kinds) or 1.0
+
+
+def heat_overlays(scenes: Sequence[Scene]) -> Figure:
+    """For each scene (row): the image, and each network's heat for the class predicted, the true
+    one and the ink's, all on one scale."""
+    kinds = list(scenes[0].maps)
+    ratios = [1] + ([0.12] + [1] * 3) * len(kinds)
+    figure, axes = _figure(
+        8.6, 1.5 * len(scenes) + 0.5, len(scenes), len(ratios), width_ratios=ratios
+    )
+    scale = _top(scenes, kinds)
+    for row, scene in zip(axes, scenes, strict=True):
+        _picture(row[0], scene.image, scene.title, 9)
+        for k, kind in enumerate(kinds):
+            gap, *places = row[1 + 4 * k : 5 + 4 * k]
+            gap.set_axis_off()
+            heats = display(scene.maps[kind], scale)
+            asked = zip(places, heats, scene.texts[kind], ASKED, strict=True)
+            for ax, heat, text, name in asked:
+                picture = _heat(ax, heat, scene.image, f"{name}\n{text}", 8)
+    for k, kind in enumerate(kinds):
+        title = axes[0, 3 + 4 * k]
+        title.text(14, -13, f"the {kind}", ha="center", fontsize=10, color=INK)
+    _heat_bar(figure, picture, scale, "heat (raw Grad-CAM)", ax=axes, shrink=0.6, aspect=30)
+    return figure
+
+
+def heat_grid(scenes: Sequence[Scene]) -> Figure:
+    """A row for each digit: in its own ink, with the heat of both networks for the class they
+    predict; in another ink, with their heat for the class predicted, the true one and the ink's;
+    one scale a network. The first half of the scenes are the former, the second half the latter."""
+    kinds, half = list(scenes[0].maps), len(scenes) // 2
+    wide, high = 33, 41  # pixels from tile to tile
+    figure, axes = _figure(8.2, 0.82 * (0.55 + half) * high / wide + 0.3)
+    ax = axes[0, 0]  # one for all, as a hundred would be slow to draw
+
+    def tile(x: float, row: int, pixels: np.ndarray, title: str, stroke=None):
+        top = high * row
+        place = {"extent": (x, x + 28, top + 28, top), "interpolation": "nearest"}
+        ax.text(x + 14, top - 2, title, ha="center", fontsize=6.5, color=INK)
+        if stroke is not None:
+            x_grid, y_grid = x + np.arange(28) + 0.5, top + np.arange(28) + 0.5
+            ax.contour(
+                x_grid,
+                y_grid,
+                stroke.max(0),
+                levels=[0.4],
+                colors="white",
+                linewidths=0.7,
+                zorder=3,
+            )
+        return ax.imshow(pixels, cmap="magma", vmin=0, vmax=1, **place)
+
+    right = wide * (1 + len(kinds)) + 8  # where the second half starts
+    for row, (own, other) in enumerate(zip(scenes[:half], scenes[half:], strict=True)):
+        tile(0, row, own.image.transpose(1, 2, 0), own.title)
+        tile(right, row, other.image.transpose(1, 2, 0), other.title)
+    for k, kind in enumerate(kinds):
+        scale, start = _top(scenes, [kind]), right + wide + 8 + k * (3 * wide + 8)
+        for row, (own, other) in enumerate(zip(scenes[:half], scenes[half:], strict=True)):
+            heat = display(own.maps[kind], scale)[0]
+            tile(wide * (1 + k), row, heat, own.texts[kind][0], own.image)
+            heats = display(other.maps[kind], scale)
+            for c, (heat, text) in enumerate(zip(heats, other.texts[kind], strict=True)):
+                picture = tile(start + c * wide, row, heat, text, other.image)
+        heads = [(wide * (1 + k), ASKED[0]), *((start + c * wide, n) for c, n in enumerate(ASKED))]
+        for x, name in heads:
+            ax.text(x + 14, -11, f"{kind}:\n{name}", ha="center", fontsize=7, color=INK)
+        bar = ax.inset_axes([start, high * half, 2 * wide + 28, 5], transform=ax.transData)
+        place = {"cax": bar, "orientation": "horizontal"}
+        _heat_bar(figure, picture, scale, f"heat of the {kind}", **place)
+    ax.set_xlim(0, right + wide + 8 + len(kinds) * (3 * wide + 8))
+    ax.set_ylim(high * half + 6, -24)
+    ax.set_axis_off()
+    return figure
+
+
+def change_bars(shares: dict[str, dict[str, dict[str, Estimate]]]) -> Figure:
+    """How far each network (by name) moves: a panel for each measure, a bar for each change, with
+    95% intervals."""
+    panels = {
+        "answer": "answers changed",
+        "logits": "logits moved\n(changing both = 1)",
+        "map": "Grad-CAM moved\n(no heat in common = 1)",
+    }
+    figure, axes = _figure(8, 2.9, 1, len(panels))
+    width = 0.8 / len(shares)
+    for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
+        for k, (kind, measures) in enumerate(shares.items()):
+            values = list(measures[measure].values())
+            means = np.array([value.mean for value in values])
+            bounds = np.array([value.interval or (value.mean,) * 2 for value in values])
+            places = np.arange(len(values)) + (k - (len(shares) - 1) / 2) * width
+            ax.bar(
+                places,
+                means,
+                width,
+                yerr=np.abs(bounds - means[:, None]).T,
+                color=KIND_STYLES[kind][0],
+                hatch="//" * k,
+                edgecolor="white",
+                error_kw={"elinewidth": 1, "ecolor": INK},
+                label=kind,
+            )
+            for place, bound, mean in zip(places, bounds[:, 1], means, strict=True):
+                ax.text(place, bound + 0.02, f"{mean:.2f}", ha="center", fontsize=6.5, color=INK)
+        ax.set_xticks(range(len(values)), list(measures[measure]), fontsize=8)
+        ax.set_ylim(0, None)
+        ax.set_title(title, fontsize=9, color=INK)
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
+    return figure
+
+
+def chroma_parts(shares: dict[str, np.ndarray], parts: dict[str, np.ndarray]) -> Figure:
+    """Left: one image, and each network's squared gradient there along brightness and along chroma,
+    on one scale a network. Right: the chroma share of all images, for each network."""
+    kinds = list(shares)
+    figure = Figure(figsize=(8.4, 3.3), layout="constrained", facecolor="white", dpi=110)
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
+    axes = left.subplots(len(kinds), 3)
+    for row, kind in zip(axes, kinds, strict=True):
+        top = np.quantile(parts[kind].sum(0), 0.995)
+        _picture(row[0], parts["image"], f"asked: the {kind}", 8)
+        for ax, energy, name in zip(row[1:], parts[kind], ("brightness", "chroma"), strict=True):
+            _heat(ax, np.clip(energy / top, 0, 1), parts["image"], f"{name} {energy.sum():.0%}", 8)
+    ax = right.subplots()
+    ax.tick_params(labelsize=8, colors=INK)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for kind, hatch in zip(kinds, ("", "//"), strict=True):
+        colour = KIND_STYLES[kind][0]
+        values = shares[kind].ravel()
+        weights = np.full(len(values), 1 / len(values))
+        bins = np.linspace(0, 1, 41)
+        settings = {"bins": bins, "weights": weights, "hatch": hatch, "edgecolor": colour}
+        ax.hist(values, histtype="stepfilled", facecolor=f"{colour}55", label=kind, **settings)
+    ax.axvline(2 / 3, color=INK, linewidth=0.9, linestyle=":", label="no preference (2/3)")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
+    ax.set_xlabel("chroma reliance of an image", fontsize=9)
+    ax.set_ylabel("share of images", fontsize=9)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def faithfulness(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Mean probability of the predicted class as pixels are deleted or inserted: a row for each
+    network, thin lines for seeds."""
+    figure, axes = _figure(8, 2.7 * len(curves) + 0.4, len(curves), 2, sharex=True, sharey=True)
+    for row, (kind, tables) in zip(axes, curves.items(), strict=True):
+        for ax, (measure, table) in zip(row, tables.items(), strict=True):  # (seeds, maps, steps)
+            share = np.linspace(0, 1, table.shape[2])
+            for k, (name, (colour, dash, marker)) in enumerate(MAP_STYLES.items()):
+                for seed in table[:, k]:
+                    ax.plot(share, seed, color=colour, linewidth=0.5, alpha=0.4)
+                style = {"marker": marker, "markersize": 4, "markevery": (k, 4), "label": name}
+                ax.plot(share, table[:, k].mean(0), dash, color=colour, linewidth=1.4, **style)
+            ax.set_title(f"{kind}: {measure}", fontsize=9, color=INK)
+            ax.set_ylim(0, 1.02)
+            ax.xaxis.set_major_formatter(PercentFormatter(1))
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+        row[0].set_ylabel("probability of the class", fontsize=9)
+    for ax, past in zip(axes[-1], ("taken away", "put back"), strict=True):
+        ax.set_xlabel(f"pixels {past}, hottest first", fontsize=9)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+    )
+    return figure
+
+
+def map_sanity(results: dict[str, dict[str, np.ndarray]], stages: Sequence[str]) -> Figure:
+    """Rank correlation with a network's own maps: as its layers are made random one after the other
+    (lines, from the output down), and with other maps (points); thin marks are seeds."""
+    figure, axes = _figure(8, 3.4, 1, 2, sharey=True, width_ratios=[1.2, 1])
+    left, right = axes[0]
+    others = {
+        "retrained": "same recipe,\nnext seed",
+        "others": "same network,\nanother image",
+        "by heart": "shuffled labels,\nlearnt by heart",
+    }
+    for k, (kind, result) in enumerate(results.items()):
+        colour, marker, dash = KIND_STYLES[kind]
+        paths = np.insert(result["cascade"], 0, 1, axis=1)  # (seeds, stages + 1)
+        for seed in paths:
+            left.plot(seed, color=colour, linewidth=0.5, alpha=0.5)
+        left.plot(paths.mean(0), dash, color=colour, marker=marker, label=kind)
+        for x, name in enumerate(others):
+            values = result[name][:, 0]
+            place = x + 0.16 * (2 * k - 1)
+            right.plot([place] * len(values), values, "_", color=colour, markersize=9)
+            right.plot(place, values.mean(), marker, color=colour, label=kind if x == 0 else None)
+            text = f"{values.mean():.2f}"
+            right.text(place, values.max() + 0.04, text, ha="center", fontsize=7, color=INK)
+    for ax in (left, right):
+        ax.axhline(0, color=INK, linewidth=0.7)
+        ax.axhline(0.5, color=INK, linewidth=0.7, linestyle=":")
+        ax.set_ylim(-0.25, 1.08)
+    ticks = ["as trained", *(f"+ {stage}" for stage in stages)]
+    left.set_xticks(range(len(ticks)), ticks, fontsize=8)
+    left.set_xlabel("made random, from the output down", fontsize=9)
+    left.set_ylabel("rank correlation", fontsize=9)
+    right.set_xticks(range(len(others)), list(others.values()), fontsize=8)
+    right.set_xlim(-0.5, len(others) - 0.5)
+    left.legend(fontsize=8, frameon=False)
+    return figure
+
+
+# --- chapter 3: the prober -----------------------------------------------------------------------
+
+LABEL_STYLES = {
+    "colour": (VERMILION, "", "white"), "shape": (BLUE, "", "white"),
+    "mixed": ("#E8D9A0", "//", INK), "dead": ("#999999", "..", INK),
+}  # fmt: skip
+ORDER_STYLES = {
+    "most tuned to ink first": (VERMILION, "--", "s"),
+    "at random": (INK, ":", "^"),
+    "most tuned to shape first": (BLUE, "-", "o"),
+}
+
+
+def optima(sheets: dict[str, np.ndarray], columns: int = 16) -> Figure:
+    """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
+    rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
+    figure, axes = _figure(8, len(sheets) * (0.5 * rows + 0.3), len(sheets), 1)
+    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
+        height = math.ceil(len(sheet) / columns)
+        canvas = np.full((height * 30, columns * 30, 3), 255, np.uint8)
+        for k, image in enumerate(sheet):
+            row, column = 30 * (k // columns), 30 * (k % columns)
+            canvas[row : row + 28, column : column + 28] = image.transpose(1, 2, 0)
+        ax.imshow(canvas, interpolation="nearest")
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_axis_off()
+    return figure
+
+
+def channel_cards(cards: Sequence[dict]) -> Figure:
+    """A row for each channel: its optima, what silences it, the images that excite it most, its
+    mean activation by digit and ink, and a histogram of its activation; see `probing.cards`."""
+    shown = 4  # of the dataset images
+    widths = [1, 1, 1, 0.15, *[1] * shown, 0.15, 1.7, 2.2]
+    count = len(cards)
+    figure, axes = _figure(8, 0.98 * count + 0.75, count, len(widths), width_ratios=widths)
+    for row, card in zip(axes, cards, strict=True):
+        for ax in row[[3, 4 + shown]]:
+            ax.set_axis_off()
+        pictures = [*card["optima"], card["negative"]]
+        for ax, picture in zip(row[:3], pictures, strict=True):
+            _picture(ax, picture)
+        for ax, picture in zip(row[4:], card["top"][:shown], strict=False):
+            _picture(ax, picture)
+        name = row[0].set_title(card["title"], fontsize=8, color=INK, loc="left", pad=3)
+        name.set_in_layout(False)
+        grid, bars = row[-2:]
+        grid.imshow(card["cells"], cmap="Blues", vmin=0, aspect="auto")
+        grid.set_xticks(range(CLASSES), [])
+        grid.set_yticks([0, 9], ["0", "9"])
+        grid.tick_params(length=0, labelsize=6)
+        bins = len(card["histogram"])
+        edges = np.arange(bins) / bins * card["most"]
+        bars.bar(edges, card["histogram"], card["most"] / bins, align="edge", color="#8A8A8A")
+        bars.axvline(card["score"], color=VERMILION, linestyle="--", linewidth=1.2)
+        bars.set_yscale("log")
+        bars.set_xlim(0, 1.08 * max(card["score"], card["most"]))
+        bars.set_yticks([])
+        bars.minorticks_off()
+        bars.spines["left"].set_visible(False)
+        bars.tick_params(labelsize=6)
+    ticks = axes[-1, -2]
+    ticks.set_xticks(range(CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
+    axes[-1, -1].set_xlabel("activation", fontsize=7)
+    heads = {0: "excite it", 2: "silences it", 4: "most exciting training images"}
+    heads |= {len(widths) - 2: "digit by ink", len(widths) - 1: "training images"}
+    for column, text in heads.items():
+        head = axes[0, column].annotate(
+            text, (0, 1), xytext=(0, 17), xycoords="axes fraction", textcoords="offset points",
+            fontsize=7.5, color=INK, annotation_clip=False,
+        )  # fmt: skip
+        head.set_in_layout(False)
+    figure.suptitle(" ", fontsize=11)  # room for the heads
+    figure.get_layout_engine().set(h_pad=0.11)
+    return figure
+
+
+def label_bars(shares: dict[str, dict[str, Estimate]]) -> Figure:
+    """Shares of channels labelled colour, shape, mixed and dead, a stacked bar for each titled
+    layer."""
+    figure, axes = _figure(7.5, 0.42 * len(shares) + 1.1)
+    ax = axes[0, 0]
+    left = np.zeros(len(shares))
+    for name, (colour, hatch, text) in LABEL_STYLES.items():
+        widths = np.array([parts[name].mean for parts in shares.values()])
+        ax.barh(
+            range(len(shares)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
+            label=name,
+        )  # fmt: skip
+        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width > 0.06:
+                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+                ax.text(
+                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
+                    color=text, bbox=box,
+                )  # fmt: skip
+        left += widths
+    ax.set_yticks(range(len(shares)), shares, fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("share of the layer's channels", fontsize=9)
+    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    """Eta squared of digit against that of ink, a mark for each channel; a panel for each layer."""
+    figure, axes = _figure(8, 3.1, 1, len(points), sharey=True)
+    styles = {"cheater": (VERMILION, "s"), "oracle": (BLUE, "o")}
+    for ax, (layer, kinds) in zip(axes[0], points.items(), strict=True):
+        for kind, (colour, digit) in kinds.items():
+            paint, marker = styles[kind]
+            ax.scatter(
+                colour, digit, s=16, marker=marker, facecolor="none", edgecolor=paint,
+                linewidth=0.9, label=kind,
+            )  # fmt: skip
+        ax.plot([0, 1], [1, 0], color=INK, linewidth=0.7, linestyle=":")
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_ylim(-0.03, 1.03)
+        ax.set_xlabel("η² of ink", fontsize=9)
+        ax.set_title(layer, fontsize=9, color=INK)
+    axes[0, 0].set_ylabel("η² of digit", fontsize=9)
+    axes[0, -1].legend(fontsize=8, frameon=False, loc="upper right")
+    return figure
+
+
+def ablation_curves(layers: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """What a network answers as more and more channels of a layer (column) are gone: called the
+    ink's digit above, the true digit below; see `probing.ablations`."""
+    figure, axes = _figure(8, 4.6, 2, len(layers), sharex=True, sharey="row")
+    titles = {"follows": "called the ink's digit", "reads": "called the true digit"}
+    for column, (layer, curves) in enumerate(layers.items()):
+        for ax, (name, title) in zip(axes[:, column], titles.items(), strict=True):
+            for order, (label, (colour, dash, marker)) in enumerate(ORDER_STYLES.items()):
+                runs = curves[name][:, order]  # (seeds, sizes)
+                for run in runs:
+                    ax.plot(curves["share"], run, color=colour, linewidth=0.5, alpha=0.4)
+                ax.plot(
+                    curves["share"], runs.mean(0), dash, color=colour, marker=marker, markersize=4,
+                    label=label,
+                )  # fmt: skip
+            ax.axhline(0.1, color=INK, linewidth=0.6, linestyle="-.")
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            if column == 0:
+                ax.set_ylabel(title, fontsize=8.5)
+        axes[0, column].set_title(layer, fontsize=9, color=INK)
+        axes[1, column].set_xticks(curves["share"][[0, 3, 4, 5]])
+        axes[1, column].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes[1, column].set_xlabel("channels gone", fontsize=8.5)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+# --- chapters 8 and 9: the two challenges --------------------------------------------------------
+
+_GROUP_STYLES = {"one": (BLUE, "o"), "anti-one": (VERMILION, "^"), "brake": ("#777777", "s")}
+_LAW_COLOURS = {"left": BLUE, "lower": VERMILION, "line": GREEN}
+
+
+def _grey(ax: Axes, image: np.ndarray, title: str = "", size: float = 7) -> None:
+    """One grey image (28, 28) of 0..255, dark ink on white, in a thin frame."""
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    ax.set_title(title, fontsize=size, pad=2, color=INK)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)
+
+
+def challenge_extremes(clue: np.ndarray, images: np.ndarray) -> Figure:
+    """The clue (28, 28), and for each digit the image most surely called 1 (above) and 0 (below):
+    images (2, 10, 28, 28)."""
+    figure, axes = _figure(8, 1.9, 2, 12, width_ratios=[1.6, 0.4] + [1] * 10)
+    for ax in axes[:, :2].flat:
+        ax.set_axis_off()
+    ax = figure.add_subplot(axes[0, 0].get_gridspec()[:, 0])
+    _grey(ax, clue, "the hint", 8)
+    for row, name in enumerate(("called 1", "called 0")):
+        for digit in range(10):
+            _grey(axes[row, 2 + digit], images[row, digit])
+        axes[row, 2].set_ylabel(name, fontsize=8, color=INK)
+    return figure
+
+
+def hidden_plane(points: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
+    """The hidden layer's first two principal components: by the network's answer (left) and by
+    similarity to the clue (right), with the zeros and ones among the digits written out."""
+    figure, (axes,) = _figure(8, 3.5, 1, 2, sharex=True, sharey=True)
+    x, y = points["plane"].T
+    styles = (
+        (points["answer"], BLUE, "o", "called 1"),
+        (~points["answer"], AMBER, "x", "called 0"),
+    )
+    for on, colour, marker, label in styles:
+        axes[0].scatter(x[on], y[on], s=7, color=colour, marker=marker, linewidths=0.6, alpha=0.5,
+                        label=label)  # fmt: skip
+    for digit in (0, 1):
+        for k in np.flatnonzero(points["digit"] == digit)[:25]:
+            axes[0].text(x[k], y[k], str(digit), fontsize=8, color=INK, weight="bold")
+    axes[0].legend(fontsize=8, frameon=False, markerscale=2)
+    dots = axes[1].scatter(x, y, c=points["similarity"], s=5, cmap="viridis")
+    bar = figure.colorbar(dots, ax=axes[1])
+    bar.set_label("similarity to the clue", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    for edge in band:
+        bar.ax.axhline(edge, color="white", linewidth=2)
+        bar.ax.axhline(edge, color="black", linewidth=1, linestyle="--")
+    for ax in axes:
+        ax.set_xlabel("first principal component", fontsize=8)
+    axes[0].set_ylabel("second principal component", fontsize=8)
+    return figure
+
+
+def ramps(
+    values: dict[str, np.ndarray], groups: Sequence[str], band: tuple[float, float]
+) -> Figure:
+    """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
+    figure, axes = _figure(7.5, 4.8, 2, 1, sharex=True, height_ratios=[1.4, 1])
+    for name, evidence in zip(groups, values["evidence"], strict=True):
+        colour, marker = _GROUP_STYLES[name]
+        axes[0, 0].scatter(values["similarity"], evidence, s=5, color=colour, marker=marker,
+                           alpha=0.4, linewidths=0, label=f"“{name}”")  # fmt: skip
+    axes[1, 0].scatter(values["similarity"], values["margin"], s=4, color=INK, alpha=0.4,
+                       linewidths=0)  # fmt: skip
+    for ax in axes[:, 0]:
+        ax.axhline(0, color=INK, linewidth=0.7)
+        for edge in band:
+            ax.axvline(edge, color=INK, linewidth=0.9, linestyle="--")
+    axes[0, 0].legend(fontsize=8, frameon=False, markerscale=3, loc="upper center")
+    axes[0, 0].set_ylabel("evidence for 1", fontsize=8)
+    axes[1, 0].set_ylabel("logit 1 − logit 0", fontsize=8)
+    axes[1, 0].set_xlabel("similarity to the clue (dashed: the program's thresholds)", fontsize=8)
+    return figure
+
+
+def templates(pictures: dict[str, np.ndarray], kernels: np.ndarray) -> Figure:
+    """Signed pictures (28, 28), each on its own scale, and the first layer's kernels (K, 3, 3) on a
+    common one: orange for positive, purple for negative, white for nought."""
+    figure = Figure(figsize=(8, 3.3), layout="constrained", facecolor="white", dpi=110)
+    above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1])
+    for ax, (name, picture) in zip(above.subplots(1, len(pictures)), pictures.items(), strict=True):
+        top = np.abs(picture).max()
+        ax.imshow(picture, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
+        ax.set_title(name, fontsize=8, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    top = np.abs(kernels).max()
+    for k, (ax, kernel) in enumerate(zip(below.subplots(1, len(kernels)), kernels, strict=True)):
+        ax.imshow(kernel, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
+        ax.set_title(f"kernel {k}", fontsize=7, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure
+
+
+def threshold_curve(curve: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
+    """Share called 1 by similarity to the clue, and what the program says (dashed steps)."""
+    figure, axes = _figure(6.5, 2.8)
+    ax = axes[0, 0]
+    ax.plot(curve["similarity"], curve["share"], color=BLUE, marker="o", markersize=3,
+            linewidth=1.2, label="the network")  # fmt: skip
+    ends = [curve["similarity"].min() - 1, *np.repeat(band, 2), curve["similarity"].max() + 1]
+    ax.plot(ends, [1, 1, 0, 0, 1, 1], color=VERMILION, linestyle="--", linewidth=1.2,
+            label="the program")  # fmt: skip
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("similarity to the clue", fontsize=9)
+    ax.set_ylabel("called 1", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, loc="center left")
+    return figure
+
+
+def fading(values: dict[str, np.ndarray]) -> Figure:
+    """Share of digits called 1 as they fade, by the network and by the program, and the share on
+    which they agree."""
+    figure, axes = _figure(6.5, 2.8)
+    ax = axes[0, 0]
+    for key, label, colour, dash, marker in (
+        ("fade network", "called 1 by the network", BLUE, "-", "o"),
+        ("fade program", "called 1 by the program", VERMILION, "--", "s"),
+        ("fade agreement", "both agree", GREEN, ":", "^"),
+    ):
+        ax.plot(values["fade"], values[key], dash, color=colour, marker=marker, markersize=3.5,
+                linewidth=1.2, label=label)  # fmt: skip
+    ax.set_ylim(0.4, 1.02)
+    ax.invert_xaxis()
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("ink left", fontsize=9)
+    ax.set_ylabel("share of digits", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, loc="lower center")
+    return figure
+
+
+def pixel_edits(images: np.ndarray, similarities: np.ndarray, called: np.ndarray) -> Figure:
+    """Images (2n, 28, 28), unedited and edited in turn: above before, below after, each with its
+    similarity and the network's answer."""
+    count = len(images) // 2
+    figure, axes = _figure(8, 2.5, 2, count)
+    for k, image in enumerate(images):
+        title = f"{similarities[k]:.1f}\ncalled {int(called[k])}"
+        _grey(axes[k % 2, k // 2], image, title, 7)
+    for row, name in enumerate(("before", "after")):
+        axes[row, 0].set_ylabel(name, fontsize=8, color=INK)
+    return figure
+
+
+def label_maps(maps: dict[str, np.ndarray]) -> Figure:
+    """Tables of labels by x (down) and y (across), side by side: white for 1, black for 0."""
+    figure, (axes,) = _figure(8, 3.1, 1, len(maps))
+    for ax, (name, table) in zip(axes, maps.items(), strict=True):
+        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(name, fontsize=9, color=INK)
+        ax.set_xlabel("y", fontsize=9)
+    axes[0].set_ylabel("x", fontsize=9)
+    return figure
+
+
+def sorted_rows(truth: np.ndarray, phase: np.ndarray) -> Figure:
+    """The label map with its rows as they come, and sorted by phase (113,), then by x."""
+    figure, (axes,) = _figure(8, 4.2, 1, 2)
+    order = np.argsort(phase, kind="stable")
+    for ax, table, title in (
+        (axes[0], truth, "rows in order of x"),
+        (axes[1], truth[order], "rows sorted by phase, then x"),
+    ):
+        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_xlabel("y", fontsize=9)
+    axes[0].set_ylabel("x", fontsize=9)
+    starts = np.searchsorted(phase[order], np.arange(8))
+    ends = np.append(starts[1:], len(phase))
+    axes[1].set_yticks((starts + ends - 1) / 2, [str(k) for k in range(8)])
+    for start in starts[1:]:
+        axes[1].axhline(start - 0.5, color=AMBER, linewidth=1.2)
+    axes[1].set_ylabel("phase", fontsize=9)
+    return figure
+
+
+def exponent_scan(scan: dict[str, np.ndarray], cells: int) -> Figure:
+    """Cells that the best table of phase and region gets wrong, by exponent (left) and by modulus
+    (right); the minimum is written out."""
+    figure, (axes,) = _figure(8, 2.7, 1, 2, sharey=True, width_ratios=[1.5, 1])
+    axes[0].plot(scan["exponent"], scan["errors"], color=BLUE, linewidth=1)
+    axes[1].plot(scan["period"], scan["period errors"], color=BLUE, linewidth=1, marker="o",
+                 markersize=4)  # fmt: skip
+    for ax, x, errors, name in (
+        (axes[0], scan["exponent"], scan["errors"], "exponent p of floor(x^p) mod 8"),
+        (axes[1], scan["period"], scan["period errors"], "modulus m of floor(x^1.5) mod m"),
+    ):
+        best = int(errors.argmin())
+        ax.annotate(f"{x[best]:g}: {errors[best]:,} wrong", (x[best], errors[best]),
+                    xytext=(8, 14), textcoords="offset points", fontsize=8, color=VERMILION,
+                    arrowprops={"arrowstyle": "-", "color": VERMILION})  # fmt: skip
+        ax.set_xlabel(name, fontsize=8)
+    axes[0].set_ylabel(f"cells wrong, of {cells:,}", fontsize=8)
+    axes[0].set_ylim(0, None)
+    return figure
+
+
+def flip_curves(flips: dict[str, np.ndarray], families: dict[str, np.ndarray]) -> Figure:
+    """Where the label changes along y, on a plane of x (down) and y (across), with the program's
+    two curves and its line."""
+    figure, axes = _figure(5.6, 4.6)
+    ax = axes[0, 0]
+    x = np.linspace(0, 112, 500)
+    laws = {"left": x**4 / 40_000, "lower": (360_000 * x) ** 0.25, "line": 133 - x}
+    names = {"left": "x⁴ = 40,000 y", "lower": "y⁴ = 360,000 x", "line": "x + y = 133"}
+    markers = {"left": "o", "lower": "^", "line": "s"}
+    for family, on in families.items():
+        colour = _LAW_COLOURS[family]
+        ax.plot(laws[family] - 0.5, x, color=colour, linewidth=1)
+        ax.scatter(flips["y"][on] - 0.5, flips["x"][on], s=14, color=colour,
+                   marker=markers[family], label=f"{names[family]} ({on.sum()})")  # fmt: skip
+    ax.set_xlim(-1, 113)
+    ax.set_ylim(113, -1)
+    ax.set_xlabel("y", fontsize=9)
+    ax.set_ylabel("x", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, title="changes of label on", title_fontsize=8,
+              loc="upper left", bbox_to_anchor=(1, 1))  # fmt: skip
+    return figure
+
+
+def error_distance(curves: dict[str, np.ndarray]) -> Figure:
+    """Share of cells answered wrongly by the steps along y to the nearest change of label."""
+    figure, axes = _figure(7, 2.9)
+    ax = axes[0, 0]
+    places = np.arange(len(curves["steps"]))
+    styles = ((VERMILION, "--", "s"), (BLUE, "-", "o"))
+    named = [name for name in curves if name != "steps"]
+    for name, (colour, dash, marker) in zip(named, styles, strict=True):
+        for each in curves[name]:
+            ax.plot(places, each, dash, color=colour, linewidth=0.6, alpha=0.5)
+        ax.plot(places, curves[name].mean(0), dash, color=colour, marker=marker, markersize=4,
+                linewidth=1.4, label=name)  # fmt: skip
+    ax.set_xticks(places, curves["steps"], fontsize=8)
+    ax.set_ylim(0, None)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("steps along y to the nearest change of label", fontsize=9)
+    ax.set_ylabel("wrong", fontsize=9)
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def transformer_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) -> Figure:
+    """attention (8, 2, 113): the share each head gives to x, by x and by y (above); stream
+    (2, 113, 113): two principal components of the last stream, and neurons (4, 113, 113), all over
+    x (down) and y (across) (below)."""
+    figure = Figure(figsize=(8, 4.3), layout="constrained", facecolor="white", dpi=110)
+    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    axes = above.subplots(1, 2, sharey=True)
+    shades = [BLUE, VERMILION, GREEN, AMBER] * 2
+    for column, name in enumerate(("x", "y")):
+        for head, share in enumerate(attention[:, column]):
+            dash = "-" if head < 4 else "--"
+            axes[column].plot(share, dash, color=shades[head], linewidth=1, label=f"head {head}")
+        axes[column].set_xlabel(name, fontsize=8)
+        axes[column].tick_params(labelsize=7)
+        axes[column].yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylabel("attention to x", fontsize=8)
+    axes[1].legend(fontsize=6.5, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes = below.subplots(1, 6)
+    titles = ["component 1", "component 2", *(f"neuron {k + 1}" for k in range(4))]
+    for ax, table, title in zip(axes, [*stream, *neurons], titles, strict=True):
+        ax.imshow(table, cmap="cividis", interpolation="nearest")
+        ax.set_title(title, fontsize=8, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    axes[0].set_ylabel("x", fontsize=8)
+    for ax in axes:
+        ax.set_xlabel("y", fontsize=8)
     return figure

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from lazy_artist import canvas, figures
 from lazy_artist.data import procedural_digits
 from lazy_artist.evaluate import Estimate
+from lazy_artist.experiments.interrogating import CASCADE, CHANGES, CONTROLS, Scene
 
 RNG = np.random.default_rng(0)
 DIGITS = procedural_digits(400, seed=3)
@@ -25,6 +27,16 @@ SHARES = {
     name: Estimate(share, None, 1)
     for name, share in {"colour": 0.5, "digit": 0.3, "interaction": 0.15, "image": 0.05}.items()
 }
+BOTH = ("cheater", "oracle")
+SCENES = [
+    Scene(
+        EASY.images[k],
+        f"red {k}",
+        {kind: RNG.random((3, 7, 7), dtype=np.float32) for kind in BOTH},
+        {kind: [f"{k}: 90%", "0: 5%", "1: 6%"] for kind in BOTH},
+    )
+    for k in range(4)
+]
 DRAWN = {
     "palette": lambda: figures.palette(),
     "contact_sheet": lambda: figures.contact_sheet(EASY, HARD, each=2),
@@ -50,11 +62,40 @@ DRAWN = {
         np.eye(10)[:8],
         {"cheater": {"hard": SHARES["digit"]}, "oracle": {"hard": SHARES["colour"]}},
     ),
+    "heat_overlays": lambda: figures.heat_overlays(SCENES[:2]),
+    "heat_grid": lambda: figures.heat_grid(SCENES),
+    "change_bars": lambda: figures.change_bars(
+        {
+            kind: {
+                name: {change: Estimate(0.4, (0.3, 0.5), 3) for change in CHANGES}
+                for name in ("answer", "logits", "map")
+            }
+            for kind in BOTH
+        }
+    ),
+    "chroma_parts": lambda: figures.chroma_parts(
+        {kind: RNG.random((2, 9)) for kind in BOTH},
+        {"image": EASY.images[0]} | {kind: np.full((2, 28, 28), 1 / 1568) for kind in BOTH},
+    ),
+    "faithfulness": lambda: figures.faithfulness(
+        {
+            kind: {name: RNG.random((2, len(CONTROLS), 5)) for name in ("deletion", "insertion")}
+            for kind in BOTH
+        }
+    ),
+    "map_sanity": lambda: figures.map_sanity(
+        {
+            kind: {"cascade": RNG.random((2, len(CASCADE)))}
+            | {name: RNG.random((2, 1)) for name in ("others", "retrained", "by heart")}
+            for kind in BOTH
+        },
+        CASCADE,
+    ),
 }  # fmt: skip
 
 
 def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text"))]
+    return [text.get_text() for text in figure.findobj(match=Text)]
 
 
 def test_every_public_figure_is_tested():
@@ -113,3 +154,12 @@ print(sorted(shown), size["image/png"]["width"] < 900)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[-2] == "['image/png', 'text/plain'] True"
+
+
+def test_heat_is_shown_with_its_classes_and_its_scale():
+    for name in ("heat_overlays", "heat_grid"):
+        shown = texts(DRAWN[name]())
+        assert sum(text.endswith("0: 5%") for text in shown) == 4
+        assert any("heat" in text for text in shown)
+    top = max(maps.max() for scene in SCENES[:2] for maps in scene.maps.values())
+    assert f"{top:.2g}" in texts(DRAWN["heat_overlays"]())
