@@ -80,5 +80,5 @@ lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements
 	  --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:  ## remove the book and all that was trained or measured (not .venv, not downloaded data)
-	rm -rf _book _book.* .quarto .cache/artifacts .cache/claims .cache/bookbinder
+	rm -rf _book _book.* .quarto .cache/artifacts .cache/claims .cache/bookbinder .cache/pages
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

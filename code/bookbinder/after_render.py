@@ -1,8 +1,15 @@
-"""What runs after rendering, by Quarto or bookbinder: gathers the claims into the finished book."""
+"""What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written (the
+atlas) and the claims into the finished book."""
 
 import os
+import shutil
+from pathlib import Path
 
 from lazy_artist import claims
+from lazy_artist.data import cache_dir
 
 if __name__ == "__main__":
-    claims.main(["--book", os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_book")])
+    book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_book"))
+    for page in (cache_dir() / "pages").glob("*.html"):
+        shutil.copy(page, book)
+    claims.main(["--book", str(book)])

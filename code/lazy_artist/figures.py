@@ -1275,3 +1275,179 @@ def transformer_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.nd
     for ax in axes:
         ax.set_xlabel("y", fontsize=8)
     return figure
+
+
+# --- chapter 6: the cloak ------------------------------------------------------------------------
+
+
+def cloak(shown: dict[str, dict], factor: float = 10) -> Figure:
+    """For each network: the image, the change around grey and `factor` times as strong, the changed
+    image, and the probabilities before and after."""
+    figure, axes = _figure(8, 4.2, len(shown), 4, width_ratios=[1, 1, 1, 1.6])
+    for row, (name, entry) in zip(axes, shown.items(), strict=True):
+        change = entry["changed"] - entry["image"]
+        _picture(row[0], entry["image"], f"{name}: the seven", 8)
+        _picture(row[1], np.clip(0.5 + factor * change, 0, 1), f"change, {factor:g} times", 8)
+        _picture(row[2], entry["changed"], f"the sum (change < {_above(entry['size'])})", 8)
+        places = np.arange(CLASSES)
+        row[3].bar(places - 0.2, entry["before"], 0.4, color=BLUE, label="before")
+        row[3].bar(places + 0.2, entry["after"], 0.4, color=VERMILION, hatch="///", label="after")
+        row[3].set_xticks(places)
+        row[3].set_ylim(0, 1.02)
+        row[3].set_ylabel("probability", fontsize=8)
+    axes[-1, 3].set_xlabel("digit", fontsize=8)
+    axes[0, 3].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _above(size: float) -> str:
+    """A size rounded up to two digits after the point."""
+    return f"{math.ceil(100 * size) / 100:.2f}"
+
+
+def success_curves(panels: dict[str, dict[str, np.ndarray]], bound: float) -> Figure:
+    """For each goal: share of images reached against the size allowed, by network; thin lines are
+    seeds, the dotted line is the bound. Minimal sizes are (seeds, n), infinity where unreached."""
+    figure, axes = _figure(8, 3.4, 1, len(panels), sharey=True)
+    styles = ((VERMILION, "--"), (BLUE, "-"), (GREEN, "-."), (AMBER, (0, (1, 1))))
+    sizes = np.geomspace(0.003, 1, 200)
+    for ax, (goal, curves) in zip(axes.flat, panels.items(), strict=True):
+        for (name, values), (colour, dash) in zip(curves.items(), styles, strict=True):
+            shares = (values[:, :, None] <= sizes).mean(1)  # (seeds, sizes)
+            for share in shares:
+                ax.plot(sizes, share, linestyle=dash, color=colour, linewidth=0.6, alpha=0.5)
+            ax.plot(sizes, shares.mean(0), linestyle=dash, color=colour, linewidth=1.8, label=name)
+        ax.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(bound * 1.06, 0.02, f"{bound:g}", fontsize=8, color=INK)
+        ax.set_xscale("log")
+        ax.set_title(goal, fontsize=9, color=INK)
+        ax.set_xlabel("largest pixel change allowed", fontsize=9)
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0, 0].set_ylabel("sevens seen as a 3", fontsize=9)
+    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def pair_maps(maps: dict[str, np.ndarray]) -> Figure:
+    """By network: the median minimal size for each digit (row) and target (column), in hundredths
+    of the pixel range; the diagonal is empty."""
+    figure, axes = _figure(8, 3.9, 1, len(maps))
+    top = 100 * max(np.max(table[np.isfinite(table)]) for table in maps.values())
+    for ax, (name, table) in zip(axes.flat, maps.items(), strict=True):
+        texts = np.vectorize(lambda v: "" if v == 0 else f"{100 * v:.1f}" if v < 1 else "–")(table)
+        _heat_map(ax, np.minimum(100 * table, top), texts, top, size=6.5)
+        ax.set_title(f"{name}: size in hundredths", fontsize=9, color=INK)
+        ax.set_xlabel("target", fontsize=8)
+    axes[0, 0].set_ylabel("digit", fontsize=8)
+    return figure
+
+
+# --- chapter 7: the decomposition ----------------------------------------------------------------
+
+CODE_STYLES = {
+    "relu": (AMBER, "^", ":", "ReLU with L1"),
+    "topk": (BLUE, "o", "-", "TopK"),
+    "batchtopk": (VERMILION, "s", "--", "BatchTopK"),
+}
+
+
+def sparse_front(rows: dict[str, list[dict[str, float]]]) -> Figure:
+    """Variance unexplained against the number of active latents, a line for each kind of
+    autoencoder."""
+    figure, axes = _figure(6.5, 3.4)
+    ax = axes[0, 0]
+    for kind, points in rows.items():
+        colour, marker, dash, name = CODE_STYLES[kind]
+        ax.plot(
+            [point["l0"] for point in points],
+            [point["fvu"] for point in points],
+            dash,
+            color=colour,
+            marker=marker,
+            label=name,
+        )
+    ax.set_xscale("log")
+    ticks = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+    low, high = ax.get_xlim()
+    shown = [tick for tick in ticks if low <= tick <= high]
+    ax.set_xticks(shown, [str(tick) for tick in shown])
+    ax.minorticks_off()
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("active latents at a place, L0 (log scale)", fontsize=9)
+    ax.set_ylabel("variance unexplained", fontsize=9)
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def latent_sheet(cards: Sequence[dict], columns: int = 4) -> Figure:
+    """A card for each latent: number and labels, its nine top images, and what it adds to the ten
+    logits."""
+    rows = math.ceil(len(cards) / columns)
+    figure = Figure(
+        figsize=(8.4, 2.75 * rows), layout="constrained", facecolor="white", dpi=110
+    )
+    panels = np.atleast_1d(figure.subfigures(rows, columns)).flat
+    for panel, card in zip(panels, cards, strict=False):
+        top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
+        mosaic = card["images"].reshape(3, 3, 3, 28, 28)  # (rows, columns, RGB, h, w)
+        _picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84))
+        title = f"{card['latent']}: {card['label']}"
+        by_eye = f"\n“{card['manual']}”" if card["manual"] else "\n"
+        top.set_title(title + by_eye, fontsize=7.5, pad=3, color=INK)
+        effect = card["effect"] - card["effect"].mean()
+        bars = bottom.bar(range(CLASSES), effect, color="#BBBBBB")
+        bars[int(effect.argmax())].set_color(BLUE)
+        bottom.axhline(0, color=INK, linewidth=0.6)
+        bottom.set_xticks(range(CLASSES))
+        bottom.set_yticks([])
+        bottom.tick_params(labelsize=6, length=0)
+        for side in ("top", "right", "left", "bottom"):
+            bottom.spines[side].set_visible(False)
+    return figure
+
+
+def silence_curves(curves: dict[str, np.ndarray]) -> Figure:
+    """Hard accuracy and colour-following as ever more of the latents are silenced, for each level
+    they are held at; thin lines are seeds."""
+    figure, axes = _figure(8, 3.3, 1, 2, sharey=True)
+    styles = {
+        "zeroed": (AMBER, ":", "^"), "mean": (BLUE, "--", "o"), "balanced": (VERMILION, "-", "s"),
+    }  # fmt: skip
+    for k, (ax, title) in enumerate(
+        zip(axes[0], ("right on hard images", "call the ink's digit on hard images"), strict=True)
+    ):
+        for name, (colour, dash, marker) in styles.items():
+            for seed in curves[name]:
+                ax.plot(curves["share"], seed[:, k], color=colour, linewidth=0.6, alpha=0.45)
+            mean = curves[name].mean(0)[:, k]
+            ax.plot(
+                curves["share"], mean, dash, color=colour, marker=marker, markersize=4, label=name
+            )
+        ax.axhline(0.1, color=INK, linewidth=0.8, linestyle="-.")
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_xlabel("share of latents silenced, most of all ink first", fontsize=9)
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0, 0].set_ylabel("share of answers", fontsize=9)
+    axes[0, 1].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def dial_walks(walk: np.ndarray, single: int = 12) -> Figure:
+    """Probabilities of 0 and of 1 for red ones as a dial goes from 1 to 0: walk (11, N, 10). Thin
+    lines are the first images, thick ones the mean of all."""
+    figure, axes = _figure(6.5, 3.3)
+    ax = axes[0, 0]
+    dial = np.linspace(1, 0, len(walk))
+    for answer, colour, dash, marker in ((0, VERMILION, "--", "s"), (1, BLUE, "-", "o")):
+        ax.plot(dial, walk[:, :single, answer], color=colour, linewidth=0.5, alpha=0.5)
+        mean = walk[:, :, answer].mean(1)
+        ax.plot(dial, mean, dash, color=colour, marker=marker, label=f"answers {answer}")
+    ax.invert_xaxis()
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("dial of the silenced latents (1: as it was, 0: silent)", fontsize=9)
+    ax.set_ylabel("probability", fontsize=9)
+    ax.legend(fontsize=8, frameon=False)
+    return figure

@@ -1,0 +1,193 @@
+"""The atlas: many cards of channels, or of other units, on one page to browse.
+
+`write` puts all of it into a single HTML file: the pictures as one sheet of tiles, the numbers as
+JSON, a small script to filter, sort and link. The page loads nothing else, works from a file, and
+without scripts shows a table instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+TEMPLATE = Path(__file__).with_name("assets") / "atlas.html"
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # 36 levels, in which grids and histograms are kept
+SIDE, MARGIN = 28, 2  # a tile and its rim: 32 is a whole number of JPEG's blocks, so none bleeds
+PITCH = SIDE + 2 * MARGIN
+COLUMNS = 64  # tiles in a row of the sheet
+QUALITY = 75  # of the JPEG
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+class Card(NamedTuple):
+    """One unit.
+
+    path: its permalink, such as "cheater/block3/17"; title, subtitle: plain text.
+    facets: by the name of a filter, the levels that the card is found under.
+    measures: finite numbers by name, the same names on all cards.
+    pictures: shown large, examples: shown small; (description, uint8 (3, 28, 28)) each.
+    grid: activation (R, C), >= 0, over the page's rows and columns.
+    histogram: counts (B,) of activation between 0 and `most`; mark: the activation to be marked
+        there, that of the first picture.
+    """
+
+    path: str
+    title: str
+    subtitle: str
+    facets: dict[str, tuple[str, ...]]
+    measures: dict[str, float]
+    pictures: Sequence[tuple[str, np.ndarray]]
+    examples: Sequence[tuple[str, np.ndarray]]
+    grid: np.ndarray
+    histogram: np.ndarray
+    most: float
+    mark: float
+
+
+def write(
+    path: Path,
+    cards: Sequence[Card],
+    *,
+    title: str,
+    intro: str,
+    back: tuple[str, str],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    grid_title: str,
+    histogram_title: str,
+) -> None:
+    """Write the page of `cards`, in their order, to `path`.
+
+    intro: HTML, some paragraphs on how to read a card; back: address and text of a link to where
+    the page belongs; rows, columns: names of the grid's rows and columns, which are shown by their
+    first letters; the titles are plain text.
+
+    Raises ValueError for no cards, a path that is no permalink or is not the card's own, cards with
+    different facets or measures, measures that are not finite, and pictures or grids of another
+    shape.
+    """
+    _check(cards, rows, columns)
+    tiles: dict[bytes, int] = {}
+
+    def place(picture: np.ndarray) -> int:
+        return tiles.setdefault(np.ascontiguousarray(picture).tobytes(), len(tiles))
+
+    facets, measures = list(cards[0].facets), list(cards[0].measures)
+    shown: list[dict[str, Any]] = []
+    for card in cards:
+        top = np.unravel_index(card.grid.argmax(), card.grid.shape)
+        shown.append(
+            {
+                "path": card.path,
+                "title": card.title,
+                "subtitle": card.subtitle,
+                "facets": [list(card.facets[name]) for name in facets],
+                "measures": [float(f"{card.measures[name]:.3g}") for name in measures],
+                "pictures": [[place(image), name] for name, image in card.pictures],
+                "examples": [[place(image), name] for name, image in card.examples],
+                "grid": _digits(card.grid.ravel()),
+                "strongest": f"{rows[top[0]]}, {columns[top[1]]}",
+                "histogram": _digits(np.log1p(card.histogram)),
+                "mark": round(card.mark / card.most, 3) if card.most > 0 else 0,
+            }
+        )
+    levels = [sorted({level for card in cards for level in card.facets[name]}) for name in facets]
+    data = {
+        "cards": shown, "facets": facets, "levels": levels, "measures": measures,
+        "digits": DIGITS, "pitch": PITCH, "margin": MARGIN, "columns": COLUMNS,
+        "gridRows": list(rows), "gridColumns": list(columns), "gridTitle": grid_title,
+        "histogramTitle": histogram_title,
+    }  # fmt: skip
+    parts = {
+        "title": html.escape(title),
+        "intro": intro,
+        "back": html.escape(back[0]),
+        "back_text": html.escape(back[1]),
+        "sheet": _sheet(tiles),
+        "width": str(COLUMNS * PITCH),
+        "table": _table(shown, measures),
+        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _digits(values: np.ndarray) -> str:
+    """Values >= 0 in 36 levels of their largest, a character each."""
+    top = max(float(values.max()), 1e-12)
+    return "".join(DIGITS[round(value / top * (len(DIGITS) - 1))] for value in values.tolist())
+
+
+def _sheet(tiles: dict[bytes, int]) -> str:
+    """All tiles, in rows of COLUMNS, each with a rim of its own edge, as a data URI."""
+    images = np.frombuffer(b"".join(tiles), np.uint8).reshape(-1, 3, SIDE, SIDE)
+    rim = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
+    images = np.pad(images.transpose(0, 2, 3, 1), rim, mode="edge")
+    height = math.ceil(len(images) / COLUMNS)
+    sheet = np.zeros((height * COLUMNS, PITCH, PITCH, 3), np.uint8)
+    sheet[: len(images)] = images
+    sheet = sheet.reshape(height, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
+    file = io.BytesIO()
+    picture = Image.fromarray(sheet.reshape(height * PITCH, COLUMNS * PITCH, 3))
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _table(shown: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:
+    """All cards as a static table; each row bears its permalink as id."""
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in ("card", "", "label", *measures))
+    lines = [f"<table><thead><tr>{heads}</tr></thead><tbody>"]
+    for card in shown:
+        index, name = card["pictures"][0]
+        x, y = (PITCH * (index % COLUMNS) + MARGIN, PITCH * (index // COLUMNS) + MARGIN)
+        tile = (
+            f'<span class="t" role="img" aria-label="{html.escape(name)}" '
+            f'style="background-position:-{x}px -{y}px"></span>'
+        )
+        cells = [html.escape(card["title"]), tile, html.escape(card["subtitle"])]
+        cells += [f"{value:g}" for value in card["measures"]]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr id="{html.escape(card["path"])}">{row}</tr>')
+    return "\n".join([*lines, "</tbody></table>"])
+
+
+def _check(cards: Sequence[Card], rows: Sequence[str], columns: Sequence[str]) -> None:
+    if not cards:
+        raise ValueError("an atlas needs at least one card")
+    seen = set()
+    for card in cards:
+        where = f"card {card.path!r}"
+        if not _PATH.fullmatch(card.path):
+            raise ValueError(f"{where}: a path is of letters, digits and ._- between slashes")
+        if card.path in seen:
+            raise ValueError(f"{where} occurs twice")
+        seen.add(card.path)
+        for name in ("facets", "measures"):
+            if list(getattr(card, name)) != list(getattr(cards[0], name)):
+                raise ValueError(f"{where} has other {name} than card {cards[0].path!r}")
+        if not np.isfinite(list(card.measures.values())).all():
+            raise ValueError(f"{where}: measures must be finite, not {card.measures}")
+        if card.grid.shape != (len(rows), len(columns)) or not card.grid.min() >= 0:
+            raise ValueError(
+                f"{where}: the grid must be ({len(rows)}, {len(columns)}) and >= 0, not "
+                f"{card.grid.shape}"
+            )
+        for name, picture in (*card.pictures, *card.examples):
+            if picture.dtype != np.uint8 or picture.shape != (3, SIDE, SIDE):
+                raise ValueError(
+                    f"{where}: picture {name!r} must be uint8 (3, {SIDE}, {SIDE}), not "
+                    f"{picture.dtype} {picture.shape}"
+                )
+        if not card.pictures:
+            raise ValueError(f"{where} has no picture")
