@@ -30,7 +30,7 @@ from common import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 COLD_SECONDS, WARM_SECONDS, CHAPTER_SECONDS, GIGABYTES = 480, 30, 15, 4
-SAMPLE_SECONDS = 0.25  # between two looks at memory
+SAMPLE_SECONDS = 1  # between two looks at memory
 
 
 class Build(NamedTuple):

@@ -37,6 +37,18 @@ SCENES = [
     )
     for k in range(4)
 ]
+PICTURES = (255 * EASY.images[:10]).astype(np.uint8)
+SPLIT_BY_LABEL = {"colour": 0.5, "shape": 0.25, "mixed": 0.2, "dead": 0.05}
+CARD = {
+    "title": "channel 3: red",
+    "optima": PICTURES[:2],
+    "negative": PICTURES[2],
+    "top": PICTURES[3:7],
+    "cells": RNG.random((10, 10)),
+    "histogram": np.array([50, 9, 0, 1]),
+    "most": 2.0,
+    "score": 5.0,
+}
 DRAWN = {
     "palette": lambda: figures.palette(),
     "contact_sheet": lambda: figures.contact_sheet(EASY, HARD, each=2),
@@ -61,6 +73,29 @@ DRAWN = {
         EASY.images[:8],
         np.eye(10)[:8],
         {"cheater": {"hard": SHARES["digit"]}, "oracle": {"hard": SHARES["colour"]}},
+    ),
+    "optima": lambda: figures.optima({"cheater": PICTURES, "oracle": PICTURES[:7]}, columns=4),
+    "channel_cards": lambda: figures.channel_cards([CARD, CARD]),
+    "label_bars": lambda: figures.label_bars(
+        {
+            layer: {
+                label: Estimate(share, None, 3) for label, share in SPLIT_BY_LABEL.items()
+            }
+            for layer in ("block1, cheater", "block1, oracle")
+        }
+    ),
+    "tuning_scatter": lambda: figures.tuning_scatter(
+        {"block1": {kind: tuple(RNG.random((2, 8))) for kind in BOTH}}
+    ),
+    "ablation_curves": lambda: figures.ablation_curves(
+        {
+            layer: {
+                "share": np.linspace(0, 1, 6),
+                "follows": RNG.random((2, 3, 6)),
+                "reads": RNG.random((2, 3, 6)),
+            }
+            for layer in ("block1", "block2")
+        }
     ),
     "heat_overlays": lambda: figures.heat_overlays(SCENES[:2]),
     "heat_grid": lambda: figures.heat_grid(SCENES),
@@ -163,3 +198,19 @@ def test_heat_is_shown_with_its_classes_and_its_scale():
         assert any("heat" in text for text in shown)
     top = max(maps.max() for scene in SCENES[:2] for maps in scene.maps.values())
     assert f"{top:.2g}" in texts(DRAWN["heat_overlays"]())
+
+
+def test_a_card_marks_its_best_drawing_beyond_the_data():
+    figure = figures.channel_cards([CARD])
+    bars = figure.axes[-1]
+    (mark,) = bars.lines
+    assert list(mark.get_xdata()) == [5.0, 5.0]
+    assert [patch.get_height() for patch in bars.patches] == [50, 9, 0, 1]
+    assert bars.patches[-1].get_x() + bars.patches[-1].get_width() == 2.0  # the most of the data
+    assert "channel 3: red" in texts(figure)
+
+
+def test_label_bars_write_their_shares():
+    shown = texts(DRAWN["label_bars"]())
+    assert shown.count("50%") == 2 and shown.count("25%") == 2
+    assert {"colour", "shape", "mixed", "dead"} <= set(shown)
