@@ -1,5 +1,5 @@
-"""What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written (the
-atlas) and the claims into the finished book."""
+"""What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written
+(the atlas) and the claims into the finished book."""
 
 import os
 import shutil

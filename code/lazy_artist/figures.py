@@ -542,11 +542,13 @@ def gaze(
     figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white", dpi=110)
     grid = figure.add_gridspec(2, len(channels), height_ratios=[1, 1.1])
     ax = figure.add_subplot(grid[0, :])
-    ax.boxplot(
-        list(chroma.values())[::-1], orientation="horizontal", widths=0.55, whis=(5, 95), showfliers=False,
-        medianprops={"color": VERMILION, "linewidth": 2},
-    )  # fmt: skip
+    for y, values in enumerate(list(chroma.values())[::-1], start=1):
+        low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
+        ax.plot([low, high], [y, y], color=INK, linewidth=1)
+        ax.barh(y, third - first, 0.55, left=first, color="white", edgecolor=INK)
+        ax.plot([median, median], [y - 0.275, y + 0.275], color=VERMILION, linewidth=2)
     ax.set_yticks(range(1, len(chroma) + 1), list(chroma)[::-1], fontsize=8)
+    ax.set_ylim(0.5, len(chroma) + 0.6)
     ax.axvline(2 / 3, color=INK, linewidth=0.8, linestyle=":")
     ax.text(2 / 3, len(chroma) + 0.62, "no preference", ha="center", fontsize=8, color=INK)
     ax.set_xlim(0, 1)
@@ -1324,7 +1326,8 @@ def success_curves(panels: dict[str, dict[str, np.ndarray]], bound: float) -> Fi
         ax.set_xlabel("largest pixel change allowed", fontsize=9)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].set_ylabel("sevens seen as a 3", fontsize=9)
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper left")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -1384,9 +1387,7 @@ def latent_sheet(cards: Sequence[dict], columns: int = 4) -> Figure:
     """A card for each latent: number and labels, its nine top images, and what it adds to the ten
     logits."""
     rows = math.ceil(len(cards) / columns)
-    figure = Figure(
-        figsize=(8.4, 2.75 * rows), layout="constrained", facecolor="white", dpi=110
-    )
+    figure = Figure(figsize=(8.4, 2.75 * rows), layout="constrained", facecolor="white", dpi=110)
     panels = np.atleast_1d(figure.subfigures(rows, columns)).flat
     for panel, card in zip(panels, cards, strict=False):
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])

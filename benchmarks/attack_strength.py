@@ -1,0 +1,133 @@
+"""Our minimal-norm search against those of adv-lib and foolbox: how small, and how fast.
+
+pip install --no-deps adv-lib foolbox eagerpy GitPython gitdb smmap   # in another environment
+python benchmarks/attack_strength.py [--images 48] [--networks cheater oracle]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+import types
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from common import machine
+from lazy_artist.attack import change_sizes, minimal_epsilon
+from lazy_artist.canvas import colour_split
+from lazy_artist.evaluate import predict
+from lazy_artist.experiments import cheater, oracle
+from lazy_artist.experiments.networks import TEST_SEED
+
+NETWORKS = {"cheater": cheater, "oracle": oracle}
+OURS = (15, 30, 60, 100)  # steps
+TARGET = 3
+WITHIN = 1.01
+
+
+def peers(norm: str) -> dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]]:
+    """The peers by name: (model, images) -> changed images."""
+    sys.modules.setdefault("visdom", types.ModuleType("visdom"))  # adv-lib only logs with it
+    import foolbox as fb
+    from adv_lib import attacks as lib
+
+    def classes(x: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(x),), TARGET)
+
+    def in_foolbox(attack):
+        def run(model, x):
+            wrapped = fb.PyTorchModel(model, bounds=(0, 1), device="cpu")
+            wanted = fb.criteria.TargetedMisclassification(classes(x))
+            return attack(wrapped, x, wanted, epsilons=None)[0]
+
+        return run
+
+    order = math.inf if norm == "linf" else 2
+    found = {
+        f"adv-lib FMN, {steps} steps, first step {first}": lambda m, x, steps=steps, first=first: (
+            lib.fmn(m, x, classes(x), order, targeted=True, steps=steps, α_init=first)
+        )
+        for steps, first in ((100, 1.0), (500, 1.0), (500, 0.3))
+    }
+    found["adv-lib PDPGD, 200 steps"] = lambda m, x: lib.pdpgd(
+        m, x, classes(x), order, targeted=True, num_steps=200
+    )
+    if norm == "linf":
+        found["foolbox FMN, 100 steps"] = in_foolbox(fb.attacks.LInfFMNAttack(steps=100))
+        return found
+    for steps in (100, 500):
+        found[f"adv-lib DDN, {steps} steps"] = lambda m, x, steps=steps: lib.ddn(
+            m, x, classes(x), targeted=True, steps=steps, levels=None
+        )
+    found["adv-lib ALMA, 300 steps"] = lambda m, x: lib.alma(
+        m, x, classes(x), targeted=True, num_steps=300
+    )
+    found["foolbox DDN, 100 steps"] = in_foolbox(fb.attacks.DDNAttack(steps=100))
+    return found
+
+
+def compare(name: str, norm: str, model: nn.Module, images: np.ndarray) -> None:
+    sizes, seconds = {}, {}
+    for steps in OURS:
+        start = time.perf_counter()
+        sizes[f"ours, {steps} steps"] = minimal_epsilon(
+            model, images, TARGET, norm, steps=steps
+        ).epsilon
+        seconds[f"ours, {steps} steps"] = time.perf_counter() - start
+    x = torch.from_numpy(images)
+    model.requires_grad_(False)
+    for peer, run in peers(norm).items():
+        start = time.perf_counter()
+        changed = run(model, x.clone()).detach().numpy()
+        seconds[peer] = time.perf_counter() - start
+        reached = predict(model, np.clip(changed, 0, 1)).argmax(1) == TARGET
+        sizes[peer] = np.where(reached, change_sizes(images, changed, norm), math.inf)
+    rivals = [peer for peer in sizes if not peer.startswith("ours")]
+    best = np.min([sizes[peer] for peer in rivals], axis=0)
+    print(f"\n### {name}, {norm}: {len(images)} sevens to be seen as {TARGET}\n")
+    print("| attack | seconds | median size | not larger than the best peer's (+1%) | ours is |")
+    print("|---|---|---|---|---|")
+    for attack, size in sizes.items():
+        speed = "" if attack not in rivals else _faster(attack, sizes, seconds)
+        share = np.mean(size <= WITHIN * best)
+        print(
+            f"| {attack} | {seconds[attack]:.1f} | {np.median(size):.5f} | {share:.0%} | {speed} |",
+            flush=True,
+        )
+
+
+def _faster(peer: str, sizes: dict[str, np.ndarray], seconds: dict[str, float]) -> str:
+    """How many times as fast is our quickest setting that is no weaker, image by image in the
+    median?"""
+    for steps in OURS:
+        ours = f"ours, {steps} steps"
+        if np.median(sizes[ours] / sizes[peer]) <= 1:
+            return f"{seconds[peer] / seconds[ours]:.1f} x as fast ({steps} steps)"
+    return "weaker"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--norms", nargs="+", default=["linf", "l2"], choices=["linf", "l2"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(machine())
+    models = {name: NETWORKS[name](0) for name in NETWORKS}
+    split = colour_split("aligned", TEST_SEED)
+    sevens = split.images[split.labels == 7][: 2 * arguments.images]
+    right = [predict(model, sevens).argmax(1) == 7 for model in models.values()]
+    images = sevens[np.all(right, axis=0)][: arguments.images]
+    for name in arguments.networks:
+        for norm in arguments.norms:
+            compare(name, norm, models[name], images)
+
+
+if __name__ == "__main__":
+    main()
