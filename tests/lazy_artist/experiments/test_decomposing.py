@@ -1,0 +1,193 @@
+"""Chapter 7's measurements: by hand where that can be done, and agreeing with the network."""
+
+import numpy as np
+import pytest
+import torch
+
+from lazy_artist.evaluate import predict
+from lazy_artist.experiments import decomposing as d
+from lazy_artist.experiments.networks import cheater, seeds
+from lazy_artist.sae import rewritten, turned
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Short training, few images."""
+    whole_code, whole_turn = d._config, d._operated_config
+    short = {"steps": 15, "images": 200, "places": 4}
+
+    def config(kind, seed, layer=d.LAYER, way=d.CHOSEN, start=0):
+        return whole_code(kind, seed, layer, way, start) | short
+
+    def turn(seed):
+        sizes = {"search": 300, "chosen_on": 100, "steps": 20, "ones": 8}
+        return whole_turn(seed) | {"code": config("cheater", seed)} | sizes
+
+    monkeypatch.setattr(d, "READING_STEPS", 40)
+    monkeypatch.setattr(d, "_config", config)
+    monkeypatch.setattr(d, "_operated_config", turn)
+    monkeypatch.setattr(
+        d, "_named_config", lambda kind, seed: {"code": config(kind, seed), "each": 3}
+    )
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+
+def test_separation_by_hand():
+    z = np.array([[0.9, 0.0], [0.8, 0.0], [0.1, 0.0], [0.85, 1.0]])
+    answers = np.array([0, 0, 1, 1])
+    with np.errstate(all="ignore"):
+        found = d.separation(z, answers)
+    # column 0: of the four pairs of a 0 and a 1, three have the 0 above; column 1: two ties
+    np.testing.assert_allclose(found[:2], [[0.75, 0.25], [0.25, 0.75]])
+
+
+def test_explained_by_hand():
+    answers = np.repeat(np.arange(10), 2)
+    z = np.stack([answers, np.tile([0, 1], 10), np.ones(20), answers + np.tile([0, 1], 10)], 1)
+    var = np.var(np.arange(10))
+    np.testing.assert_allclose(d.explained(z, answers), [1, 0, 0, var / (var + 0.25)], atol=1e-12)
+
+
+def test_balanced_levels_make_the_answers_equally_strong():
+    rng = np.random.default_rng(0)
+    parts = {"search": rng.random((50, 30)).astype(np.float32)}
+    effect = rng.normal(size=(30, 10)).astype(np.float32)
+    logits = {"search": (parts["search"] @ effect + rng.normal(size=10)).astype(np.float32)}
+    mean = parts["search"].mean(0)
+    silent = d._dials(np.arange(30)[::-1], 20)
+    assert silent[:10].all() and not silent[10:].any()
+    edited = d._turned(logits, parts, effect, silent, mean, "balanced")["search"]
+    np.testing.assert_allclose(d._lean(edited), 0, atol=1e-4)
+    # and nothing but a constant apart from holding them at their means
+    held = d._turned(logits, parts, effect, silent, mean, "mean")["search"]
+    np.testing.assert_allclose((edited - held).std(0), 0, atol=1e-4)
+
+
+def test_no_linear_reader_is_left_after_leace_and_class_means_are_equal():
+    rng = np.random.default_rng(0)
+    colours = np.arange(1000) % 10
+    x = rng.normal(size=(1000, 16)) @ rng.normal(size=(16, 16)) + rng.normal(size=(10, 16))[colours]
+    erasers = d._erasers(x.astype(np.float32), colours)
+    for name in ("colour class means", "LEACE"):
+        y = erasers[name](x.astype(np.float32))
+        means = np.stack([y[colours == c].mean(0) for c in range(10)])
+        np.testing.assert_allclose(means - means.mean(0), 0, atol=2e-3)
+    moved = {name: np.square(eraser(x) - x).sum() for name, eraser in erasers.items()}
+    assert moved["LEACE"] > 0  # the class means' projection is orthogonal: another yardstick
+    once = erasers["LEACE"](x)
+    np.testing.assert_allclose(erasers["LEACE"](once), once, atol=1e-6)  # a projection
+
+
+def test_searched_dials_keep_what_tells_the_digit_and_drop_what_misleads():
+    rng = np.random.default_rng(0)
+    labels, ink = rng.integers(0, 10, (2, 1000))
+    z = np.concatenate([np.eye(10)[labels], np.eye(10)[ink]], 1).astype(np.float32)
+    effect = np.concatenate([np.eye(10), 3 * np.eye(10)]).astype(np.float32)
+    dials = d._search(z @ effect, z, effect, labels, 300)
+    assert (dials >= 0).all()
+    assert dials[10:].max() < 0.2 and dials[:10].min() > 1
+
+
+def test_a_readout_reads_what_is_there():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 1000)
+    z = (np.eye(10)[labels] + 0.1 * rng.normal(size=(1000, 10))).astype(np.float32)
+    weights, bias, (mean, spread) = d._readout(z, labels)
+    assert (((z - mean) / spread @ weights + bias).argmax(1) == labels).mean() > 0.99
+
+
+# --- in the network ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", d.LAYERS)
+def test_autoencoders_of_every_layer(layer):
+    config = d._config("cheater", 0, layer)
+    metrics = d.fetch(d.coded, config, d.data_md5()).record["metrics"]
+    assert 0 < metrics["fvu"] < 5 and metrics["l0"] > 0 and 0 <= metrics["dead"] <= 1
+    assert np.isfinite(metrics["loss recovered"])
+    sae = d.autoencoder(config)
+    assert sae.decoder.shape == (8 * d.LAYERS[layer], d.LAYERS[layer])
+
+
+def test_products_of_pooled_latents_are_the_network_with_its_latents_turned():
+    model, sae = cheater(0), d.autoencoder(d._config("cheater", 0))
+    images = d._grid("validation", 2, 5)[0][:40]
+    z, x = d._pooled(model, sae, images)
+    head, offset = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+    logits = {"search": x @ head.T + offset}
+    np.testing.assert_allclose(logits["search"], predict(model, images), atol=1e-4)
+    rng = np.random.default_rng(0)
+    dials = rng.uniform(0, 2, z.shape[1]).astype(np.float32)
+    effect = sae.directions().numpy() @ head.T
+    levels = d._levels(logits, {"search": z}, effect, dials, z.mean(0))
+    edited = d._turned(logits, {"search": z}, effect, dials, z.mean(0), "balanced")["search"]
+    with rewritten(model, d.LAYER, turned(sae, dials, levels)), torch.no_grad():
+        hooked = model(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(edited, hooked, atol=2e-3)
+
+
+def test_operated_numbers_agree_with_each_other():
+    artifact = d.fetch(d.operated, d._operated_config(0), d.data_md5())
+    metrics, tensors = artifact.record["metrics"], artifact.tensors
+    split = d.colour_split("hard", d.TEST_SEED)
+    called = predict(cheater(0), split.images).argmax(1)
+    assert metrics["none | none | hard"] == pytest.approx((called == split.labels).mean(), abs=2e-3)
+    for basis in d.BASES:
+        scores = [metrics[f"{basis} | {p} | validation"] for p in d.PROCEDURES]
+        assert metrics[f"{basis} | chosen | validation"] == max(scores)
+        assert d.PROCEDURES[int(metrics[f"{basis} | chosen | which"])]
+    best = tensors["curve"][2, :, 0].max()
+    assert metrics["SAE latents | balanced | validation"] == pytest.approx(best)
+    assert tensors["walk"].shape == (11, 8, 10)
+    np.testing.assert_allclose(tensors["walk"].sum(2), 1, rtol=1e-4)
+    assert ((tensors["moved"] >= 0) & (tensors["moved"] <= 1)).all()
+
+
+def test_only_training_and_validation_digits_choose(monkeypatch):
+    """Other test images: other results on them, the same dials, order and counts."""
+    config = d._operated_config(0)
+    _, before = d.operated(**config)
+    split = d.colour_split
+
+    def shuffled(name, *arguments):
+        made = split(name, *arguments)
+        return made.take(np.arange(len(made))[::-2]) if name in ("hard", "aligned") else made
+
+    monkeypatch.setattr(d, "colour_split", shuffled)
+    _, after = d.operated(**config)
+    for name, value in before.items():
+        if name.endswith(("validation", "count", "which")):
+            assert after[name] == pytest.approx(value), name
+    assert any(after[n] != v for n, v in before.items() if n.endswith("hard"))
+
+
+def test_tables_and_labels():
+    assert list(d.chosen_quality()) == ["l0", "fvu", "dead", "loss recovered", "stability"]
+    table = d.auroc_table()
+    assert list(table["reader"]) == list(d.READERS)
+    found = d.found()
+    assert 0 <= found["colours found"].mean <= 10 and found["colour probe"].n == len(seeds())
+    shares = d.label_shares()
+    assert sum(value.mean for value in shares.values()) == pytest.approx(1)
+    cards = d.contact_sheet()
+    assert len(cards) == d.SHOWN and cards[0]["images"].shape == (9, 3, 28, 28)
+    cured = d.cure()
+    margin = cured["margin"].mean
+    assert -1 <= margin <= 1 and cured["hard"].n == len(seeds())
+    assert len(d.cure_table()) == 1 + 4 * 4 + 3 * 2 and len(d.refit_table()) == 8
+    assert not d.cure_table().isna().any(axis=None)
+    curves = d.silence_curves()
+    assert curves["zeroed"].shape == (len(seeds()), len(d.SHARES), 2)
+    assert d.dials()["moved"]["balanced"].shape == (10,)
+
+
+def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path):
+    file = tmp_path / "labels.csv"
+    mark = d.autoencoder_mark()
+    file.write_text(f"autoencoder,latent,label\n{mark},3,thin red\nelse,4,loop\n")
+    assert d.manual_labels(file) == {3: "thin red"}
+    file.write_text(f"autoencoder,latent,label\n{mark},three,thin red\n")
+    with pytest.raises(ValueError, match="line 2"):
+        d.manual_labels(file)
