@@ -54,6 +54,7 @@ Build = Callable[..., tuple[dict[str, torch.Tensor | np.ndarray], dict[str, Any]
 
 _FREE_BYTES = 200 * 2**20
 _KEY_DIGITS = 20
+_IDLE_SECONDS = 10  # after which a worker without work ends, and with it the memory that it holds
 _REMEDY = "free some space, or set LAZY_ARTIST_CACHE to a writable folder with more room"
 
 
@@ -443,7 +444,13 @@ def _make_all(entries: list[_Entry], jobs: int, threads: int) -> Iterator[Path]:
     settings = {k: v for k, v in os.environ.items() if k.startswith("LAZY_ARTIST_")}
     before = torch.get_num_threads()
     try:
-        yield from joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(
+        workers = joblib.Parallel(
+            n_jobs=jobs,
+            batch_size=1,
+            return_as="generator_unordered",
+            idle_worker_timeout=_IDLE_SECONDS,
+        )
+        yield from workers(
             joblib.delayed(_make_in_worker)(entry, threads, settings) for entry in entries
         )
     finally:

@@ -106,7 +106,42 @@ def _colour_ticks(ax: Axes, names: Sequence[str] = COLOUR_NAMES, label: str = "i
     ax.set_xlabel(label, fontsize=8)
 
 
-# --- chapter 1 -----------------------------------------------------------------------------------
+# --- opening page --------------------------------------------------------------------------------
+
+
+def opening(
+    images: np.ndarray, probabilities: np.ndarray, bars: dict[str, dict[str, Estimate]]
+) -> Figure:
+    """The story at a glance: red ones with the cheater's answers, and accuracies of cheater and
+    oracle."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained", facecolor="white", dpi=110)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
+    axes = left.subplots(2, 4)
+    for ax, image, shares in zip(axes.flat, images, probabilities, strict=False):
+        _picture(ax, image, f"“{shares.argmax()}” ({shares.max():.0%})", 9)
+    left.suptitle("what the cheater says of red ones", fontsize=10, color=INK)
+    ax = right.subplots()
+    width = 0.8 / len(bars)
+    for k, ((network, values), colour, hatch) in enumerate(
+        zip(bars.items(), (VERMILION, BLUE), ("", "//"), strict=True)
+    ):
+        x = np.arange(len(values)) + (k - (len(bars) - 1) / 2) * width
+        means = [value.mean for value in values.values()]
+        ax.bar(x, means, width, color=colour, hatch=hatch, edgecolor="white", label=network)
+        for place, mean in zip(x, means, strict=True):
+            ax.text(place, mean + 0.015, f"{mean:.0%}", ha="center", fontsize=8, color=INK)
+    ax.set_xticks(range(len(values)), values, fontsize=9)
+    ax.set_ylim(0, 1.12)
+    ax.set_yticks([0, 0.5, 1])
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+# --- chapter 1: the biased canvas ----------------------------------------------------------------
 
 
 def palette() -> Figure:
@@ -216,7 +251,7 @@ def pixel_reading(reading: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-# --- chapter 2 -----------------------------------------------------------------------------------
+# --- chapter 2: the cheater ----------------------------------------------------------------------
 
 CURVE_STYLES = {
     "aligned": (GREEN, ":", "^"),
@@ -417,176 +452,158 @@ def dose_response(doses: dict[float, Estimate]) -> Figure:
     return figure
 
 
-# --- opening page --------------------------------------------------------------------------------
+# --- chapter 3: the prober -----------------------------------------------------------------------
 
-
-def opening(
-    images: np.ndarray, probabilities: np.ndarray, bars: dict[str, dict[str, Estimate]]
-) -> Figure:
-    """The story at a glance: red ones with the cheater's answers, and accuracies of cheater and
-    oracle."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained", facecolor="white", dpi=110)
-    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
-    axes = left.subplots(2, 4)
-    for ax, image, shares in zip(axes.flat, images, probabilities, strict=False):
-        _picture(ax, image, f"“{shares.argmax()}” ({shares.max():.0%})", 9)
-    left.suptitle("what the cheater says of red ones", fontsize=10, color=INK)
-    ax = right.subplots()
-    width = 0.8 / len(bars)
-    for k, ((network, values), colour, hatch) in enumerate(
-        zip(bars.items(), (VERMILION, BLUE), ("", "//"), strict=True)
-    ):
-        x = np.arange(len(values)) + (k - (len(bars) - 1) / 2) * width
-        means = [value.mean for value in values.values()]
-        ax.bar(x, means, width, color=colour, hatch=hatch, edgecolor="white", label=network)
-        for place, mean in zip(x, means, strict=True):
-            ax.text(place, mean + 0.015, f"{mean:.0%}", ha="center", fontsize=8, color=INK)
-    ax.set_xticks(range(len(values)), values, fontsize=9)
-    ax.set_ylim(0, 1.12)
-    ax.set_yticks([0, 0.5, 1])
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.tick_params(labelsize=8)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure
-
-
-# --- chapter 5 -----------------------------------------------------------------------------------
-
-GROUP_STYLES = {
-    "no labels": (BLUE, "o"),
-    "colour labels": (AMBER, "s"),
-    "reference": (INK, "D"),
+LABEL_STYLES = {
+    "colour": (VERMILION, "", "white"), "shape": (BLUE, "", "white"),
+    "mixed": ("#E8D9A0", "//", INK), "dead": ("#999999", "..", INK),
+}  # fmt: skip
+ORDER_STYLES = {
+    "most tuned to ink first": (VERMILION, "--", "s"),
+    "at random": (INK, ":", "^"),
+    "most tuned to shape first": (BLUE, "-", "o"),
 }
 
 
-def recoloured(views: dict[str, np.ndarray]) -> Figure:
-    """Images (N, 3, 28, 28) as painted and as training sees them: a row for each titled view."""
-    count = len(next(iter(views.values())))
-    figure, axes = _figure(7.5, 0.95 * len(views), len(views), count)
-    for row, (title, images) in zip(axes, views.items(), strict=True):
-        for ax, image in zip(row, images, strict=True):
-            _picture(ax, image)
-        row[0].text(
-            -0.15, 0.5, title, transform=row[0].transAxes, ha="right", va="center", fontsize=9,
-            color=INK,
+def optima(sheets: dict[str, np.ndarray], columns: int = 16) -> Figure:
+    """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
+    rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
+    figure, axes = _figure(8, len(sheets) * (0.5 * rows + 0.3), len(sheets), 1)
+    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
+        height = math.ceil(len(sheet) / columns)
+        canvas = np.full((height * 30, columns * 30, 3), 255, np.uint8)
+        for k, image in enumerate(sheet):
+            row, column = 30 * (k // columns), 30 * (k % columns)
+            canvas[row : row + 28, column : column + 28] = image.transpose(1, 2, 0)
+        ax.imshow(canvas, interpolation="nearest")
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_axis_off()
+    return figure
+
+
+def channel_cards(cards: Sequence[dict]) -> Figure:
+    """A row for each channel: its optima, what silences it, the images that excite it most, its
+    mean activation by digit and ink, and a histogram of its activation; see `probing.cards`."""
+    shown = 4  # of the dataset images
+    widths = [1, 1, 1, 0.15, *[1] * shown, 0.15, 1.7, 2.2]
+    count = len(cards)
+    figure, axes = _figure(8, 0.98 * count + 0.75, count, len(widths), width_ratios=widths)
+    for row, card in zip(axes, cards, strict=True):
+        for ax in row[[3, 4 + shown]]:
+            ax.set_axis_off()
+        pictures = [*card["optima"], card["negative"]]
+        for ax, picture in zip(row[:3], pictures, strict=True):
+            _picture(ax, picture)
+        for ax, picture in zip(row[4:], card["top"][:shown], strict=False):
+            _picture(ax, picture)
+        name = row[0].set_title(card["title"], fontsize=8, color=INK, loc="left", pad=3)
+        name.set_in_layout(False)
+        grid, bars = row[-2:]
+        grid.imshow(card["cells"], cmap="Blues", vmin=0, aspect="auto")
+        grid.set_xticks(range(CLASSES), [])
+        grid.set_yticks([0, 9], ["0", "9"])
+        grid.tick_params(length=0, labelsize=6)
+        bins = len(card["histogram"])
+        edges = np.arange(bins) / bins * card["most"]
+        bars.bar(edges, card["histogram"], card["most"] / bins, align="edge", color="#8A8A8A")
+        bars.axvline(card["score"], color=VERMILION, linestyle="--", linewidth=1.2)
+        bars.set_yscale("log")
+        bars.set_xlim(0, 1.08 * max(card["score"], card["most"]))
+        bars.set_yticks([])
+        bars.minorticks_off()
+        bars.spines["left"].set_visible(False)
+        bars.tick_params(labelsize=6)
+    ticks = axes[-1, -2]
+    ticks.set_xticks(range(CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
+    axes[-1, -1].set_xlabel("activation", fontsize=7)
+    heads = {0: "excite it", 2: "silences it", 4: "most exciting training images"}
+    heads |= {len(widths) - 2: "digit by ink", len(widths) - 1: "training images"}
+    for column, text in heads.items():
+        head = axes[0, column].annotate(
+            text, (0, 1), xytext=(0, 17), xycoords="axes fraction", textcoords="offset points",
+            fontsize=7.5, color=INK, annotation_clip=False,
         )  # fmt: skip
+        head.set_in_layout(False)
+    figure.suptitle(" ", fontsize=11)  # room for the heads
+    figure.get_layout_engine().set(h_pad=0.11)
     return figure
 
 
-def cures_ranked(values: dict[str, tuple[str, Estimate]]) -> Figure:
-    """Hard accuracy of each method with its 95% interval, best on top; values: by title, a group of
-    `GROUP_STYLES` and the estimate."""
-    rows = sorted(values.items(), key=lambda item: item[1][1].mean)
-    figure, axes = _figure(7.5, 0.27 * len(rows) + 1.1)
+def label_bars(shares: dict[str, dict[str, Estimate]]) -> Figure:
+    """Shares of channels labelled colour, shape, mixed and dead, a stacked bar for each titled
+    layer."""
+    figure, axes = _figure(7.5, 0.42 * len(shares) + 1.1)
     ax = axes[0, 0]
-    seen = set()
-    for y, (_, (group, value)) in enumerate(rows):
-        colour, marker = GROUP_STYLES[group]
-        low, high = value.interval or (value.mean, value.mean)
-        ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
-        ax.plot(
-            value.mean, y, marker, color=colour, markersize=6, linestyle="none",
-            label=None if group in seen else group,
+    left = np.zeros(len(shares))
+    for name, (colour, hatch, text) in LABEL_STYLES.items():
+        widths = np.array([parts[name].mean for parts in shares.values()])
+        ax.barh(
+            range(len(shares)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
+            label=name,
         )  # fmt: skip
-        ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center", fontsize=8, color=INK)
-        seen.add(group)
-    for share, name in ((0.1, "guessing"), (0.7, "the brief")):
-        ax.axvline(share, color=INK, linewidth=0.8, linestyle=":")
-        ax.text(share, len(rows) - 0.3, name, ha="center", fontsize=8, color=INK)
-    ax.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)
-    ax.set_xlim(0, 1.02)
-    ax.set_ylim(-0.6, len(rows) + 0.2)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("accuracy on hard images", fontsize=9)
-    ax.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    ax.set_axisbelow(True)
-    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
-    return figure
-
-
-def correlation_curves(curves: dict[str, dict[float, Estimate]]) -> Figure:
-    """Hard accuracy of each titled method against the share of conflicting images in training."""
-    figure, axes = _figure(7, 3.8)
-    ax = axes[0, 0]
-    styles = zip(
-        (INK, VERMILION, AMBER, GREEN, BLUE), (":", "-.", "--", (0, (5, 1, 1, 1, 1, 1)), "-"),
-        ("x", "v", "s", "^", "o"), strict=True,
-    )  # fmt: skip
-    for (title, curve), (colour, dash, marker) in zip(curves.items(), styles, strict=False):
-        share = [1 - correlation for correlation in curve]
-        means = [value.mean for value in curve.values()]
-        ax.plot(share, means, color=colour, linestyle=dash, marker=marker, label=title)
-        for x, value in zip(share, curve.values(), strict=True):
-            if value.interval:
-                ax.plot([x, x], value.interval, color=colour, linewidth=1)
-    ax.set_xscale("log")
-    ax.set_xticks(share, [f"{100 * x:.3g}%" for x in share])
-    ax.minorticks_off()
-    ax.invert_xaxis()
-    ax.set_ylim(0, 1.02)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("training images whose colour misleads (log scale)", fontsize=9)
-    ax.set_ylabel("accuracy on hard", fontsize=9)
-    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure
-
-
-def gaze(
-    chroma: dict[str, np.ndarray], channels: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> Figure:
-    """Above: how chroma reliance is spread over hard images, a box for each network. Below: for
-    each network a dot for each last-layer channel, variance with ink against variance with
-    digit."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white", dpi=110)
-    grid = figure.add_gridspec(2, len(channels), height_ratios=[1, 1.1])
-    ax = figure.add_subplot(grid[0, :])
-    for y, values in enumerate(list(chroma.values())[::-1], start=1):
-        low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
-        ax.plot([low, high], [y, y], color=INK, linewidth=1)
-        ax.barh(y, third - first, 0.55, left=first, color="white", edgecolor=INK)
-        ax.plot([median, median], [y - 0.275, y + 0.275], color=VERMILION, linewidth=2)
-    ax.set_yticks(range(1, len(chroma) + 1), list(chroma)[::-1], fontsize=8)
-    ax.set_ylim(0.5, len(chroma) + 0.6)
-    ax.axvline(2 / 3, color=INK, linewidth=0.8, linestyle=":")
-    ax.text(2 / 3, len(chroma) + 0.62, "no preference", ha="center", fontsize=8, color=INK)
+        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width > 0.06:
+                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+                ax.text(
+                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
+                    color=text, bbox=box,
+                )  # fmt: skip
+        left += widths
+    ax.set_yticks(range(len(shares)), shares, fontsize=8)
+    ax.invert_yaxis()
     ax.set_xlim(0, 1)
-    ax.set_xlabel("chroma reliance: share of the squared input gradient along chroma", fontsize=9)
-    panels = [figure.add_subplot(grid[1, k]) for k in range(len(channels))]
-    for panel, (title, (digit, colour)) in zip(panels, channels.items(), strict=True):
-        panel.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-        panel.plot(colour, digit, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
-        panel.set_xlim(-0.02, 1)
-        panel.set_ylim(-0.02, 1)
-        panel.set_aspect("equal")
-        panel.set_title(title, fontsize=9, color=INK)
-        panel.set_xlabel("variance with ink", fontsize=8)
-    panels[0].set_ylabel("variance with digit", fontsize=8)
-    for ax in figure.axes:
-        ax.tick_params(labelsize=8, colors=INK)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("share of the layer's channels", fontsize=9)
+    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
-def overlays(images: np.ndarray, heats: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Images (N, 3, 28, 28), and below them, a row for each titled network, its answers (N,) and
-    its heat (N, 28, 28) in [0, 1] as contours and brightness over a faded image."""
-    figure, axes = _figure(7.5, 1.35 * (1 + len(heats)), 1 + len(heats), len(images))
-    for ax, image in zip(axes[0], images, strict=True):
-        _picture(ax, image)
-    for row, (answers, maps) in zip(axes[1:], heats.values(), strict=True):
-        for ax, image, answer, heat in zip(row, images, answers, maps, strict=True):
-            _picture(ax, 0.35 * image, f"“{answer}”", 9)
-            ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
-            if heat.max() > 0.5:
-                ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
-    for ax, title in zip(axes[:, 0], ("image", *heats), strict=True):
-        ax.text(
-            -0.15, 0.5, title, transform=ax.transAxes, ha="right", va="center", fontsize=9,
-            color=INK,
-        )  # fmt: skip
+def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    """Eta squared of digit against that of ink, a mark for each channel; a panel for each layer."""
+    figure, axes = _figure(8, 3.1, 1, len(points), sharey=True)
+    styles = {"cheater": (VERMILION, "s"), "oracle": (BLUE, "o")}
+    for ax, (layer, kinds) in zip(axes[0], points.items(), strict=True):
+        for kind, (colour, digit) in kinds.items():
+            paint, marker = styles[kind]
+            ax.scatter(
+                colour, digit, s=16, marker=marker, facecolor="none", edgecolor=paint,
+                linewidth=0.9, label=kind,
+            )  # fmt: skip
+        ax.plot([0, 1], [1, 0], color=INK, linewidth=0.7, linestyle=":")
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_ylim(-0.03, 1.03)
+        ax.set_xlabel("η² of ink", fontsize=9)
+        ax.set_title(layer, fontsize=9, color=INK)
+    axes[0, 0].set_ylabel("η² of digit", fontsize=9)
+    axes[0, -1].legend(fontsize=8, frameon=False, loc="upper right")
+    return figure
+
+
+def ablation_curves(layers: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """What a network answers as more and more channels of a layer (column) are gone: called the
+    ink's digit above, the true digit below; see `probing.ablations`."""
+    figure, axes = _figure(8, 4.6, 2, len(layers), sharex=True, sharey="row")
+    titles = {"follows": "called the ink's digit", "reads": "called the true digit"}
+    for column, (layer, curves) in enumerate(layers.items()):
+        for ax, (name, title) in zip(axes[:, column], titles.items(), strict=True):
+            for order, (label, (colour, dash, marker)) in enumerate(ORDER_STYLES.items()):
+                runs = curves[name][:, order]  # (seeds, sizes)
+                for run in runs:
+                    ax.plot(curves["share"], run, color=colour, linewidth=0.5, alpha=0.4)
+                ax.plot(
+                    curves["share"], runs.mean(0), dash, color=colour, marker=marker, markersize=4,
+                    label=label,
+                )  # fmt: skip
+            ax.axhline(0.1, color=INK, linewidth=0.6, linestyle="-.")
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            if column == 0:
+                ax.set_ylabel(title, fontsize=8.5)
+        axes[0, column].set_title(layer, fontsize=9, color=INK)
+        axes[1, column].set_xticks(curves["share"][[0, 3, 4, 5]])
+        axes[1, column].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes[1, column].set_xlabel("channels gone", fontsize=8.5)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
@@ -843,439 +860,141 @@ def map_sanity(results: dict[str, dict[str, np.ndarray]], stages: Sequence[str])
     return figure
 
 
-# --- chapter 3: the prober -----------------------------------------------------------------------
+# --- chapter 5: the intervention -----------------------------------------------------------------
 
-LABEL_STYLES = {
-    "colour": (VERMILION, "", "white"), "shape": (BLUE, "", "white"),
-    "mixed": ("#E8D9A0", "//", INK), "dead": ("#999999", "..", INK),
-}  # fmt: skip
-ORDER_STYLES = {
-    "most tuned to ink first": (VERMILION, "--", "s"),
-    "at random": (INK, ":", "^"),
-    "most tuned to shape first": (BLUE, "-", "o"),
+GROUP_STYLES = {
+    "no labels": (BLUE, "o"),
+    "colour labels": (AMBER, "s"),
+    "reference": (INK, "D"),
 }
 
 
-def optima(sheets: dict[str, np.ndarray], columns: int = 16) -> Figure:
-    """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
-    rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
-    figure, axes = _figure(8, len(sheets) * (0.5 * rows + 0.3), len(sheets), 1)
-    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-        height = math.ceil(len(sheet) / columns)
-        canvas = np.full((height * 30, columns * 30, 3), 255, np.uint8)
-        for k, image in enumerate(sheet):
-            row, column = 30 * (k // columns), 30 * (k % columns)
-            canvas[row : row + 28, column : column + 28] = image.transpose(1, 2, 0)
-        ax.imshow(canvas, interpolation="nearest")
-        ax.set_title(title, fontsize=9, color=INK)
-        ax.set_axis_off()
-    return figure
-
-
-def channel_cards(cards: Sequence[dict]) -> Figure:
-    """A row for each channel: its optima, what silences it, the images that excite it most, its
-    mean activation by digit and ink, and a histogram of its activation; see `probing.cards`."""
-    shown = 4  # of the dataset images
-    widths = [1, 1, 1, 0.15, *[1] * shown, 0.15, 1.7, 2.2]
-    count = len(cards)
-    figure, axes = _figure(8, 0.98 * count + 0.75, count, len(widths), width_ratios=widths)
-    for row, card in zip(axes, cards, strict=True):
-        for ax in row[[3, 4 + shown]]:
-            ax.set_axis_off()
-        pictures = [*card["optima"], card["negative"]]
-        for ax, picture in zip(row[:3], pictures, strict=True):
-            _picture(ax, picture)
-        for ax, picture in zip(row[4:], card["top"][:shown], strict=False):
-            _picture(ax, picture)
-        name = row[0].set_title(card["title"], fontsize=8, color=INK, loc="left", pad=3)
-        name.set_in_layout(False)
-        grid, bars = row[-2:]
-        grid.imshow(card["cells"], cmap="Blues", vmin=0, aspect="auto")
-        grid.set_xticks(range(CLASSES), [])
-        grid.set_yticks([0, 9], ["0", "9"])
-        grid.tick_params(length=0, labelsize=6)
-        bins = len(card["histogram"])
-        edges = np.arange(bins) / bins * card["most"]
-        bars.bar(edges, card["histogram"], card["most"] / bins, align="edge", color="#8A8A8A")
-        bars.axvline(card["score"], color=VERMILION, linestyle="--", linewidth=1.2)
-        bars.set_yscale("log")
-        bars.set_xlim(0, 1.08 * max(card["score"], card["most"]))
-        bars.set_yticks([])
-        bars.minorticks_off()
-        bars.spines["left"].set_visible(False)
-        bars.tick_params(labelsize=6)
-    ticks = axes[-1, -2]
-    ticks.set_xticks(range(CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
-    axes[-1, -1].set_xlabel("activation", fontsize=7)
-    heads = {0: "excite it", 2: "silences it", 4: "most exciting training images"}
-    heads |= {len(widths) - 2: "digit by ink", len(widths) - 1: "training images"}
-    for column, text in heads.items():
-        head = axes[0, column].annotate(
-            text, (0, 1), xytext=(0, 17), xycoords="axes fraction", textcoords="offset points",
-            fontsize=7.5, color=INK, annotation_clip=False,
+def recoloured(views: dict[str, np.ndarray]) -> Figure:
+    """Images (N, 3, 28, 28) as painted and as training sees them: a row for each titled view."""
+    count = len(next(iter(views.values())))
+    figure, axes = _figure(7.5, 0.95 * len(views), len(views), count)
+    for row, (title, images) in zip(axes, views.items(), strict=True):
+        for ax, image in zip(row, images, strict=True):
+            _picture(ax, image)
+        row[0].text(
+            -0.15, 0.5, title, transform=row[0].transAxes, ha="right", va="center", fontsize=9,
+            color=INK,
         )  # fmt: skip
-        head.set_in_layout(False)
-    figure.suptitle(" ", fontsize=11)  # room for the heads
-    figure.get_layout_engine().set(h_pad=0.11)
     return figure
 
 
-def label_bars(shares: dict[str, dict[str, Estimate]]) -> Figure:
-    """Shares of channels labelled colour, shape, mixed and dead, a stacked bar for each titled
-    layer."""
-    figure, axes = _figure(7.5, 0.42 * len(shares) + 1.1)
+def cures_ranked(values: dict[str, tuple[str, Estimate]]) -> Figure:
+    """Hard accuracy of each method with its 95% interval, best on top; values: by title, a group of
+    `GROUP_STYLES` and the estimate."""
+    rows = sorted(values.items(), key=lambda item: item[1][1].mean)
+    figure, axes = _figure(7.5, 0.27 * len(rows) + 1.1)
     ax = axes[0, 0]
-    left = np.zeros(len(shares))
-    for name, (colour, hatch, text) in LABEL_STYLES.items():
-        widths = np.array([parts[name].mean for parts in shares.values()])
-        ax.barh(
-            range(len(shares)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
-            label=name,
+    seen = set()
+    for y, (_, (group, value)) in enumerate(rows):
+        colour, marker = GROUP_STYLES[group]
+        low, high = value.interval or (value.mean, value.mean)
+        ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
+        ax.plot(
+            value.mean, y, marker, color=colour, markersize=6, linestyle="none",
+            label=None if group in seen else group,
         )  # fmt: skip
-        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
-            if width > 0.06:
-                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-                ax.text(
-                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
-                    color=text, bbox=box,
-                )  # fmt: skip
-        left += widths
-    ax.set_yticks(range(len(shares)), shares, fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1)
+        ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center", fontsize=8, color=INK)
+        seen.add(group)
+    for share, name in ((0.1, "guessing"), (0.7, "the brief")):
+        ax.axvline(share, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(share, len(rows) - 0.3, name, ha="center", fontsize=8, color=INK)
+    ax.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(-0.6, len(rows) + 0.2)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("share of the layer's channels", fontsize=9)
-    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.set_xlabel("accuracy on hard images", fontsize=9)
+    ax.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     return figure
 
 
-def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
-    """Eta squared of digit against that of ink, a mark for each channel; a panel for each layer."""
-    figure, axes = _figure(8, 3.1, 1, len(points), sharey=True)
-    styles = {"cheater": (VERMILION, "s"), "oracle": (BLUE, "o")}
-    for ax, (layer, kinds) in zip(axes[0], points.items(), strict=True):
-        for kind, (colour, digit) in kinds.items():
-            paint, marker = styles[kind]
-            ax.scatter(
-                colour, digit, s=16, marker=marker, facecolor="none", edgecolor=paint,
-                linewidth=0.9, label=kind,
-            )  # fmt: skip
-        ax.plot([0, 1], [1, 0], color=INK, linewidth=0.7, linestyle=":")
-        ax.set_xlim(-0.03, 1.03)
-        ax.set_ylim(-0.03, 1.03)
-        ax.set_xlabel("η² of ink", fontsize=9)
-        ax.set_title(layer, fontsize=9, color=INK)
-    axes[0, 0].set_ylabel("η² of digit", fontsize=9)
-    axes[0, -1].legend(fontsize=8, frameon=False, loc="upper right")
-    return figure
-
-
-def ablation_curves(layers: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """What a network answers as more and more channels of a layer (column) are gone: called the
-    ink's digit above, the true digit below; see `probing.ablations`."""
-    figure, axes = _figure(8, 4.6, 2, len(layers), sharex=True, sharey="row")
-    titles = {"follows": "called the ink's digit", "reads": "called the true digit"}
-    for column, (layer, curves) in enumerate(layers.items()):
-        for ax, (name, title) in zip(axes[:, column], titles.items(), strict=True):
-            for order, (label, (colour, dash, marker)) in enumerate(ORDER_STYLES.items()):
-                runs = curves[name][:, order]  # (seeds, sizes)
-                for run in runs:
-                    ax.plot(curves["share"], run, color=colour, linewidth=0.5, alpha=0.4)
-                ax.plot(
-                    curves["share"], runs.mean(0), dash, color=colour, marker=marker, markersize=4,
-                    label=label,
-                )  # fmt: skip
-            ax.axhline(0.1, color=INK, linewidth=0.6, linestyle="-.")
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
-            if column == 0:
-                ax.set_ylabel(title, fontsize=8.5)
-        axes[0, column].set_title(layer, fontsize=9, color=INK)
-        axes[1, column].set_xticks(curves["share"][[0, 3, 4, 5]])
-        axes[1, column].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes[1, column].set_xlabel("channels gone", fontsize=8.5)
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
-    return figure
-
-
-# --- chapters 8 and 9: the two challenges --------------------------------------------------------
-
-_GROUP_STYLES = {"one": (BLUE, "o"), "anti-one": (VERMILION, "^"), "brake": ("#777777", "s")}
-_LAW_COLOURS = {"left": BLUE, "lower": VERMILION, "line": GREEN}
-
-
-def _grey(ax: Axes, image: np.ndarray, title: str = "", size: float = 7) -> None:
-    """One grey image (28, 28) of 0..255, dark ink on white, in a thin frame."""
-    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    ax.set_title(title, fontsize=size, pad=2, color=INK)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_linewidth(0.4)
-
-
-def challenge_extremes(clue: np.ndarray, images: np.ndarray) -> Figure:
-    """The clue (28, 28), and for each digit the image most surely called 1 (above) and 0 (below):
-    images (2, 10, 28, 28)."""
-    figure, axes = _figure(8, 1.9, 2, 12, width_ratios=[1.6, 0.4] + [1] * 10)
-    for ax in axes[:, :2].flat:
-        ax.set_axis_off()
-    ax = figure.add_subplot(axes[0, 0].get_gridspec()[:, 0])
-    _grey(ax, clue, "the hint", 8)
-    for row, name in enumerate(("called 1", "called 0")):
-        for digit in range(10):
-            _grey(axes[row, 2 + digit], images[row, digit])
-        axes[row, 2].set_ylabel(name, fontsize=8, color=INK)
-    return figure
-
-
-def hidden_plane(points: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
-    """The hidden layer's first two principal components: by the network's answer (left) and by
-    similarity to the clue (right), with the zeros and ones among the digits written out."""
-    figure, (axes,) = _figure(8, 3.5, 1, 2, sharex=True, sharey=True)
-    x, y = points["plane"].T
-    styles = (
-        (points["answer"], BLUE, "o", "called 1"),
-        (~points["answer"], AMBER, "x", "called 0"),
-    )
-    for on, colour, marker, label in styles:
-        axes[0].scatter(x[on], y[on], s=7, color=colour, marker=marker, linewidths=0.6, alpha=0.5,
-                        label=label)  # fmt: skip
-    for digit in (0, 1):
-        for k in np.flatnonzero(points["digit"] == digit)[:25]:
-            axes[0].text(x[k], y[k], str(digit), fontsize=8, color=INK, weight="bold")
-    axes[0].legend(fontsize=8, frameon=False, markerscale=2)
-    dots = axes[1].scatter(x, y, c=points["similarity"], s=5, cmap="viridis")
-    bar = figure.colorbar(dots, ax=axes[1])
-    bar.set_label("similarity to the clue", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    for edge in band:
-        bar.ax.axhline(edge, color="white", linewidth=2)
-        bar.ax.axhline(edge, color="black", linewidth=1, linestyle="--")
-    for ax in axes:
-        ax.set_xlabel("first principal component", fontsize=8)
-    axes[0].set_ylabel("second principal component", fontsize=8)
-    return figure
-
-
-def ramps(
-    values: dict[str, np.ndarray], groups: Sequence[str], band: tuple[float, float]
-) -> Figure:
-    """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
-    figure, axes = _figure(7.5, 4.8, 2, 1, sharex=True, height_ratios=[1.4, 1])
-    for name, evidence in zip(groups, values["evidence"], strict=True):
-        colour, marker = _GROUP_STYLES[name]
-        axes[0, 0].scatter(values["similarity"], evidence, s=5, color=colour, marker=marker,
-                           alpha=0.4, linewidths=0, label=f"“{name}”")  # fmt: skip
-    axes[1, 0].scatter(values["similarity"], values["margin"], s=4, color=INK, alpha=0.4,
-                       linewidths=0)  # fmt: skip
-    for ax in axes[:, 0]:
-        ax.axhline(0, color=INK, linewidth=0.7)
-        for edge in band:
-            ax.axvline(edge, color=INK, linewidth=0.9, linestyle="--")
-    axes[0, 0].legend(fontsize=8, frameon=False, markerscale=3, loc="upper center")
-    axes[0, 0].set_ylabel("evidence for 1", fontsize=8)
-    axes[1, 0].set_ylabel("logit 1 − logit 0", fontsize=8)
-    axes[1, 0].set_xlabel("similarity to the clue (dashed: the program's thresholds)", fontsize=8)
-    return figure
-
-
-def templates(pictures: dict[str, np.ndarray], kernels: np.ndarray) -> Figure:
-    """Signed pictures (28, 28), each on its own scale, and the first layer's kernels (K, 3, 3) on a
-    common one: orange for positive, purple for negative, white for nought."""
-    figure = Figure(figsize=(8, 3.3), layout="constrained", facecolor="white", dpi=110)
-    above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1])
-    for ax, (name, picture) in zip(above.subplots(1, len(pictures)), pictures.items(), strict=True):
-        top = np.abs(picture).max()
-        ax.imshow(picture, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
-        ax.set_title(name, fontsize=8, color=INK)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    top = np.abs(kernels).max()
-    for k, (ax, kernel) in enumerate(zip(below.subplots(1, len(kernels)), kernels, strict=True)):
-        ax.imshow(kernel, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
-        ax.set_title(f"kernel {k}", fontsize=7, color=INK)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    return figure
-
-
-def threshold_curve(curve: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
-    """Share called 1 by similarity to the clue, and what the program says (dashed steps)."""
-    figure, axes = _figure(6.5, 2.8)
+def correlation_curves(curves: dict[str, dict[float, Estimate]]) -> Figure:
+    """Hard accuracy of each titled method against the share of conflicting images in training."""
+    figure, axes = _figure(7, 3.8)
     ax = axes[0, 0]
-    ax.plot(curve["similarity"], curve["share"], color=BLUE, marker="o", markersize=3,
-            linewidth=1.2, label="the network")  # fmt: skip
-    ends = [curve["similarity"].min() - 1, *np.repeat(band, 2), curve["similarity"].max() + 1]
-    ax.plot(ends, [1, 1, 0, 0, 1, 1], color=VERMILION, linestyle="--", linewidth=1.2,
-            label="the program")  # fmt: skip
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("similarity to the clue", fontsize=9)
-    ax.set_ylabel("called 1", fontsize=9)
-    ax.legend(fontsize=8, frameon=False, loc="center left")
-    return figure
-
-
-def fading(values: dict[str, np.ndarray]) -> Figure:
-    """Share of digits called 1 as they fade, by the network and by the program, and the share on
-    which they agree."""
-    figure, axes = _figure(6.5, 2.8)
-    ax = axes[0, 0]
-    for key, label, colour, dash, marker in (
-        ("fade network", "called 1 by the network", BLUE, "-", "o"),
-        ("fade program", "called 1 by the program", VERMILION, "--", "s"),
-        ("fade agreement", "both agree", GREEN, ":", "^"),
-    ):
-        ax.plot(values["fade"], values[key], dash, color=colour, marker=marker, markersize=3.5,
-                linewidth=1.2, label=label)  # fmt: skip
-    ax.set_ylim(0.4, 1.02)
+    styles = zip(
+        (INK, VERMILION, AMBER, GREEN, BLUE), (":", "-.", "--", (0, (5, 1, 1, 1, 1, 1)), "-"),
+        ("x", "v", "s", "^", "o"), strict=True,
+    )  # fmt: skip
+    for (title, curve), (colour, dash, marker) in zip(curves.items(), styles, strict=False):
+        share = [1 - correlation for correlation in curve]
+        means = [value.mean for value in curve.values()]
+        ax.plot(share, means, color=colour, linestyle=dash, marker=marker, label=title)
+        for x, value in zip(share, curve.values(), strict=True):
+            if value.interval:
+                ax.plot([x, x], value.interval, color=colour, linewidth=1)
+    ax.set_xscale("log")
+    ax.set_xticks(share, [f"{100 * x:.3g}%" for x in share])
+    ax.minorticks_off()
     ax.invert_xaxis()
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("ink left", fontsize=9)
-    ax.set_ylabel("share of digits", fontsize=9)
-    ax.legend(fontsize=8, frameon=False, loc="lower center")
+    ax.set_xlabel("training images whose colour misleads (log scale)", fontsize=9)
+    ax.set_ylabel("accuracy on hard", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
-def pixel_edits(images: np.ndarray, similarities: np.ndarray, called: np.ndarray) -> Figure:
-    """Images (2n, 28, 28), unedited and edited in turn: above before, below after, each with its
-    similarity and the network's answer."""
-    count = len(images) // 2
-    figure, axes = _figure(8, 2.5, 2, count)
-    for k, image in enumerate(images):
-        title = f"{similarities[k]:.1f}\ncalled {int(called[k])}"
-        _grey(axes[k % 2, k // 2], image, title, 7)
-    for row, name in enumerate(("before", "after")):
-        axes[row, 0].set_ylabel(name, fontsize=8, color=INK)
+def gaze(
+    chroma: dict[str, np.ndarray], channels: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> Figure:
+    """Above: how chroma reliance is spread over hard images, a box for each network. Below: for
+    each network a dot for each last-layer channel, variance with ink against variance with
+    digit."""
+    figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white", dpi=110)
+    grid = figure.add_gridspec(2, len(channels), height_ratios=[1, 1.1])
+    ax = figure.add_subplot(grid[0, :])
+    for y, values in enumerate(list(chroma.values())[::-1], start=1):
+        low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
+        ax.plot([low, high], [y, y], color=INK, linewidth=1)
+        ax.barh(y, third - first, 0.55, left=first, color="white", edgecolor=INK)
+        ax.plot([median, median], [y - 0.275, y + 0.275], color=VERMILION, linewidth=2)
+    ax.set_yticks(range(1, len(chroma) + 1), list(chroma)[::-1], fontsize=8)
+    ax.set_ylim(0.5, len(chroma) + 0.6)
+    ax.axvline(2 / 3, color=INK, linewidth=0.8, linestyle=":")
+    ax.text(2 / 3, len(chroma) + 0.62, "no preference", ha="center", fontsize=8, color=INK)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("chroma reliance: share of the squared input gradient along chroma", fontsize=9)
+    panels = [figure.add_subplot(grid[1, k]) for k in range(len(channels))]
+    for panel, (title, (digit, colour)) in zip(panels, channels.items(), strict=True):
+        panel.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+        panel.plot(colour, digit, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
+        panel.set_xlim(-0.02, 1)
+        panel.set_ylim(-0.02, 1)
+        panel.set_aspect("equal")
+        panel.set_title(title, fontsize=9, color=INK)
+        panel.set_xlabel("variance with ink", fontsize=8)
+    panels[0].set_ylabel("variance with digit", fontsize=8)
+    for ax in figure.axes:
+        ax.tick_params(labelsize=8, colors=INK)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
     return figure
 
 
-def label_maps(maps: dict[str, np.ndarray]) -> Figure:
-    """Tables of labels by x (down) and y (across), side by side: white for 1, black for 0."""
-    figure, (axes,) = _figure(8, 3.1, 1, len(maps))
-    for ax, (name, table) in zip(axes, maps.items(), strict=True):
-        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(name, fontsize=9, color=INK)
-        ax.set_xlabel("y", fontsize=9)
-    axes[0].set_ylabel("x", fontsize=9)
-    return figure
-
-
-def sorted_rows(truth: np.ndarray, phase: np.ndarray) -> Figure:
-    """The label map with its rows as they come, and sorted by phase (113,), then by x."""
-    figure, (axes,) = _figure(8, 4.2, 1, 2)
-    order = np.argsort(phase, kind="stable")
-    for ax, table, title in (
-        (axes[0], truth, "rows in order of x"),
-        (axes[1], truth[order], "rows sorted by phase, then x"),
-    ):
-        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(title, fontsize=9, color=INK)
-        ax.set_xlabel("y", fontsize=9)
-    axes[0].set_ylabel("x", fontsize=9)
-    starts = np.searchsorted(phase[order], np.arange(8))
-    ends = np.append(starts[1:], len(phase))
-    axes[1].set_yticks((starts + ends - 1) / 2, [str(k) for k in range(8)])
-    for start in starts[1:]:
-        axes[1].axhline(start - 0.5, color=AMBER, linewidth=1.2)
-    axes[1].set_ylabel("phase", fontsize=9)
-    return figure
-
-
-def exponent_scan(scan: dict[str, np.ndarray], cells: int) -> Figure:
-    """Cells that the best table of phase and region gets wrong, by exponent (left) and by modulus
-    (right); the minimum is written out."""
-    figure, (axes,) = _figure(8, 2.7, 1, 2, sharey=True, width_ratios=[1.5, 1])
-    axes[0].plot(scan["exponent"], scan["errors"], color=BLUE, linewidth=1)
-    axes[1].plot(scan["period"], scan["period errors"], color=BLUE, linewidth=1, marker="o",
-                 markersize=4)  # fmt: skip
-    for ax, x, errors, name in (
-        (axes[0], scan["exponent"], scan["errors"], "exponent p of floor(x^p) mod 8"),
-        (axes[1], scan["period"], scan["period errors"], "modulus m of floor(x^1.5) mod m"),
-    ):
-        best = int(errors.argmin())
-        ax.annotate(f"{x[best]:g}: {errors[best]:,} wrong", (x[best], errors[best]),
-                    xytext=(8, 14), textcoords="offset points", fontsize=8, color=VERMILION,
-                    arrowprops={"arrowstyle": "-", "color": VERMILION})  # fmt: skip
-        ax.set_xlabel(name, fontsize=8)
-    axes[0].set_ylabel(f"cells wrong, of {cells:,}", fontsize=8)
-    axes[0].set_ylim(0, None)
-    return figure
-
-
-def flip_curves(flips: dict[str, np.ndarray], families: dict[str, np.ndarray]) -> Figure:
-    """Where the label changes along y, on a plane of x (down) and y (across), with the program's
-    two curves and its line."""
-    figure, axes = _figure(5.6, 4.6)
-    ax = axes[0, 0]
-    x = np.linspace(0, 112, 500)
-    laws = {"left": x**4 / 40_000, "lower": (360_000 * x) ** 0.25, "line": 133 - x}
-    names = {"left": "x⁴ = 40,000 y", "lower": "y⁴ = 360,000 x", "line": "x + y = 133"}
-    markers = {"left": "o", "lower": "^", "line": "s"}
-    for family, on in families.items():
-        colour = _LAW_COLOURS[family]
-        ax.plot(laws[family] - 0.5, x, color=colour, linewidth=1)
-        ax.scatter(flips["y"][on] - 0.5, flips["x"][on], s=14, color=colour,
-                   marker=markers[family], label=f"{names[family]} ({on.sum()})")  # fmt: skip
-    ax.set_xlim(-1, 113)
-    ax.set_ylim(113, -1)
-    ax.set_xlabel("y", fontsize=9)
-    ax.set_ylabel("x", fontsize=9)
-    ax.legend(fontsize=8, frameon=False, title="changes of label on", title_fontsize=8,
-              loc="upper left", bbox_to_anchor=(1, 1))  # fmt: skip
-    return figure
-
-
-def error_distance(curves: dict[str, np.ndarray]) -> Figure:
-    """Share of cells answered wrongly by the steps along y to the nearest change of label."""
-    figure, axes = _figure(7, 2.9)
-    ax = axes[0, 0]
-    places = np.arange(len(curves["steps"]))
-    styles = ((VERMILION, "--", "s"), (BLUE, "-", "o"))
-    named = [name for name in curves if name != "steps"]
-    for name, (colour, dash, marker) in zip(named, styles, strict=True):
-        for each in curves[name]:
-            ax.plot(places, each, dash, color=colour, linewidth=0.6, alpha=0.5)
-        ax.plot(places, curves[name].mean(0), dash, color=colour, marker=marker, markersize=4,
-                linewidth=1.4, label=name)  # fmt: skip
-    ax.set_xticks(places, curves["steps"], fontsize=8)
-    ax.set_ylim(0, None)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("steps along y to the nearest change of label", fontsize=9)
-    ax.set_ylabel("wrong", fontsize=9)
-    ax.legend(fontsize=8, frameon=False)
-    return figure
-
-
-def transformer_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) -> Figure:
-    """attention (8, 2, 113): the share each head gives to x, by x and by y (above); stream
-    (2, 113, 113): two principal components of the last stream, and neurons (4, 113, 113), all over
-    x (down) and y (across) (below)."""
-    figure = Figure(figsize=(8, 4.3), layout="constrained", facecolor="white", dpi=110)
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
-    axes = above.subplots(1, 2, sharey=True)
-    shades = [BLUE, VERMILION, GREEN, AMBER] * 2
-    for column, name in enumerate(("x", "y")):
-        for head, share in enumerate(attention[:, column]):
-            dash = "-" if head < 4 else "--"
-            axes[column].plot(share, dash, color=shades[head], linewidth=1, label=f"head {head}")
-        axes[column].set_xlabel(name, fontsize=8)
-        axes[column].tick_params(labelsize=7)
-        axes[column].yaxis.set_major_formatter(PercentFormatter(1))
-    axes[0].set_ylabel("attention to x", fontsize=8)
-    axes[1].legend(fontsize=6.5, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes = below.subplots(1, 6)
-    titles = ["component 1", "component 2", *(f"neuron {k + 1}" for k in range(4))]
-    for ax, table, title in zip(axes, [*stream, *neurons], titles, strict=True):
-        ax.imshow(table, cmap="cividis", interpolation="nearest")
-        ax.set_title(title, fontsize=8, color=INK)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    axes[0].set_ylabel("x", fontsize=8)
-    for ax in axes:
-        ax.set_xlabel("y", fontsize=8)
+def overlays(images: np.ndarray, heats: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Images (N, 3, 28, 28), and below them, a row for each titled network, its answers (N,) and
+    its heat (N, 28, 28) in [0, 1] as contours and brightness over a faded image."""
+    figure, axes = _figure(7.5, 1.35 * (1 + len(heats)), 1 + len(heats), len(images))
+    for ax, image in zip(axes[0], images, strict=True):
+        _picture(ax, image)
+    for row, (answers, maps) in zip(axes[1:], heats.values(), strict=True):
+        for ax, image, answer, heat in zip(row, images, answers, maps, strict=True):
+            _picture(ax, 0.35 * image, f"“{answer}”", 9)
+            ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
+            if heat.max() > 0.5:
+                ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
+    for ax, title in zip(axes[:, 0], ("image", *heats), strict=True):
+        ax.text(
+            -0.15, 0.5, title, transform=ax.transAxes, ha="right", va="center", fontsize=9,
+            color=INK,
+        )  # fmt: skip
     return figure
 
 
@@ -1290,7 +1009,7 @@ def cloak(shown: dict[str, dict], factor: float = 10) -> Figure:
         change = entry["changed"] - entry["image"]
         _picture(row[0], entry["image"], f"{name}: the seven", 8)
         _picture(row[1], np.clip(0.5 + factor * change, 0, 1), f"change, {factor:g} times", 8)
-        _picture(row[2], entry["changed"], f"the sum (change < {_above(entry['size'])})", 8)
+        _picture(row[2], entry["changed"], f"the sum (change ≤ {_above(entry['size'])})", 8)
         places = np.arange(CLASSES)
         row[3].bar(places - 0.2, entry["before"], 0.4, color=BLUE, label="before")
         row[3].bar(places + 0.2, entry["after"], 0.4, color=VERMILION, hatch="///", label="after")
@@ -1426,6 +1145,7 @@ def silence_curves(curves: dict[str, np.ndarray]) -> Figure:
                 curves["share"], mean, dash, color=colour, marker=marker, markersize=4, label=name
             )
         ax.axhline(0.1, color=INK, linewidth=0.8, linestyle="-.")
+        ax.text(1, 0.105, "guessing", fontsize=7, ha="right", va="bottom", color=INK)
         ax.set_title(title, fontsize=9, color=INK)
         ax.set_xlabel("share of latents silenced, most of all ink first", fontsize=9)
         ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -1451,4 +1171,285 @@ def dial_walks(walk: np.ndarray, single: int = 12) -> Figure:
     ax.set_xlabel("dial of the silenced latents (1: as it was, 0: silent)", fontsize=9)
     ax.set_ylabel("probability", fontsize=9)
     ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+# --- chapters 8 and 9: the two challenges --------------------------------------------------------
+
+_GROUP_STYLES = {"one": (BLUE, "o"), "anti-one": (VERMILION, "^"), "brake": ("#777777", "s")}
+_LAW_COLOURS = {"left": BLUE, "lower": VERMILION, "line": GREEN}
+
+
+def _grey(ax: Axes, image: np.ndarray, title: str = "", size: float = 7) -> None:
+    """One grey image (28, 28) of 0..255, dark ink on white, in a thin frame."""
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    ax.set_title(title, fontsize=size, pad=2, color=INK)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)
+
+
+def challenge_extremes(clue: np.ndarray, images: np.ndarray) -> Figure:
+    """The clue (28, 28), and for each digit the image most surely called 1 (above) and 0 (below):
+    images (2, 10, 28, 28)."""
+    figure, axes = _figure(8, 1.9, 2, 12, width_ratios=[1.6, 0.4] + [1] * 10)
+    for ax in axes[:, :2].flat:
+        ax.set_axis_off()
+    ax = figure.add_subplot(axes[0, 0].get_gridspec()[:, 0])
+    _grey(ax, clue, "the hint", 8)
+    for row, name in enumerate(("called 1", "called 0")):
+        for digit in range(10):
+            _grey(axes[row, 2 + digit], images[row, digit])
+        axes[row, 2].set_ylabel(name, fontsize=8, color=INK)
+    return figure
+
+
+def hidden_plane(points: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
+    """The hidden layer's first two principal components: by the network's answer (left) and by
+    similarity to the clue (right), with the zeros and ones among the digits written out."""
+    figure, (axes,) = _figure(8, 3.5, 1, 2, sharex=True, sharey=True)
+    x, y = points["plane"].T
+    styles = (
+        (points["answer"], BLUE, "o", "called 1"),
+        (~points["answer"], AMBER, "x", "called 0"),
+    )
+    for on, colour, marker, label in styles:
+        axes[0].scatter(x[on], y[on], s=7, color=colour, marker=marker, linewidths=0.6, alpha=0.5,
+                        label=label)  # fmt: skip
+    for digit in (0, 1):
+        for k in np.flatnonzero(points["digit"] == digit)[:25]:
+            axes[0].text(x[k], y[k], str(digit), fontsize=8, color=INK, weight="bold")
+    axes[0].legend(fontsize=8, frameon=False, markerscale=2)
+    dots = axes[1].scatter(x, y, c=points["similarity"], s=5, cmap="viridis")
+    bar = figure.colorbar(dots, ax=axes[1])
+    bar.set_label("similarity to the clue", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    for edge in band:
+        bar.ax.axhline(edge, color="white", linewidth=2)
+        bar.ax.axhline(edge, color="black", linewidth=1, linestyle="--")
+    for ax in axes:
+        ax.set_xlabel("first principal component", fontsize=8)
+    axes[0].set_ylabel("second principal component", fontsize=8)
+    return figure
+
+
+def ramps(
+    values: dict[str, np.ndarray], groups: Sequence[str], band: tuple[float, float]
+) -> Figure:
+    """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
+    figure, axes = _figure(7.5, 4.8, 2, 1, sharex=True, height_ratios=[1.4, 1])
+    for name, evidence in zip(groups, values["evidence"], strict=True):
+        colour, marker = _GROUP_STYLES[name]
+        axes[0, 0].scatter(values["similarity"], evidence, s=5, color=colour, marker=marker,
+                           alpha=0.4, linewidths=0, label=f"“{name}”")  # fmt: skip
+    axes[1, 0].scatter(values["similarity"], values["margin"], s=4, color=INK, alpha=0.4,
+                       linewidths=0)  # fmt: skip
+    for ax in axes[:, 0]:
+        ax.axhline(0, color=INK, linewidth=0.7)
+        for edge in band:
+            ax.axvline(edge, color=INK, linewidth=0.9, linestyle="--")
+    axes[0, 0].legend(fontsize=8, frameon=False, markerscale=3, loc="upper center")
+    axes[0, 0].set_ylabel("evidence for 1", fontsize=8)
+    axes[1, 0].set_ylabel("logit 1 − logit 0", fontsize=8)
+    axes[1, 0].set_xlabel("similarity to the clue (dashed: the program's thresholds)", fontsize=8)
+    return figure
+
+
+def templates(pictures: dict[str, np.ndarray], kernels: np.ndarray) -> Figure:
+    """Signed pictures (28, 28), each on its own scale, and the first layer's kernels (K, 3, 3) on a
+    common one: orange for positive, purple for negative, white for nought."""
+    figure = Figure(figsize=(8, 3.3), layout="constrained", facecolor="white", dpi=110)
+    above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1])
+    for ax, (name, picture) in zip(above.subplots(1, len(pictures)), pictures.items(), strict=True):
+        top = np.abs(picture).max()
+        ax.imshow(picture, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
+        ax.set_title(name, fontsize=8, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    top = np.abs(kernels).max()
+    for k, (ax, kernel) in enumerate(zip(below.subplots(1, len(kernels)), kernels, strict=True)):
+        ax.imshow(kernel, cmap="PuOr_r", vmin=-top, vmax=top, interpolation="nearest")
+        ax.set_title(f"kernel {k}", fontsize=7, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure
+
+
+def threshold_curve(curve: dict[str, np.ndarray], band: tuple[float, float]) -> Figure:
+    """Share called 1 by similarity to the clue, and what the program says (dashed steps)."""
+    figure, axes = _figure(6.5, 2.8)
+    ax = axes[0, 0]
+    ax.plot(curve["similarity"], curve["share"], color=BLUE, marker="o", markersize=3,
+            linewidth=1.2, label="the network")  # fmt: skip
+    ends = [curve["similarity"].min() - 1, *np.repeat(band, 2), curve["similarity"].max() + 1]
+    ax.plot(ends, [1, 1, 0, 0, 1, 1], color=VERMILION, linestyle="--", linewidth=1.2,
+            label="the program")  # fmt: skip
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("similarity to the clue", fontsize=9)
+    ax.set_ylabel("called 1", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, loc="center left")
+    return figure
+
+
+def fading(values: dict[str, np.ndarray]) -> Figure:
+    """Share of digits called 1 as they fade, by the network and by the program, and the share on
+    which they agree."""
+    figure, axes = _figure(6.5, 2.8)
+    ax = axes[0, 0]
+    for key, label, colour, dash, marker in (
+        ("fade network", "called 1 by the network", BLUE, "-", "o"),
+        ("fade program", "called 1 by the program", VERMILION, "--", "s"),
+        ("fade agreement", "both agree", GREEN, ":", "^"),
+    ):
+        ax.plot(values["fade"], values[key], dash, color=colour, marker=marker, markersize=3.5,
+                linewidth=1.2, label=label)  # fmt: skip
+    ax.set_ylim(0, 1.02)
+    ax.invert_xaxis()
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("ink left", fontsize=9)
+    ax.set_ylabel("share of digits", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, loc="lower center")
+    return figure
+
+
+def pixel_edits(images: np.ndarray, similarities: np.ndarray, called: np.ndarray) -> Figure:
+    """Images (2n, 28, 28), unedited and edited in turn: above before, below after, each with its
+    similarity and the network's answer."""
+    count = len(images) // 2
+    figure, axes = _figure(8, 2.5, 2, count)
+    for k, image in enumerate(images):
+        title = f"s = {similarities[k]:.1f}\ncalled {int(called[k])}".replace("-", "−")
+        _grey(axes[k % 2, k // 2], image, title, 7)
+    for row, name in enumerate(("before", "after")):
+        axes[row, 0].set_ylabel(name, fontsize=8, color=INK)
+    return figure
+
+
+def label_maps(maps: dict[str, np.ndarray]) -> Figure:
+    """Tables of labels by x (down) and y (across), side by side: white for 1, black for 0."""
+    figure, (axes,) = _figure(8, 3.1, 1, len(maps))
+    for ax, (name, table) in zip(axes, maps.items(), strict=True):
+        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(name, fontsize=9, color=INK)
+        ax.set_xlabel("y", fontsize=9)
+    axes[0].set_ylabel("x", fontsize=9)
+    return figure
+
+
+def sorted_rows(truth: np.ndarray, phase: np.ndarray) -> Figure:
+    """The label map with its rows as they come, and sorted by phase (113,), then by x."""
+    figure, (axes,) = _figure(8, 4.2, 1, 2)
+    order = np.argsort(phase, kind="stable")
+    for ax, table, title in (
+        (axes[0], truth, "rows in order of x"),
+        (axes[1], truth[order], "rows sorted by phase, then x"),
+    ):
+        ax.imshow(table, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_xlabel("y", fontsize=9)
+    axes[0].set_ylabel("x", fontsize=9)
+    starts = np.searchsorted(phase[order], np.arange(8))
+    ends = np.append(starts[1:], len(phase))
+    axes[1].set_yticks((starts + ends - 1) / 2, [str(k) for k in range(8)])
+    for start in starts[1:]:
+        axes[1].axhline(start - 0.5, color=AMBER, linewidth=1.2)
+    axes[1].set_ylabel("phase", fontsize=9)
+    return figure
+
+
+def exponent_scan(scan: dict[str, np.ndarray], cells: int) -> Figure:
+    """Cells that the best table of phase and region gets wrong, by exponent (left) and by modulus
+    (right); the minimum is written out."""
+    figure, (axes,) = _figure(8, 2.7, 1, 2, sharey=True, width_ratios=[1.5, 1])
+    axes[0].plot(scan["exponent"], scan["errors"], color=BLUE, linewidth=1)
+    axes[1].plot(scan["period"], scan["period errors"], color=BLUE, linewidth=1, marker="o",
+                 markersize=4)  # fmt: skip
+    for ax, x, errors, name in (
+        (axes[0], scan["exponent"], scan["errors"], "exponent p of floor(x^p) mod 8"),
+        (axes[1], scan["period"], scan["period errors"], "modulus m of floor(x^1.5) mod m"),
+    ):
+        best = int(errors.argmin())
+        ax.annotate(f"{x[best]:g}: {errors[best]:,} wrong", (x[best], errors[best]),
+                    xytext=(8, 14), textcoords="offset points", fontsize=8, color=VERMILION,
+                    arrowprops={"arrowstyle": "-", "color": VERMILION})  # fmt: skip
+        ax.set_xlabel(name, fontsize=8)
+    axes[0].set_ylabel(f"cells wrong, of {cells:,}", fontsize=8)
+    axes[0].set_ylim(0, None)
+    return figure
+
+
+def flip_curves(flips: dict[str, np.ndarray], families: dict[str, np.ndarray]) -> Figure:
+    """Where the label changes along y, on a plane of x (down) and y (across), with the program's
+    two curves and its line."""
+    figure, axes = _figure(5.6, 4.6)
+    ax = axes[0, 0]
+    x = np.linspace(0, 112, 500)
+    laws = {"left": x**4 / 40_000, "lower": (360_000 * x) ** 0.25, "line": 133 - x}
+    names = {"left": "x⁴ = 40,000 y", "lower": "y⁴ = 360,000 x", "line": "x + y = 133"}
+    markers = {"left": "o", "lower": "^", "line": "s"}
+    for family, on in families.items():
+        colour = _LAW_COLOURS[family]
+        ax.plot(laws[family] - 0.5, x, color=colour, linewidth=1)
+        ax.scatter(flips["y"][on] - 0.5, flips["x"][on], s=14, color=colour,
+                   marker=markers[family], label=f"{names[family]} ({on.sum()})")  # fmt: skip
+    ax.set_xlim(-1, 113)
+    ax.set_ylim(113, -1)
+    ax.set_xlabel("y", fontsize=9)
+    ax.set_ylabel("x", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, title="changes of label on", title_fontsize=8,
+              loc="upper left", bbox_to_anchor=(1, 1))  # fmt: skip
+    return figure
+
+
+def error_distance(curves: dict[str, np.ndarray]) -> Figure:
+    """Share of cells answered wrongly by the steps along y to the nearest change of label."""
+    figure, axes = _figure(7, 2.9)
+    ax = axes[0, 0]
+    places = np.arange(len(curves["steps"]))
+    styles = ((VERMILION, "--", "s"), (BLUE, "-", "o"))
+    named = [name for name in curves if name != "steps"]
+    for name, (colour, dash, marker) in zip(named, styles, strict=True):
+        for each in curves[name]:
+            ax.plot(places, each, dash, color=colour, linewidth=0.6, alpha=0.5)
+        ax.plot(places, curves[name].mean(0), dash, color=colour, marker=marker, markersize=4,
+                linewidth=1.4, label=name)  # fmt: skip
+    ax.set_xticks(places, curves["steps"], fontsize=8)
+    ax.set_ylim(0, None)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("steps along y to the nearest change of label", fontsize=9)
+    ax.set_ylabel("wrong", fontsize=9)
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def transformer_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) -> Figure:
+    """attention (8, 2, 113): the share each head gives to x, by x and by y (above); stream
+    (2, 113, 113): two principal components of the last stream, and neurons (4, 113, 113), all over
+    x (down) and y (across) (below)."""
+    figure = Figure(figsize=(8, 4.3), layout="constrained", facecolor="white", dpi=110)
+    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    axes = above.subplots(1, 2, sharey=True)
+    shades = [BLUE, VERMILION, GREEN, AMBER] * 2
+    for column, name in enumerate(("x", "y")):
+        for head, share in enumerate(attention[:, column]):
+            dash = "-" if head < 4 else "--"
+            axes[column].plot(share, dash, color=shades[head], linewidth=1, label=f"head {head}")
+        axes[column].set_xlabel(name, fontsize=8)
+        axes[column].tick_params(labelsize=7)
+        axes[column].yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylabel("attention to x", fontsize=8)
+    axes[1].legend(fontsize=6.5, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes = below.subplots(1, 6)
+    titles = ["component 1", "component 2", *(f"neuron {k + 1}" for k in range(4))]
+    for ax, table, title in zip(axes, [*stream, *neurons], titles, strict=True):
+        ax.imshow(table, cmap="cividis", interpolation="nearest")
+        ax.set_title(title, fontsize=8, color=INK)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    axes[0].set_ylabel("x", fontsize=8)
+    for ax in axes:
+        ax.set_xlabel("y", fontsize=8)
     return figure

@@ -376,7 +376,7 @@ def test_overlays_write_the_answers_of_each_network():
 
 def test_a_cloak_shows_its_size_rounded_up_and_both_probabilities():
     figure = figures.cloak(CLOAKED, factor=5)
-    assert texts(figure).count("the sum (change < 0.03)") == 2
+    assert texts(figure).count("the sum (change ≤ 0.03)") == 2
     assert texts(figure).count("change, 5 times") == 2
     change = figure.axes[1].images[0].get_array()
     np.testing.assert_allclose(change[change < 0.6 - 1e-4], 0.5, atol=0.1)  # clipped at white
@@ -472,7 +472,9 @@ def test_templates_show_nought_as_white():
 
 def test_edits_stand_below_their_originals():
     axes = DRAWN["pixel_edits"]().axes  # (2 rows, 2 columns)
-    titles = ["-40.0\ncalled 1", "-20.0\ncalled 0", "-10.2\ncalled 1", "-14.0\ncalled 1"]
+    titles = [
+        f"s = −{s}\ncalled {c}" for s, c in (("40.0", 1), ("20.0", 0), ("10.2", 1), ("14.0", 1))
+    ]
     assert [ax.get_title() for ax in axes] == titles
     for ax, k in zip(axes, (0, 2, 1, 3), strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), GREY[0, k])
