@@ -414,7 +414,7 @@ def ablation_table() -> pd.DataFrame:
     """`ablation_gap` in points of percent, a row for each layer and a column for each share."""
     return pd.DataFrame(
         {"layer": layer}
-        | {f"{share:.4g} of it": percent(ablation_gap(layer, share)) for share in SHARES}
+        | {f"{100 * share:.4g}%": percent(ablation_gap(layer, share)) for share in SHARES}
         for layer in LAYERS["cnn"]
     )
 

@@ -95,7 +95,7 @@ def test_the_ablation_gap_is_random_minus_colour_at_the_share_asked_for(monkeypa
     assert probing.ablation_gap("block1", 1 / 16).mean == pytest.approx(0.205)
     table = probing.ablation_table()
     assert table["layer"].tolist() == ["block1", "block2", "block3"]
-    assert table["0.0625 of it"][0].startswith("20.5 [")
+    assert table["6.25%"][0].startswith("20.5 [")
 
 
 def invented_channels(kind: str, layer: str, seed: int = 0, arch: str = "cnn") -> probing.Channels:
