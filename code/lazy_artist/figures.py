@@ -106,6 +106,43 @@ def _colour_ticks(ax: Axes, names: Sequence[str] = COLOUR_NAMES, label: str = "i
     ax.set_xlabel(label, fontsize=8)
 
 
+def _stacked(
+    rows: dict[str, dict[str, Estimate]],
+    styles: dict[str, tuple[str, str, str]],
+    names: dict[str, str],
+    label: str,
+) -> Figure:
+    """A stacked bar for each row of shares that add up to 1, which are written where they fit.
+
+    styles: colour, hatch and colour of the text of each part, in order; names: of parts, where the
+    legend is to call them otherwise.
+    """
+    figure, axes = _figure(7.5, 0.42 * len(rows) + 1.1)
+    ax = axes[0, 0]
+    left = np.zeros(len(rows))
+    for part, (colour, hatch, text) in styles.items():
+        widths = np.array([parts[part].mean for parts in rows.values()])
+        ax.barh(
+            range(len(rows)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
+            label=names.get(part, part),
+        )  # fmt: skip
+        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width > 0.06:
+                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+                ax.text(
+                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
+                    color=text, bbox=box,
+                )  # fmt: skip
+        left += widths
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel(label, fontsize=9)
+    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
 # --- opening page --------------------------------------------------------------------------------
 
 
@@ -379,46 +416,12 @@ def hue_response(responses: dict[str, np.ndarray]) -> Figure:
 
 def variance_shares(rows: dict[str, dict[str, Estimate]]) -> Figure:
     """What the logits' variance goes with, a stacked bar for each network."""
-    figure, axes = _figure(7.5, 0.42 * len(rows) + 1.1)
-    ax = axes[0, 0]
     styles = {
         "colour": (VERMILION, "", "white"), "digit": (BLUE, "", "white"),
         "interaction": ("#E8D9A0", "//", INK), "image": ("#DDDDDD", "..", INK),
     }  # fmt: skip
-    left = np.zeros(len(rows))
-    for name, (colour, hatch, text) in styles.items():
-        widths = np.array([parts[name].mean for parts in rows.values()])
-        label = {"interaction": "colour × digit", "image": "image to image"}.get(name, name)
-        ax.barh(
-            range(len(rows)),
-            widths,
-            left=left,
-            color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            label=label,
-        )
-        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
-            if width > 0.06:
-                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-                ax.text(
-                    start + width / 2,
-                    y,
-                    f"{width:.0%}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=text,
-                    bbox=box,
-                )
-        left += widths
-    ax.set_yticks(range(len(rows)), rows, fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("share of the logits' variance", fontsize=9)
-    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure
+    names = {"interaction": "colour × digit", "image": "image to image"}
+    return _stacked(rows, styles, names, "share of the logits' variance")
 
 
 def dose_response(doses: dict[float, Estimate]) -> Figure:
@@ -532,30 +535,7 @@ def channel_cards(cards: Sequence[dict]) -> Figure:
 def label_bars(shares: dict[str, dict[str, Estimate]]) -> Figure:
     """Shares of channels labelled colour, shape, mixed and dead, a stacked bar for each titled
     layer."""
-    figure, axes = _figure(7.5, 0.42 * len(shares) + 1.1)
-    ax = axes[0, 0]
-    left = np.zeros(len(shares))
-    for name, (colour, hatch, text) in LABEL_STYLES.items():
-        widths = np.array([parts[name].mean for parts in shares.values()])
-        ax.barh(
-            range(len(shares)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
-            label=name,
-        )  # fmt: skip
-        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
-            if width > 0.06:
-                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-                ax.text(
-                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
-                    color=text, bbox=box,
-                )  # fmt: skip
-        left += widths
-    ax.set_yticks(range(len(shares)), shares, fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("share of the layer's channels", fontsize=9)
-    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure
+    return _stacked(shares, LABEL_STYLES, {}, "share of the layer's channels")
 
 
 def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
