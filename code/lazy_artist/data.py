@@ -229,7 +229,7 @@ def _find(dataset: str, file: str, place: _Place) -> tuple[np.ndarray, str]:
             )
 
     path = place.cache / "data" / dataset / f"{file}.gz"
-    with _locked(path):
+    with locked(path):
         try:
             return _parse_idx(path.read_bytes(), dataset, file), "downloaded"
         except (FileNotFoundError, NotADirectoryError):
@@ -241,7 +241,7 @@ def _find(dataset: str, file: str, place: _Place) -> tuple[np.ndarray, str]:
             ) from error
         except _Damaged as damage:
             looked.append(f"{path} {damage}")
-            _set_aside(path, str(damage))
+            set_aside(path, str(damage))
         if place.offline:
             looked.append("LAZY_ARTIST_OFFLINE forbids a download")
         else:
@@ -250,7 +250,7 @@ def _find(dataset: str, file: str, place: _Place) -> tuple[np.ndarray, str]:
             except OSError as error:
                 looked.append(f"the download failed ({error})")
             else:
-                _keep(path, content)
+                keep(path, content)
                 return array, "downloaded"
     raise DataNotFoundError(
         f"{_NAMES[dataset]} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder "
@@ -298,7 +298,7 @@ def _download(dataset: str, file: str) -> tuple[bytes, np.ndarray]:
         if mirror in _dead_mirrors:
             continue
         try:
-            with _within(_CONNECT_SECONDS, _open, f"{mirror}{file}.gz") as answer:
+            with within(_CONNECT_SECONDS, open_url, f"{mirror}{file}.gz") as answer:
                 content = answer.read()
             return content, _parse_idx(content, dataset, file)
         except _Damaged as damage:
@@ -314,11 +314,11 @@ def _mirrors(dataset: str) -> list[str]:
     return {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset].mirrors
 
 
-def _open(url: str):
+def open_url(url: str):
     return urllib.request.urlopen(url, timeout=_READ_SECONDS)
 
 
-def _within(seconds: float, function: Callable, *arguments):
+def within(seconds: float, function: Callable, *arguments):
     """`function(*arguments)`, or TimeoutError. A socket's time-out does not bound name look-up,
     hence the thread."""
     outcome = {}
@@ -343,7 +343,7 @@ def _within(seconds: float, function: Callable, *arguments):
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds a lock beside `path` against other processes. A cache that cannot be written to is
     not locked: nothing will be changed in it."""
     try:
@@ -359,7 +359,7 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _keep(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes) -> None:
     """Writes a cache file whole or not at all; a cache that cannot be written to is only slow."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -379,7 +379,7 @@ def _keep(path: Path, content: bytes) -> None:
         )
 
 
-def _set_aside(path: Path, damage: str) -> None:
+def set_aside(path: Path, damage: str) -> None:
     aside = path.with_name(path.name + ".damaged")
     try:
         os.replace(path, aside)
@@ -416,21 +416,21 @@ def _load_standin(split: str, cache: Path, size: int) -> Digits:
         Path(__file__).read_bytes() + np.__version__.encode(), usedforsecurity=False
     ).hexdigest()
     path = cache / "data" / "procedural" / f"{split}-{size}-{key[:16]}.npz"
-    with _locked(path):
+    with locked(path):
         try:
             with np.load(path, allow_pickle=False) as arrays:  # zip checks each array's CRC-32
                 digits = Digits(arrays["images"], arrays["labels"], _STANDIN_SOURCE)
             if len(digits) == size:
                 return digits
-            _set_aside(path, f"is damaged: it holds {len(digits)} images, not {size}")
+            set_aside(path, f"is damaged: it holds {len(digits)} images, not {size}")
         except (FileNotFoundError, NotADirectoryError):
             pass
         except _UNREADABLE_NPZ as error:
-            _set_aside(path, f"is damaged ({error})")
+            set_aside(path, f"is damaged ({error})")
         digits = procedural_digits(size, _STANDIN_SEEDS[split])
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=digits.images, labels=digits.labels)
-        _keep(path, buffer.getvalue())
+        keep(path, buffer.getvalue())
     return digits
 
 

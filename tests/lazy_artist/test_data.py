@@ -30,7 +30,7 @@ from lazy_artist.data import (
 )
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
-REAL_MIRRORS, REAL_OPEN = data._mirrors, data._open
+REAL_MIRRORS, REAL_OPEN = data._mirrors, data.open_url
 
 
 def idx(array: np.ndarray, magic: int | None = None) -> bytes:
@@ -75,7 +75,7 @@ def fresh(monkeypatch, tmp_path):
     }
     monkeypatch.setattr(data, "_MD5", md5)
     monkeypatch.setattr(data, "_mirrors", lambda dataset: ["http://nowhere.invalid/"])
-    monkeypatch.setattr(data, "_open", mock.Mock(side_effect=OSError("network is unreachable")))
+    monkeypatch.setattr(data, "open_url", mock.Mock(side_effect=OSError("network is unreachable")))
     monkeypatch.setattr(data, "_dead_mirrors", {})
     for cached in (data._load_dataset, data._load_standin, data._has_mnist):
         cached.cache_clear()
@@ -89,7 +89,7 @@ def mirror(monkeypatch, tmp_path):
     """A mirror that works; returns its folder."""
     folder = put(tmp_path / "mirror")
     monkeypatch.setattr(data, "_mirrors", lambda dataset: [folder.as_uri() + "/"])
-    monkeypatch.setattr(data, "_open", mock.Mock(wraps=REAL_OPEN))
+    monkeypatch.setattr(data, "open_url", mock.Mock(wraps=REAL_OPEN))
     return folder
 
 
@@ -182,17 +182,17 @@ def test_reads_the_data_folder_once(monkeypatch, tmp_path):
     assert digits.labels.tolist() == [0, 1, 2, 3, 4, 5]
     assert len(load_digits("test", "mnist")) == 4
     assert load_digits("train", "mnist") is digits
-    data._open.assert_not_called()
+    data.open_url.assert_not_called()
 
 
 def test_downloads_into_the_cache_and_then_reads_it(mirror, tmp_path):
     assert load_digits("train", "mnist").source == "MNIST (downloaded)"
     kept = cached(tmp_path, f"{TRAIN_IMAGES}.gz")
     assert kept.read_bytes() == (mirror / kept.name).read_bytes()
-    assert data._open.call_count == 2
+    assert data.open_url.call_count == 2
     data._load_dataset.cache_clear()
     assert np.array_equal(load_digits("train", "mnist").images, TRAIN)
-    assert data._open.call_count == 2
+    assert data.open_url.call_count == 2
     assert not list(kept.parent.glob("*.tmp"))
 
 
@@ -230,7 +230,7 @@ def test_auto_without_mnist_announces_the_stand_in_once():
     assert len(caught) == 1
     assert (len(train), len(test)) == (60, 10)
     assert train.source == test.source == "procedural stand-in"
-    assert data._open.call_count == 1  # a mirror that failed is not tried again
+    assert data.open_url.call_count == 1  # a mirror that failed is not tried again
 
 
 def test_auto_never_mixes_real_and_drawn_digits(monkeypatch, tmp_path):
@@ -249,12 +249,12 @@ def test_offline_variable_forbids_the_download(monkeypatch, mirror):
     monkeypatch.setenv("LAZY_ARTIST_OFFLINE", "1")
     with pytest.raises(DataNotFoundError, match="LAZY_ARTIST_OFFLINE forbids"):
         load_digits("train", "mnist")
-    data._open.assert_not_called()
+    data.open_url.assert_not_called()
 
 
 def test_a_mirror_that_does_not_answer_is_given_up(monkeypatch):
     answered = threading.Event()
-    monkeypatch.setattr(data, "_open", lambda url: answered.wait())
+    monkeypatch.setattr(data, "open_url", lambda url: answered.wait())
     monkeypatch.setattr(data, "_CONNECT_SECONDS", 0.05)
     try:
         with pytest.raises(DataNotFoundError, match="no answer in 0.05 seconds"):
@@ -309,7 +309,7 @@ def test_damage_in_the_cache_is_set_aside_and_fetched_again(name, mirror, tmp_pa
     assert np.array_equal(digits.images, TRAIN)
     assert path.with_name(path.name + ".damaged").read_bytes() == content
     assert path.read_bytes() == (mirror / path.name).read_bytes()
-    assert data._open.call_count == 1
+    assert data.open_url.call_count == 1
 
 
 def test_damage_without_a_network_is_an_error_that_names_it(monkeypatch, tmp_path):

@@ -24,11 +24,11 @@ import torch
 from lazy_artist.data import (
     DataNotFoundError,
     DataWarning,
-    _keep,
-    _locked,
-    _open,
-    _set_aside,
-    _within,
+    keep,
+    locked,
+    open_url,
+    set_aside,
+    within,
     cache_dir,
 )
 
@@ -93,13 +93,13 @@ def read(name: str) -> bytes:
     else:
         looked.append("LAZY_ARTIST_DATA is not set")
     path = cache_dir() / "data" / FOLDER / name
-    with _locked(path):
+    with locked(path):
         content, why = _checked(path)
         if content is not None:
             return content
         looked.append(f"{path} {why}")
         if why != _MISSING:
-            _set_aside(path, why)
+            set_aside(path, why)
         if os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0"):
             looked.append("LAZY_ARTIST_OFFLINE forbids a download")
         else:
@@ -108,7 +108,7 @@ def read(name: str) -> bytes:
             except OSError as error:
                 looked.append(f"the download failed ({error})")
             else:
-                _keep(path, content)
+                keep(path, content)
                 return content
     raise DataNotFoundError(
         f"{name} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder that holds "
@@ -196,7 +196,7 @@ def _download(name: str) -> bytes:
     if name not in _failed:
         address = f"{_REPOSITORY}/{FILES[name].address}"
         try:
-            content = _within(_CONNECT_SECONDS, _fetched, address)
+            content = within(_CONNECT_SECONDS, _fetched, address)
         except (OSError, http.client.HTTPException) as error:
             _failed[name] = f"{address}: {error or type(error).__name__}"
         else:
@@ -208,5 +208,5 @@ def _download(name: str) -> bytes:
 
 
 def _fetched(address: str) -> bytes:
-    with _open(address) as answer:
+    with open_url(address) as answer:
         return answer.read()
