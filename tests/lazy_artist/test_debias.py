@@ -24,6 +24,7 @@ def split() -> Split:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Six steps for every network."""
+    monkeypatch.setattr(lazy, "PASS", 1)
     for arch in ("cnn", "mlp"):
         monkeypatch.setitem(debias.protocol.RECIPES, arch, Recipe(6 * 64 / 550, 2e-3, 64))
         monkeypatch.setitem(lazy.LAZY, arch, Recipe(6 * 64 / 550, 1e-3, 64))
@@ -249,6 +250,17 @@ def test_the_lazy_twin_finds_the_exceptions(monkeypatch):
     np.testing.assert_array_equal(twin.wrong, shade != labels)
     assert twin.facts() == {"twin wrong": np.mean(shade != labels)}
     assert twin.sureness.min() > 0.5 and twin.sureness.max() <= 1
+
+
+def test_the_lazy_twin_takes_as_many_steps_on_few_images(split, monkeypatch):
+    monkeypatch.setattr(lazy, "PASS", 5000)
+    monkeypatch.setitem(lazy.LAZY, "mlp", Recipe(0.5, 1e-3, 64))
+    trained = []
+    monkeypatch.setattr(lazy, "train", lambda *_, epochs, **__: trained.append(epochs))
+    lazy.lazy_twin(split, 0, "mlp")
+    lazy.lazy_twin(split, 0, "mlp", keep=np.arange(100))
+    lazy.lazy_twin(Split(split.images.repeat(10, 0), split.labels.repeat(10), split.colours.repeat(10)), 0, "mlp")
+    assert trained == [pytest.approx(2500 / 550), 25, 0.5]
 
 
 def test_chroma_share_by_hand():

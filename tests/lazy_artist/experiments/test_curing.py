@@ -25,6 +25,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "600")
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(tmp_path))
+    monkeypatch.setattr(lazy, "PASS", 1)
     for arch in ("cnn", "mlp", "resnet18"):
         monkeypatch.setitem(protocol.RECIPES, arch, Recipe(0.5, 2e-3, 64))
         monkeypatch.setitem(lazy.LAZY, arch, Recipe(0.25, 1e-3, 64))
@@ -85,7 +86,18 @@ def test_a_cure_is_stored_under_the_code_of_its_own_method_alone():
     assert not any("own" in part or "failures" in part for part in parts)
     assert curing.cured_config("oracle", "cnn", 0)["correlation"] == 0.1
     assert curing.cured_config("erm", "cnn", 0, 0.99)["correlation"] == 0.99
-    assert plain["correlation"] == 0.95 and plain["effort"] == 0.5
+    assert plain["correlation"] == 0.95 and plain["images"] == 11_000
+
+
+def test_fewer_images_keep_the_exact_share_of_dominant_inks():
+    split = curing._taught(0, 0.95, 300)
+    assert len(split) == 300
+    whole = colour_split("train", 0, 0.95)
+    np.testing.assert_array_equal(split.labels, whole.labels[:300])
+    for digit in range(10):
+        inks = split.colours[split.labels == digit]
+        assert (inks == digit).sum() == np.ceil(0.95 * len(inks) - 1e-9)
+    assert len(curing._taught(0, 0.95, 10**6)) == len(whole)
 
 
 def test_results_are_those_of_the_networks():
