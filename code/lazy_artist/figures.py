@@ -28,6 +28,7 @@ from lazy_artist.canvas import (
     simulate_deficiency,
 )
 from lazy_artist.evaluate import Estimate
+from lazy_artist.figure_data import carry
 from lazy_artist.gradcam import display
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ DIGIT_COLOUR_TICKS = [f"{digit}\n{name}" for digit, name in enumerate(COLOUR_NAM
 
 def _show_in_notebooks() -> None:
     """Lets a `Figure` that ends a notebook's cell appear as a sharp PNG. Importing pyplot would do
-    it too; older Quartos (before 1.7.33) with IPython 9 do not."""
+    it too; older Quartos (before 1.7.33) with IPython 9 do not. The PNG carries the figure's data.
+    """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell:
         from IPython.core.pylabtools import select_figure_formats
 
         select_figure_formats(shell, {"retina"}, bbox_inches="tight")
+        carry(shell)
 
 
 _show_in_notebooks()
