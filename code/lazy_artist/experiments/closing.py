@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,12 +38,37 @@ def opening() -> dict[str, Any]:
     }
 
 
+def commit() -> str:
+    """The commit that the book in this folder is built from, as a text that says whether there is
+    uncommitted work; "" where git is not there, or does not know the book.
+
+    LAZY_ARTIST_COMMIT comes first: `make publish` sets it to the commit that it began with.
+    """
+    if given := os.environ.get("LAZY_ARTIST_COMMIT"):
+        return f"`{given[:12]}`"
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "_quarto.yml")  # the repository is not another one's
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", ".", ":(exclude)docs")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"`{head[:12]}`" + ", with uncommitted changes" * bool(changed)
+
+
 def colophon() -> pd.DataFrame:
-    """What this copy was made from: data, scale, seeds, software, builder, machine, time."""
+    """What this copy was made from: commit (where git knows it), data, scale, seeds, software,
+    builder, machine, time."""
     digits = {split: load_digits(split) for split in ("train", "test")}
     kept = records()
     seconds = sum(record["wall_seconds"] for record in kept)
+    made_from = commit()
     facts = {
+        **({"commit": made_from} if made_from else {}),
         "digits": digits["train"].source,
         **{f"checksum of {split} digits (md5)": f"`{d.md5}`" for split, d in digits.items()},
         "scale": scale(),
