@@ -22,7 +22,7 @@ export QUARTO_PYTHON := $(BIN)/python
 RUN := PATH="$(BIN):$$PATH"
 BUILDER = LAZY_ARTIST_BUILDER="Quarto $$("$(QUARTO)" --version)"
 
-.PHONY: help setup report preview test check bench lint lock clean
+.PHONY: help setup report pdf preview test check bench lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,10 @@ else
 	$(RUN) python -m bookbinder $(addprefix --chapter ,$(CHAPTER))
 endif
 	@$(if $(STRICT),$(RUN) python -m lazy_artist.claims --strict)
+
+# By bookbinder also where Quarto is, so that there is one PDF and one way to it.
+pdf: $(READY)  ## put the whole book as one PDF into _book/, through Typst (no TeX)
+	$(RUN) python -m bookbinder --pdf
 
 preview: $(READY)  ## build, then show the book in a browser (Quarto rebuilds as you edit)
 ifneq ($(QUARTO),)

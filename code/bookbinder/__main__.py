@@ -24,12 +24,20 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="execute only these (and what changed); the other chapters keep their last results",
     )
+    parser.add_argument(
+        "--pdf",
+        action="store_true",
+        help="write the whole book as one PDF among the pages, with the cells of the last build",
+    )
     options = parser.parse_args(arguments)
+    if options.pdf and options.chapter:
+        parser.error("--pdf is of the whole book: leave out --chapter")
     started = time.monotonic()
     try:
-        from bookbinder.build import build
+        from bookbinder.build import build, build_pdf
 
-        output = build(options.project, options.chapter)
+        pdf = options.pdf
+        output = build_pdf(options.project) if pdf else build(options.project, options.chapter)
     except BookError as error:
         print(f"bookbinder: {error}", file=sys.stderr)
         return 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 from bookbinder import BookError
@@ -27,13 +29,46 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
     """
     book = read_book(root)
     again = _chosen(book, only)
-    kept = cache_dir() / "bookbinder" / hashlib.sha256(str(book.root).encode()).hexdigest()[:12]
-    notebooks = {}
-    for chapter in book.chapters:
-        if only and chapter.file not in again and not chapter.always:
-            notebook = kept_notebook(kept, chapter)
-            if notebook:
-                notebooks[chapter.file] = notebook
+    others = [c for c in book.chapters if only and c.file not in again and not c.always]
+    notebooks = _execute_but(book, others)
+    output = book.root / book.output
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
+        bind(book, notebooks, new)
+        _swap(new, output, Path(folder) / "old")
+    for command in book.post_render:
+        _post_render(book, command)
+    return output
+
+
+def build_pdf(root: Path) -> Path:
+    """Writes the book in the folder `root` as one PDF among its pages, and returns the PDF's file.
+
+    It holds the cells of the last build. Chapters whose text, settings or modules (the Python files
+    in `code/`) are no longer those of their last execution are executed again, and those marked
+    `always` with them. Raises BookError with the old PDF in place.
+    """
+    from bookbinder.pdf import bind_pdf
+
+    book = read_book(root)
+    changed = max((f.stat().st_mtime for f in book.root.glob("code/**/*.py")), default=0.0)
+    kept = _kept(book, book.chapters, changed)
+    stale = [c for c in book.chapters if c.code and c.file not in kept]
+    reusable = [c for c in book.chapters if c not in stale and not (stale and c.always)]
+    notebooks = _execute_but(book, reusable)
+    file = book.root / book.output / (re.sub(r"\W+", "-", book.title).strip("-") + ".pdf")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{book.output}.", dir=book.root) as folder:
+        new = Path(folder) / file.name
+        bind_pdf(book, notebooks, new)
+        os.replace(new, file)
+    return file
+
+
+def _execute_but(book: Book, others: Sequence[Chapter]) -> dict[str, NotebookNode]:
+    """Executes all chapters but `others`, of which the kept notebooks are taken if they fit."""
+    notebooks = _kept(book, others)
     chapters = [chapter for chapter in book.chapters if chapter.file not in notebooks]
     with tqdm(total=sum(len(c.code) for c in chapters), unit="cell", disable=None) as bar:
 
@@ -44,16 +79,18 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
         executed = execute(book, chapters, done)
     for chapter in chapters:
         if chapter.code:
-            keep_notebook(kept, chapter, executed[chapter.file])
-    output = book.root / book.output
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as folder:
-        new = Path(folder) / "new"
-        new.mkdir()
-        bind(book, notebooks | executed, new)
-        _swap(new, output, Path(folder) / "old")
-    for command in book.post_render:
-        _post_render(book, command)
-    return output
+            keep_notebook(_folder(book), chapter, executed[chapter.file])
+    return notebooks | executed
+
+
+def _kept(book: Book, chapters: Sequence[Chapter], since: float = 0.0) -> dict[str, NotebookNode]:
+    """The chapters' notebooks of earlier builds that fit, if not executed before `since`."""
+    notebooks = {c.file: kept_notebook(_folder(book), c, since) for c in chapters}
+    return {file: notebook for file, notebook in notebooks.items() if notebook}
+
+
+def _folder(book: Book) -> Path:
+    return cache_dir() / "bookbinder" / hashlib.sha256(str(book.root).encode()).hexdigest()[:12]
 
 
 def _chosen(book: Book, only: Sequence[Path]) -> set[str]:

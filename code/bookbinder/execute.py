@@ -124,9 +124,12 @@ def _empty_notebook(chapter: Chapter) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata={"bookbinder": record})
 
 
-def kept_notebook(folder: Path, chapter: Chapter) -> NotebookNode | None:
-    """The chapter's notebook of an earlier build if it fits the text and settings of today."""
+def kept_notebook(folder: Path, chapter: Chapter, since: float = 0.0) -> NotebookNode | None:
+    """The chapter's notebook of an earlier build if it fits the text and settings of today, and
+    was executed after `since` (seconds of the epoch)."""
     try:
+        if _notebook_file(folder, chapter).stat().st_mtime < since:
+            return None
         notebook = nbformat.read(_notebook_file(folder, chapter), as_version=4)
         fits = notebook.metadata["bookbinder"] == _empty_notebook(chapter).metadata["bookbinder"]
     except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError):
