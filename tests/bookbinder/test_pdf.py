@@ -17,6 +17,7 @@ from pypdf import PdfReader
 
 from bookbinder import BookError
 from bookbinder.__main__ import main
+from bookbinder.execute import _empty_notebook
 from bookbinder.pdf import bind_pdf, typeset
 from bookbinder.source import read_book
 
@@ -245,9 +246,9 @@ def test_wide_tables_and_long_lines_stay_on_the_page(pdf):
     made = pdf({"a.qmd": text})
     ends = []
 
-    def see(string: str, _cm: Any, tm: Any, _font: Any, size: float) -> None:
-        if string.strip():
-            ends.append(tm[4])
+    def see(string: str, cm: Any, tm: Any, _font: Any, size: float) -> None:
+        if string.strip():  # letters are a third of their size wide, or wider
+            ends.append(cm[4] + tm[4] + len(string.strip()) * size / 3)
 
     for page in made.pages:
         page.extract_text(visitor_text=see)
@@ -275,41 +276,56 @@ def test_what_cannot_be_set_is_refused(pdf, text, message):
         pdf({"a.qmd": text, "b.qmd": "# B\n", "a.svg": "<svg/>"})
 
 
-def test_the_pdf_has_the_cells_of_the_last_build_until_they_are_stale(project, capsys):
-    logging = "```{{python}}\n#| include: false\nprint('{0}', file=open('log', 'a'))\n```\n"
-    closing = "---\nbookbinder:\n  after: all\n  always: true\n---\n\n# B\n"
-    root = project(
-        {
-            "a.qmd": "# A\n" + logging.format("a") + "`{python} str(6 * 7)`\n",
-            "b.qmd": closing + logging.format("b"),
-            "code/module.py": "",
-        }
-    )
+@pytest.fixture
+def executed(monkeypatch) -> list[str]:
+    """The files of the chapters that were executed; no kernel runs, all code gives "42"."""
+    files = []
 
-    def run(*arguments: str) -> str:
-        (root / "log").unlink(missing_ok=True)
-        assert main(["--project", str(root), *arguments]) == 0
-        return "".join((root / "log").read_text().split()) if (root / "log").exists() else ""
+    def execute(book, chapters, done) -> dict[str, nbformat.NotebookNode]:
+        notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
+        for notebook in notebooks.values():
+            for given in notebook.cells:
+                given.outputs = [result(text_plain="'42'")]
+        files.extend(notebooks)
+        return notebooks
 
+    monkeypatch.setattr("bookbinder.build.execute", execute)
+    return files
+
+
+def test_the_pdf_has_the_cells_of_the_last_build_until_they_are_stale(project, executed, capsys):
+    closing = "---\nbookbinder:\n  after: all\n  always: true\n---\n\n# B\n\n`{python} x`\n"
+    root = project({"a.qmd": "# A\n\n`{python} x`\n", "b.qmd": closing, "code/module.py": ""})
     os.utime(root / "code/module.py", (0, 0))
-    assert run() == "ab"
+
+    def run(*arguments: str) -> list[str]:
+        executed.clear()
+        assert main(["--project", str(root), *arguments]) == 0
+        return [file for file in executed if file != "index.qmd"]  # which has no code
+
+    assert run() == ["a.qmd", "b.qmd"]
     page = (root / "_book/a.html").read_bytes()
-    assert run("--pdf") == ""
+    assert run("--pdf") == []
     assert (root / "_book/a.html").read_bytes() == page  # the PDF joins the pages
     file = root / "_book" / "Tiny.pdf"
-    assert "42" in text_of(PdfReader(file).pages[3])
+    assert text_of(PdfReader(file).pages[3]) == "4 1 A 42"
     assert str(Path("_book", "Tiny.pdf")) in capsys.readouterr().out
-    (root / "a.qmd").write_text((root / "a.qmd").read_text().replace("6 * 7", "6 * 8"))
-    assert run("--pdf") == "ab"  # what is marked `always` goes with it
-    assert "48" in text_of(PdfReader(file).pages[3])
-    (root / "code/module.py").touch()
-    assert run("--pdf") == "ab"
-    good = file.read_bytes()
+    (root / "a.qmd").write_text("# Another\n\n`{python} x`\n")
+    assert run("--pdf") == ["a.qmd", "b.qmd"]  # what is marked `always` goes with it
+    assert text_of(PdfReader(file).pages[3]) == "4 1 Another 42"
+    os.utime(root / "code/module.py", (2e9, 2e9))
+    assert run("--pdf") == ["a.qmd", "b.qmd"]
+
+
+def test_a_pdf_that_fails_leaves_the_last_good_one(project, executed, capsys):
+    root = project({"a.qmd": "# A\n"})
+    assert main(["--project", str(root), "--pdf"]) == 0
+    good = (root / "_book" / "Tiny.pdf").read_bytes()
     (root / "a.qmd").write_text("# A\n\n[x](#gone)\n")
     assert main(["--project", str(root), "--pdf"]) == 1
     assert "gone" in capsys.readouterr().err
-    assert file.read_bytes() == good
-    assert sorted(path.name for path in (root / "_book").parent.glob("_book*")) == ["_book"]
+    assert (root / "_book" / "Tiny.pdf").read_bytes() == good
+    assert [path.name for path in root.glob("_book*")] == ["_book"]
 
 
 def test_a_pdf_of_one_chapter_is_refused(project, capsys):
