@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -1012,25 +1012,48 @@ def _above(size: float) -> str:
 def success_curves(panels: dict[str, dict[str, np.ndarray]], bound: float) -> Figure:
     """For each goal: share of images reached against the size allowed, by network; thin lines are
     seeds, the dotted line is the bound. Minimal sizes are (seeds, n), infinity where unreached."""
+    sizes = np.geomspace(0.003, 1, 200)
+    figure, axes = _size_curves(panels, sizes, lambda values: values <= sizes)
+    for ax in axes.flat:
+        ax.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(bound * 1.06, 0.02, f"{bound:g}", fontsize=8, color=INK)
+        ax.set_xlabel("largest pixel change allowed", fontsize=9)
+    axes[0, 0].set_ylabel("sevens seen as a 3", fontsize=9)
+    return figure
+
+
+def survival_curves(panels: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """For each goal: share of images not reached yet against the Euclidean length allowed, by
+    network, otherwise as `success_curves`."""
+    sizes = np.geomspace(0.1, 30, 200)
+    figure, axes = _size_curves(panels, sizes, lambda values: values > sizes)
+    for ax in axes.flat:
+        ax.set_xlabel("Euclidean length allowed", fontsize=9)
+    axes[0, 0].set_ylabel("sevens that hold", fontsize=9)
+    return figure
+
+
+def _size_curves(
+    panels: dict[str, dict[str, np.ndarray]],
+    sizes: np.ndarray,
+    counts: Callable[[np.ndarray], np.ndarray],
+) -> tuple[Figure, np.ndarray]:
+    """A panel for each goal: the share of images that count at each size, from minimal sizes
+    (seeds, n, 1); thin lines are seeds."""
     figure, axes = _figure(8, 3.4, 1, len(panels), sharey=True)
     styles = ((VERMILION, "--"), (BLUE, "-"), (GREEN, "-."), (AMBER, (0, (1, 1))))
-    sizes = np.geomspace(0.003, 1, 200)
     for ax, (goal, curves) in zip(axes.flat, panels.items(), strict=True):
         for (name, values), (colour, dash) in zip(curves.items(), styles, strict=True):
-            shares = (values[:, :, None] <= sizes).mean(1)  # (seeds, sizes)
+            shares = counts(values[:, :, None]).mean(1)  # (seeds, sizes)
             for share in shares:
                 ax.plot(sizes, share, linestyle=dash, color=colour, linewidth=0.6, alpha=0.5)
             ax.plot(sizes, shares.mean(0), linestyle=dash, color=colour, linewidth=1.8, label=name)
-        ax.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
-        ax.text(bound * 1.06, 0.02, f"{bound:g}", fontsize=8, color=INK)
         ax.set_xscale("log")
         ax.set_title(goal, fontsize=9, color=INK)
-        ax.set_xlabel("largest pixel change allowed", fontsize=9)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[0, 0].set_ylabel("sevens seen as a 3", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    return figure
+    return figure, axes
 
 
 def pair_maps(maps: dict[str, np.ndarray]) -> Figure:

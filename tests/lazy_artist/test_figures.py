@@ -213,6 +213,7 @@ DRAWN = {
     ),
     "cloak": lambda: figures.cloak(CLOAKED),
     "success_curves": lambda: figures.success_curves(SIZES, bound=0.08),
+    "survival_curves": lambda: figures.survival_curves(SIZES),
     "pair_maps": lambda: figures.pair_maps({"cheater": PAIRS, "cure": 2 * PAIRS}),
     "sparse_front": lambda: figures.sparse_front(
         {
@@ -394,6 +395,18 @@ def test_success_rises_by_an_image_at_its_size_and_never_for_one_out_of_reach():
     }
     np.testing.assert_allclose(at["cheater"], [0, 0.5, 0.75, 1, 1])
     np.testing.assert_allclose(at["cure"], [0, 0, 0, 0, 0.75])
+
+
+def test_survival_falls_by_an_image_at_its_size_and_never_for_one_out_of_reach():
+    ax = DRAWN["survival_curves"]().axes[0]
+    means = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    at = {
+        name: np.interp([0.15, 0.25, 0.5, 20], line.get_xdata(), line.get_ydata())
+        for name, line in means.items()
+    }
+    np.testing.assert_allclose(at["cheater"], 0)
+    np.testing.assert_allclose(at["oracle"], [0.5, 0, 0, 0])
+    np.testing.assert_allclose(at["cure"], [0.75, 0.5, 0.25, 0.25])
 
 
 def test_a_map_of_pairs_is_in_hundredths_and_marks_what_was_not_reached():
