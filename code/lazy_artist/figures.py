@@ -471,10 +471,10 @@ ORDER_STYLES = {
 }
 
 
-def optima(sheets: dict[str, np.ndarray], columns: int = 16) -> Figure:
+def optima(sheets: dict[str, np.ndarray], columns: int = 22) -> Figure:
     """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
     rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
-    figure, axes = _figure(8, len(sheets) * (0.5 * rows + 0.3), len(sheets), 1)
+    figure, axes = _figure(8, len(sheets) * (8 / columns * rows + 0.3), len(sheets), 1)
     for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
         height = math.ceil(len(sheet) / columns)
         canvas = np.full((height * 30, columns * 30, 3), 255, np.uint8)
@@ -544,10 +544,9 @@ def label_bars(shares: dict[str, dict[str, Estimate]]) -> Figure:
 def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
     """Eta squared of digit against that of ink, a mark for each channel; a panel for each layer."""
     figure, axes = _figure(8, 3.1, 1, len(points), sharey=True)
-    styles = {"cheater": (VERMILION, "s"), "oracle": (BLUE, "o")}
     for ax, (layer, kinds) in zip(axes[0], points.items(), strict=True):
         for kind, (colour, digit) in kinds.items():
-            paint, marker = styles[kind]
+            paint, marker, _ = KIND_STYLES[kind]
             ax.scatter(
                 colour, digit, s=16, marker=marker, facecolor="none", edgecolor=paint,
                 linewidth=0.9, label=kind,
@@ -592,7 +591,9 @@ def ablation_curves(layers: dict[str, dict[str, np.ndarray]]) -> Figure:
 
 # --- chapter 4: the interrogation ----------------------------------------------------------------
 
-KIND_STYLES = {"cheater": (VERMILION, "s", "-"), "oracle": (BLUE, "o", "--")}
+KIND_STYLES = {
+    "cheater": (VERMILION, "s", "-"), "cure": (GREEN, "^", "-."), "oracle": (BLUE, "o", "--"),
+}  # fmt: skip
 MAP_STYLES = {
     "Grad-CAM": (VERMILION, "-", "o"),
     "random": (INK, ":", "x"),
@@ -627,26 +628,23 @@ def _top(scenes: Sequence[Scene], kinds: Sequence[str]) -> float:
 
 
 def heat_overlays(scenes: Sequence[Scene]) -> Figure:
-    """For each scene (row): the image, and each network's heat for the class predicted, the true
-    one and the ink's, all on one scale."""
+    """A row for each network: each scene's image beside the network's heat there for the class
+    predicted, the true one and the ink's, all on one scale."""
     kinds = list(scenes[0].maps)
-    ratios = [1] + ([0.12] + [1] * 3) * len(kinds)
+    ratios = [ratio for _ in scenes for ratio in (1, 1, 1, 1, 0.12)][:-1]
     figure, axes = _figure(
-        8.6, 1.5 * len(scenes) + 0.5, len(scenes), len(ratios), width_ratios=ratios
+        8.6, 1.42 * len(kinds) + 0.5, len(kinds), len(ratios), width_ratios=ratios
     )
     scale = _top(scenes, kinds)
-    for row, scene in zip(axes, scenes, strict=True):
-        _picture(row[0], scene.image, scene.title, 9)
-        for k, kind in enumerate(kinds):
-            gap, *places = row[1 + 4 * k : 5 + 4 * k]
-            gap.set_axis_off()
+    for gap in axes[:, 4::5].flat:
+        gap.set_axis_off()
+    for row, kind in zip(axes, kinds, strict=True):
+        for s, scene in enumerate(scenes):
+            _picture(row[5 * s], scene.image, f"{scene.title},\nthe {kind}", 8)
             heats = display(scene.maps[kind], scale)
-            asked = zip(places, heats, scene.texts[kind], ASKED, strict=True)
-            for ax, heat, text, name in asked:
+            places = row[5 * s + 1 : 5 * s + 4]
+            for ax, heat, text, name in zip(places, heats, scene.texts[kind], ASKED, strict=True):
                 picture = _heat(ax, heat, scene.image, f"{name}\n{text}", 8)
-    for k, kind in enumerate(kinds):
-        title = axes[0, 3 + 4 * k]
-        title.text(14, -13, f"the {kind}", ha="center", fontsize=10, color=INK)
     _heat_bar(figure, picture, scale, "heat (raw Grad-CAM)", ax=axes, shrink=0.6, aspect=30)
     return figure
 
@@ -723,13 +721,13 @@ def change_bars(shares: dict[str, dict[str, dict[str, Estimate]]]) -> Figure:
                 width,
                 yerr=np.abs(bounds - means[:, None]).T,
                 color=KIND_STYLES[kind][0],
-                hatch="//" * k,
+                hatch=("", "//", "..")[k],
                 edgecolor="white",
                 error_kw={"elinewidth": 1, "ecolor": INK},
                 label=kind,
             )
             for place, bound, mean in zip(places, bounds[:, 1], means, strict=True):
-                ax.text(place, bound + 0.02, f"{mean:.2f}", ha="center", fontsize=6.5, color=INK)
+                ax.text(place, bound + 0.02, f"{mean:.2f}", ha="center", fontsize=6, color=INK)
         ax.set_xticks(range(len(values)), list(measures[measure]), fontsize=8)
         ax.set_ylim(0, None)
         ax.set_title(title, fontsize=9, color=INK)
@@ -737,7 +735,7 @@ def change_bars(shares: dict[str, dict[str, dict[str, Estimate]]]) -> Figure:
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=2,
+        ncols=len(shares),
         fontsize=8,
         frameon=False,
     )
@@ -748,7 +746,9 @@ def chroma_parts(shares: dict[str, np.ndarray], parts: dict[str, np.ndarray]) ->
     """Left: one image, and each network's squared gradient there along brightness and along chroma,
     on one scale a network. Right: the chroma share of all images, for each network."""
     kinds = list(shares)
-    figure = Figure(figsize=(8.4, 3.3), layout="constrained", facecolor="white", dpi=110)
+    figure = Figure(
+        figsize=(8.4, 1.55 * len(kinds)), layout="constrained", facecolor="white", dpi=110
+    )
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
     axes = left.subplots(len(kinds), 3)
     for row, kind in zip(axes, kinds, strict=True):
@@ -760,7 +760,7 @@ def chroma_parts(shares: dict[str, np.ndarray], parts: dict[str, np.ndarray]) ->
     ax.tick_params(labelsize=8, colors=INK)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-    for kind, hatch in zip(kinds, ("", "//"), strict=True):
+    for kind, hatch in zip(kinds, ("", "//", ".."), strict=False):
         colour = KIND_STYLES[kind][0]
         values = shares[kind].ravel()
         weights = np.full(len(values), 1 / len(values))

@@ -28,12 +28,13 @@ SHARES = {
     for name, share in {"colour": 0.5, "digit": 0.3, "interaction": 0.15, "image": 0.05}.items()
 }
 BOTH = ("cheater", "oracle")
+ALL = ("cheater", "cure", "oracle")
 SCENES = [
     Scene(
         EASY.images[k],
         f"red {k}",
-        {kind: RNG.random((3, 7, 7), dtype=np.float32) for kind in BOTH},
-        {kind: [f"{k}: 90%", "0: 5%", "1: 6%"] for kind in BOTH},
+        {kind: RNG.random((3, 7, 7), dtype=np.float32) for kind in ALL},
+        {kind: [f"{k}: 90%", "0: 5%", "1: 6%"] for kind in ALL},
     )
     for k in range(4)
 ]
@@ -157,7 +158,7 @@ DRAWN = {
         }
     ),
     "tuning_scatter": lambda: figures.tuning_scatter(
-        {"block1": {kind: tuple(RNG.random((2, 8))) for kind in BOTH}}
+        {"block1": {kind: tuple(RNG.random((2, 8))) for kind in ALL}}
     ),
     "ablation_curves": lambda: figures.ablation_curves(
         {
@@ -177,12 +178,12 @@ DRAWN = {
                 name: {change: Estimate(0.4, (0.3, 0.5), 3) for change in CHANGES}
                 for name in ("answer", "logits", "map")
             }
-            for kind in BOTH
+            for kind in ALL
         }
     ),
     "chroma_parts": lambda: figures.chroma_parts(
-        {kind: RNG.random((2, 9)) for kind in BOTH},
-        {"image": EASY.images[0]} | {kind: np.full((2, 28, 28), 1 / 1568) for kind in BOTH},
+        {kind: RNG.random((2, 9)) for kind in ALL},
+        {"image": EASY.images[0]} | {kind: np.full((2, 28, 28), 1 / 1568) for kind in ALL},
     ),
     "faithfulness": lambda: figures.faithfulness(
         {
@@ -317,7 +318,7 @@ print(sorted(shown), size["image/png"]["width"] < 900)
 def test_heat_is_shown_with_its_classes_and_its_scale():
     for name in ("heat_overlays", "heat_grid"):
         shown = texts(DRAWN[name]())
-        assert sum(text.endswith("0: 5%") for text in shown) == 4
+        assert sum(text.endswith("0: 5%") for text in shown) == 2 * len(ALL)
         assert any("heat" in text for text in shown)
     top = max(maps.max() for scene in SCENES[:2] for maps in scene.maps.values())
     assert f"{top:.2g}" in texts(DRAWN["heat_overlays"]())
