@@ -34,6 +34,8 @@ _REMOTE = re.compile(
     r"<(?:img|script|iframe|video|audio|source|embed)\b[^>]*\ssrc=\"(?:https?:)?//[^>]*>"
     r"|<link\b[^>]*\shref=\"(?:https?:)?//[^>]*>"
 )
+# a cell that is shown, not run: ```{{python}} within a block of more backquotes
+_ESCAPED = re.compile(r"^(\s*`{3,})\{\{(\w+)\}\}", re.M)
 
 Node = dict[str, Any]  # an element of pandoc's tree: {"t": type, "c": contents}
 
@@ -86,7 +88,7 @@ def markdown(chapter: Chapter, notebook: NotebookNode, out: Path) -> str:
     parts = []
     for piece in chapter.pieces:
         if isinstance(piece, Prose):
-            parts.append(piece.text)
+            parts.append(_ESCAPED.sub(r"\1{\2}", piece.text) if piece.verbatim else piece.text)
         elif piece.options is None:
             parts.append(_inline_value(chapter, piece, next(cells)))
         else:

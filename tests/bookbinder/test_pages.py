@@ -311,3 +311,11 @@ def test_pages_know_their_neighbours_and_the_way_to_their_assets(pages, tmp_path
     assert page.title.get_text() == "A – Tiny"
     for asset in [page.select_one("link[rel=stylesheet]")["href"], page.script["src"]]:
         assert (tmp_path / "out/report" / asset).is_file()
+
+
+def test_a_cell_within_a_block_of_more_backquotes_is_shown_and_not_run(pages):
+    cell = "```{{python}}\n#| echo: false\nx\n```\n"
+    text = '# A\n````{.markdown filename="b.qmd"}\n# B\n\n' + cell + "````\n"
+    page = pages({"a.qmd": text})["a.html"]
+    block = page.select_one("div.sourceCode[data-filename='b.qmd'] code")
+    assert block.get_text() == "# B\n\n```{python}\n#| echo: false\nx\n```"
