@@ -1,0 +1,187 @@
+"""The recipes of report/extending.qmd work: their blocks, taken from the page, are applied to a
+copy of the checkout, and the commands that stand with them are run there.
+
+A block that is called by a file's name is that file if there is none yet; else, by its language,
+a change to it (diff) or what is added at its end. A bash block holds commands.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import book_checks as checks
+import pytest
+import yaml
+
+from lazy_artist import debias
+from lazy_artist.experiments import curing
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("code", "report", "tests", "_quarto.yml", "pyproject.toml")
+BLOCK = re.compile(r'^(`{3,})\{\.(\w+)(?: filename="([^"]+)")?\}\n(.*?)^\1$', re.M | re.S)
+
+
+class Block(NamedTuple):
+    language: str
+    file: str  # "" if it names none
+    text: str
+
+
+def recipe(title: str) -> list[Block]:
+    """The blocks of the section of this title, as the page shows them."""
+    page = (ROOT / "report" / "extending.qmd").read_text(encoding="utf-8")
+    (section,) = (s for s in re.split(r"^## ", page, flags=re.M) if s.startswith(f"{title}\n"))
+    # both builders show an escaped cell, ```{{python}}, as a cell
+    shown = [(m[2], m[3] or "", m[4].replace("```{{python}}", "```{python}"))
+             for m in BLOCK.finditer(section)]  # fmt: skip
+    assert shown and "```{." not in BLOCK.sub("", section), "a block that this test does not see"
+    return [Block(*block) for block in shown]
+
+
+def changed(text: str, diff: str) -> str:
+    """The text after a diff without line numbers, whose parts @@ separates: what each takes for
+    given must stand there exactly once."""
+    for part in re.split(r"^@@\n", diff, flags=re.M):
+        lines = part.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] in " -")
+        after = "".join(line[1:] for line in lines if line[0] in " +")
+        assert text.count(before) == 1, f"not exactly once in the file:\n{before}"
+        text = text.replace(before, after)
+    return text
+
+
+def apply(blocks: list[Block], root: Path) -> None:
+    for block in blocks:
+        if not block.file:
+            assert block.language == "bash", "a block without a file's name that is no command"
+            continue
+        file = root / block.file
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if block.language == "diff":
+            text = changed(text, block.text)
+        else:
+            text = f"{text}\n\n{block.text}" if text else block.text
+        file.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    ignore = shutil.ignore_patterns("__pycache__", "*_files", "*.egg-info")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, root)
+    return root
+
+
+@pytest.fixture
+def python(checkout: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs Python in the copy, on its code, with small drawn digits; returns what it prints."""
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout / "code"),
+        "LAZY_ARTIST_CACHE": str(tmp_path / "cache"),
+        "LAZY_ARTIST_SCALE": "quick",
+        "LAZY_ARTIST_STANDIN_SIZE": "600",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def follow(title: str, root: Path, python: Callable[..., str]) -> list[str]:
+    """Applies a recipe to the copy in `root`, runs its tests and the house's style checks on its
+    files, and returns the commands that are no tests."""
+    blocks = recipe(title)
+    apply(blocks, root)
+    commands = [line for b in blocks if b.language == "bash" for line in b.text.splitlines()]
+    tests = [c for c in commands if c.startswith(".venv/bin/python -m pytest ")]
+    assert tests, f"{title} has no test"
+    for command in tests:
+        report = python(*command.split()[1:], "-p", "no:cacheprovider")
+        assert re.search(r"^\d+ passed", report, re.M), report
+    if shutil.which("ruff") or (Path(sys.executable).parent / "ruff").exists():
+        files = sorted({b.file for b in blocks if b.file.endswith(".py")})
+        python("-m", "ruff", "check", "--no-cache", *files)
+        python("-m", "ruff", "format", "--no-cache", "--check", *files)
+    return [command for command in commands if command not in tests]
+
+
+def test_a_cure_is_added_and_retrains_no_other(checkout, python, monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
+    expected = {name: curing.cured_config(name, "cnn", 0)["code"] for name in debias.METHODS}
+    assert follow("A cure", checkout, python) == []
+    ask = (
+        "import json; from lazy_artist import debias; from lazy_artist.experiments import curing; "
+        "print(json.dumps([debias.__file__, {name: curing.cured_config(name, 'cnn', 0)['code'] "
+        "for name in debias.METHODS}, list(curing.rules_table()['method'])]))"
+    )
+    file, codes, rows = json.loads(python("-c", ask))
+    assert file.startswith(str(checkout))
+    (new,) = codes.keys() - expected.keys()
+    assert codes.pop(new) not in expected.values()
+    assert codes == expected
+    assert new == "channel-shuffle" and "channel shuffle" in rows
+
+
+def test_an_attack_is_added(checkout, python):
+    assert follow("An attack", checkout, python) == []
+
+
+def test_a_palette_is_added(checkout, python):
+    assert follow("A palette", checkout, python) == []
+
+
+def test_a_chapter_is_added_and_its_claim_stands_in_the_ledger(checkout, python):
+    """With the chapters that need trained networks left out, and a short opening page."""
+    (command,) = follow("A chapter", checkout, python)
+    chapter = re.fullmatch(r"make report CHAPTER=(report/[\w-]+\.qmd)", command)[1]
+    config = yaml.safe_load((checkout / "_quarto.yml").read_text(encoding="utf-8"))
+    listed = config["book"]["chapters"]
+    assert listed.index(chapter) == listed.index("report/ledger.qmd") - 1
+    config["book"]["chapters"] = ["index.qmd", chapter, "report/ledger.qmd"]
+    (checkout / "_quarto.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (checkout / "index.qmd").write_text("# Welcome {.unnumbered}\n", encoding="utf-8")
+    ledger = checkout / "report" / "ledger.qmd"
+    text = re.sub(r" ?\(?@sec-[\w-]+\)?", "", ledger.read_text(encoding="utf-8"))
+    ledger.write_text(text, encoding="utf-8")  # without references to the chapters left out
+
+    printed = python("-m", "bookbinder", "--chapter", chapter)
+    assert "1 of 1 claims hold" in printed
+    page = (checkout / "_book" / chapter).with_suffix(".html")
+    assert checks.floats(page) == {
+        "fig-weight": "Figure 1.1: Mean grey value of each digit’s test images."
+    }
+    shown = checks.parse(page)
+    assert shown.select_one("#fig-weight img")["alt"].startswith("Ten bars")
+    assert "✓ holds weight-of-one" in checks.text_of(shown.select_one(".claim-holds"))
+    (claim,) = json.loads((checkout / "_book" / "claims.json").read_text(encoding="utf-8"))
+    assert claim["id"] == "weight-of-one" and 0 < claim["value"] < 1
+    assert "weight-of-one" in (checkout / "_book/report/ledger.html").read_text(encoding="utf-8")
+
+
+def test_a_diff_must_fit_exactly_once():
+    assert changed("a\nb\nc\n", "-b\n+B\n c\n@@\n+0\n a\n") == "0\na\nB\nc\n"
+    for text in ("a\n", "b\nb\n"):
+        with pytest.raises(AssertionError, match="not exactly once"):
+            changed(text, "-b\n+B\n")
