@@ -1,6 +1,7 @@
 # The Lazy Artist. `make help` lists what there is.
-#   make report SCALE=quick   fewer seeds and epochs          make report STRICT=1   fail on a failed claim
-#   make report CHAPTER=report/cheater.qmd                    (bookbinder) execute this chapter alone
+#   make report SCALE=quick                   fewer seeds, shorter training
+#   make report STRICT=1                      fail if a claim of the book does
+#   make report CHAPTER=report/cheater.qmd    execute this chapter alone (and the ledger; Quarto: its page alone)
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-SCALE ?= full
+SCALE ?= $(or $(LAZY_ARTIST_SCALE),full)
 export LAZY_ARTIST_SCALE := $(SCALE)
 # The digits: LAZY_ARTIST_DATA if set, else the folder beside the checkout if there is one, else a download.
 ifndef LAZY_ARTIST_DATA
@@ -22,10 +23,11 @@ export QUARTO_PYTHON := $(BIN)/python
 RUN := PATH="$(BIN):$$PATH"
 BUILDER = LAZY_ARTIST_BUILDER="Quarto $$("$(QUARTO)" --version)"
 
-.PHONY: help setup report pdf preview test check bench lint lock clean
+.PHONY: help setup report pdf preview test check publish bench lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo && sed -n 's/^#   make /make /p' Makefile
 
 setup: $(READY)  ## make the virtual environment .venv from requirements.lock
 
@@ -69,13 +71,22 @@ endif
 test: $(READY)  ## run the tests (no network, no data set needed)
 	$(RUN) python -m pytest
 
-check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser
+check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser; and the one published in docs/
+	@$(RUN) python -m bookbinder.publish check
 	$(RUN) python -m pytest tests/report
+
+# docs/ is replaced when all has succeeded, and not before. What is committed meanwhile is noticed.
+publish: $(READY)  ## build the book that others read into docs/: full scale, MNIST, Quarto, all committed
+	@$(RUN) QUARTO="$(QUARTO)" python -m bookbinder.publish ready
+	@commit=$$(git rev-parse HEAD) && for target in report pdf; do \
+	  LAZY_ARTIST_COMMIT=$$commit $(MAKE) --no-print-directory $$target CHAPTER= STRICT= \
+	    $(if $(filter bookbinder,$(PUBLISH_WITH)),QUARTO=) || exit 1; done
+	@$(RUN) QUARTO="$(QUARTO)" python -m bookbinder.publish place
 
 bench: $(READY)  ## measure speed and strength against peers (idle machine, please)
 	$(RUN) python benchmarks/run_all.py
 
-lint: $(READY)  ## ruff
+lint: $(READY)  ## check style and layout of the code (ruff)
 	$(RUN) ruff check . && $(RUN) ruff format --check .
 
 lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements.lock

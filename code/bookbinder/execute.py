@@ -113,6 +113,7 @@ def settings() -> dict[str, str]:
     return {
         "LAZY_ARTIST_SCALE": os.environ.get("LAZY_ARTIST_SCALE") or "full",
         "LAZY_ARTIST_SOURCE": os.environ.get("LAZY_ARTIST_SOURCE") or "auto",
+        "LAZY_ARTIST_COMMIT": os.environ.get("LAZY_ARTIST_COMMIT") or "",  # of an edition
     }
 
 
