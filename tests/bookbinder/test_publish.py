@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bookbinder import publish
+from bookbinder import execute, publish
 from bookbinder.publish import Refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,6 +257,13 @@ def test_figures_of_the_edition_are_not_ignored_by_git():
     ):
         done = subprocess.run([GIT, "check-ignore", "-q", "--no-index", name], cwd=ROOT)
         assert (done.returncode == 0) == ignored, name
+
+
+def test_an_edition_takes_no_results_of_another_commit(monkeypatch):
+    """Such as the colophon of an earlier build, which would name that build's commit."""
+    before = execute.settings()
+    monkeypatch.setenv("LAZY_ARTIST_COMMIT", "0123456789abcdef")
+    assert execute.settings() != before
 
 
 # --- damage and lag ------------------------------------------------------------------------------
