@@ -1,11 +1,11 @@
-"""Chapter 4: where cheater and oracle look, how far colour and shape move them, and whether the
-maps deserve belief."""
+"""Chapter 4: where cheater, cure and oracle look, how far colour and shape move them, and whether
+the maps deserve belief."""
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,15 +26,12 @@ from lazy_artist.evaluate import Estimate, accuracy, balanced, estimate, predict
 from lazy_artist.experiments.networks import (
     NO_BIAS,
     TEST_SEED,
-    cheater,
     data_md5,
-    load_network,
-    network_config,
-    oracle,
     percent,
     scale,
     seeds,
 )
+from lazy_artist.experiments.subjects import KINDS, load, prepare_cures, subject
 from lazy_artist.gradcam import (
     area_under,
     centre_maps,
@@ -53,7 +50,7 @@ from lazy_artist.gradcam import (
 from lazy_artist.models import build
 from lazy_artist.training import train
 
-KINDS = ("cheater", "oracle")
+DOUBTED = ("cheater", "oracle")  # whose maps are put to the tests of belief
 LAYER = "block3"  # the last maps of the CNN, (N, 128, 7, 7), which the mean and the head follow
 FINE = "block1"  # its first maps, (N, 32, 14, 14)
 CASCADE = ("head", "block3", "block2", "block1")  # from the output down
@@ -205,35 +202,43 @@ def numerical_grad_cam(
 # --- builds --------------------------------------------------------------------------------------
 
 
-def interrogated(network: dict, each: int, steps: int) -> tuple[dict, dict]:
-    """Build: all measurements of one network, on the first `each` test digits of every kind, in
-    inks that say nothing about the digit, and for the class that the network predicts.
+def interrogated(network: dict, each: int) -> tuple[dict, dict]:
+    """Build: how one network looks at the first `each` test digits of every kind, in inks that say
+    nothing about the digit, for the class that it predicts.
 
-    Tensors: "moved …" and "sizes" (3, N), "chroma" (N,), "heat …" (3 shares, 3 areas), "deletion"
-    and "insertion" (4 `CONTROLS`, steps + 1), "… area" (4,). For the true digits in their own inks:
-    "maps" (N, 7, 7), and "cascade" (4 stages,), the rank correlation of those maps with the maps of
-    the network made random stage by stage; "blank" (4,), how many are then without heat and do not
-    count; "others" (1,): the correlation with the map of another image.
+    Tensors: "moved …" and "sizes" (3, N), "chroma" (N,), "heat …" (2: heat and area, 3 places).
     """
-    model = load_network(network)
+    model = load(network)
     grey, labels, colours = _probes(each)
     pool, pool_labels = split_digits("hard")
     pairs = matched_pairs(grey, labels, colours, pool, pool_labels, TEST_SEED)
     images, called = pairs.before, predict(model, pairs.before).argmax(1)
-    alpha, ground = grey / 255, paint(0 * grey, colours, TEST_SEED)
     tensors = {f"moved {name}": value for name, value in moved(model, LAYER, pairs).items()}
     tensors["moved map"] = np.nan_to_num(tensors["moved map"], nan=0)  # no heat, before and after
     tensors["sizes"] = pairs.sizes
     tensors["chroma"] = chroma_reliance(model, images, called)
-
-    prototypes = _prototypes()
-    telling = telling_parts(alpha, labels, prototypes)[0]
+    telling = telling_parts(grey / 255, labels, _prototypes())[0]
     for layer in (LAYER, FINE):
         maps = grad_cam(model, layer, images, called)
-        tensors[f"heat {layer}"] = _heat(maps, alpha, telling)
+        tensors[f"heat {layer}"] = _heat(maps, grey / 255, telling)
+    return tensors, {"accuracy": np.mean(called == labels), "images": len(labels)}
 
+
+def doubted(network: dict, each: int, steps: int) -> tuple[dict, dict]:
+    """Build: whether one network's maps deserve belief, on the images of `interrogated`.
+
+    "deletion" and "insertion" (4 `CONTROLS`, steps + 1), "… area" (4,). For the true digits in
+    their own inks: "maps" (N, 7, 7), and "cascade" (4 stages,), the rank correlation of those maps
+    with the maps of the network made random stage by stage; "blank" (4,), how many are then without
+    heat and do not count; "others" (1,): the correlation with the map of another image.
+    """
+    model = load(network)
+    grey, labels, colours = _probes(each)
+    images, ground = (paint(shown, colours, TEST_SEED) for shown in (grey, 0 * grey))
+    called = predict(model, images).argmax(1)
+    tensors = {}
     maps = grad_cam(model, LAYER, images, called)
-    rivals = [maps, random_maps(maps.shape, TEST_SEED), centre_maps(maps.shape), alpha]
+    rivals = [maps, random_maps(maps.shape, TEST_SEED), centre_maps(maps.shape), grey / 255]
     for name, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
         curves = [curve(model, images, called, heat, ground, steps, TEST_SEED) for heat in rivals]
         tensors[name] = np.stack([c.mean(0, dtype=np.float64) for c in curves])
@@ -248,14 +253,14 @@ def interrogated(network: dict, each: int, steps: int) -> tuple[dict, dict]:
         [_agreement(maps, grad_cam(other, LAYER, images, labels)) for other in random]
     ).T.copy()
     tensors["others"] = np.array(_agreement(maps, np.roll(maps, len(maps) // 2, axis=0))[:1])
-    return tensors, {"accuracy": np.mean(called == labels), "images": len(labels)}
+    return tensors, {}
 
 
 def memorised(
     seed: int, count: int, epochs: float, learning_rate: float, batch_size: int, each: int
 ) -> tuple[dict, dict]:
     """Build: the maps (N, 7, 7) of a network that has learnt `count` training images by heart, with
-    labels shuffled among them, for the same images and classes as "maps" of `interrogated`; and its
+    labels shuffled among them, for the same images and classes as "maps" of `doubted`; and its
     accuracy on those images and labels (Adebayo et al. 2018, arXiv:1810.03292, data randomisation).
     """
     grey, labels = (part[:count] for part in split_digits("train"))
@@ -281,7 +286,7 @@ def compared(network: dict, layers: list[str], each: int) -> tuple[dict, dict]:
     """Build: the largest difference between `grad_cam` and `numerical_grad_cam` for each layer, on
     the first `each` test digits of every kind, absolute or relative to the largest value of the
     map, whichever is larger; for the CNN also that of Grad-CAM and ReLU(CAM) / (h * w)."""
-    model = load_network(network)
+    model = load(network)
     grey, labels, colours = _probes(each)
     images = paint(grey, colours, TEST_SEED)
     errors = {}
@@ -344,9 +349,14 @@ def _worst(maps: np.ndarray, reference: np.ndarray) -> float:
 
 def prepare() -> None:
     """Make all measurements, longest first, in parallel; what is stored already costs nothing."""
+    prepare_cures()
     _runs_by_heart()
-    configs = [_interrogated_config(kind, seed) for kind in KINDS for seed in seeds()]
-    fetch_many(interrogated, configs, data_md5(), title="interrogating networks")
+    for measure, kinds, title in (
+        (doubted, DOUBTED, "doubting maps"),
+        (interrogated, KINDS, "interrogating networks"),
+    ):
+        configs = [_config(measure, kind, seed) for kind in kinds for seed in seeds()]
+        fetch_many(measure, configs, data_md5(), title=title)
     _comparisons()
 
 
@@ -354,23 +364,23 @@ def _each() -> int:
     return 30 if scale() == "full" else 10
 
 
-def _interrogated_config(kind: str, seed: int) -> dict[str, Any]:
-    return {"network": network_config(kind, "cnn", seed), "each": _each(), "steps": 28}
-
-
-def _runs(kind: str) -> list[Artifact]:
-    return _stored_runs(kind, seeds(), _each(), data_md5())
+def _config(measure: Callable[..., Any], kind: str, seed: int) -> dict[str, Any]:
+    config = {"network": subject(kind, seed), "each": _each()}
+    return config | {"steps": 28} if measure is doubted else config
 
 
 @functools.cache  # a chapter asks many times, and looking an artefact up takes a while
-def _stored_runs(kind: str, seeds: range, each: int, md5: str) -> list[Artifact]:
-    configs = [_interrogated_config(kind, seed) for seed in seeds]
-    return fetch_many(interrogated, configs, md5, title=f"interrogating {kind}")
+def _stored_runs(
+    measure: Callable[..., Any], kind: str, seeds: range, each: int, md5: str
+) -> list[Artifact]:
+    configs = [_config(measure, kind, seed) for seed in seeds]
+    return fetch_many(measure, configs, md5, title=f"{measure.__name__}: {kind}")
 
 
-def _values(kind: str, name: str) -> np.ndarray:
-    """A tensor of `interrogated`, stacked over seeds: (seeds, ...)."""
-    return np.stack([run.tensors[name] for run in _runs(kind)])
+def _values(kind: str, name: str, measure: Callable[..., Any] = interrogated) -> np.ndarray:
+    """A tensor of `interrogated` or of `doubted`, stacked over seeds: (seeds, ...)."""
+    runs = _stored_runs(measure, kind, seeds(), _each(), data_md5())
+    return np.stack([run.tensors[name] for run in runs])
 
 
 def _runs_by_heart() -> list[Artifact]:
@@ -380,9 +390,9 @@ def _runs_by_heart() -> list[Artifact]:
 
 def _comparisons() -> list[Artifact]:
     configs = [
-        {"network": network_config(kind, arch, 0), "layers": layers, "each": 1}
+        {"network": subject(kind, 0, arch), "layers": layers, "each": 1}
         for arch, layers in REFERENCE_LAYERS.items()
-        for kind in KINDS
+        for kind in DOUBTED
     ]
     return fetch_many(compared, configs, data_md5(), title="comparing with a reference")
 
@@ -426,7 +436,7 @@ def change_shares(kind: str) -> dict[str, dict[str, Estimate]]:
 
 
 def change_table() -> pd.DataFrame:
-    """`change_shares` of both kinds: a row for each kind and change."""
+    """`change_shares` of all kinds: a row for each kind and change."""
     rows = []
     for kind in KINDS:
         shares = change_shares(kind)
@@ -470,10 +480,10 @@ def chroma_means() -> dict[str, Estimate]:
     return {kind: estimate(shares.mean(1)) for kind, shares in chroma_shares().items()}
 
 
-def chroma_difference() -> Estimate:
-    """Mean chroma reliance of the cheater less that of the oracle, seed by seed."""
-    lazy, honest = (shares.mean(1) for shares in chroma_shares().values())
-    return estimate(lazy - honest, (-1, 1))
+def chroma_difference(more: str, less: str) -> Estimate:
+    """Mean chroma reliance of one kind less that of another, seed by seed."""
+    shares = chroma_shares()
+    return estimate((shares[more] - shares[less]).mean(1), (-1, 1))
 
 
 # stroke or ground
@@ -501,6 +511,24 @@ def heat_on_stroke(kind: str) -> Estimate:
     return estimate(_values(kind, f"heat {LAYER}")[:, 0, 0])
 
 
+def stroke_area() -> float:
+    """The stroke's share of the pixels, mean over the images."""
+    return float(_values(KINDS[0], f"heat {LAYER}")[0, 1, 0])
+
+
+def field_of_view() -> tuple[int, int]:
+    """Of a place in the maps of the CNN's last layer: side in pixels of its share of the image, and
+    of the square of the image that it is computed from: where its gradient goes, on noise, in an
+    untrained network."""
+    model, noise = build("cnn", 0).eval(), torch.Generator().manual_seed(0)
+    images = torch.rand(64, 3, 28, 28, generator=noise, requires_grad=True)
+    maps = model.block3(model.block2(model.pool(model.block1(images))))
+    middle = maps.shape[2] // 2
+    (gradient,) = torch.autograd.grad(maps[:, :, middle, middle].sum(), images)
+    rows = gradient.abs().sum((0, 1, 3)).nonzero()
+    return images.shape[2] // maps.shape[2], int(rows.max() - rows.min()) + 1
+
+
 def telling_density(kind: str, layer: str = LAYER) -> Estimate:
     """Heat per pixel on the telling parts, relative to that on the whole stroke; 1 if the map does
     not tell the two apart."""
@@ -509,7 +537,7 @@ def telling_density(kind: str, layer: str = LAYER) -> Estimate:
 
 def telling_difference() -> Estimate:
     """`telling_density` of the oracle less that of the cheater, seed by seed."""
-    lazy, honest = (_telling_densities(kind, LAYER) for kind in KINDS)
+    lazy, honest = (_telling_densities(kind, LAYER) for kind in DOUBTED)
     return estimate(honest - lazy, (-np.inf, np.inf))
 
 
@@ -524,15 +552,16 @@ def _telling_densities(kind: str, layer: str) -> np.ndarray:
 def faithfulness_curves() -> dict[str, dict[str, np.ndarray]]:
     """By kind, then "deletion" or "insertion": float64 (seeds, 4 `CONTROLS`, steps + 1)."""
     return {
-        kind: {name: _values(kind, name) for name in ("deletion", "insertion")} for kind in KINDS
+        kind: {name: _values(kind, name, doubted) for name in ("deletion", "insertion")}
+        for kind in DOUBTED
     }
 
 
 def faithfulness_table() -> pd.DataFrame:
     """Areas under the deletion and insertion curves: a row for each kind and map."""
     rows = []
-    for kind in KINDS:
-        areas = {name: _values(kind, f"{name} area") for name in ("deletion", "insertion")}
+    for kind in DOUBTED:
+        areas = {name: _values(kind, f"{name} area", doubted) for name in ("deletion", "insertion")}
         for i, control in enumerate(CONTROLS):
             row = {"network": kind, "map": control}
             for name, best in (("deletion", "lower"), ("insertion", "higher")):
@@ -544,7 +573,7 @@ def faithfulness_table() -> pd.DataFrame:
 def deletion_gap(kind: str, control: str) -> Estimate:
     """Area under the deletion curve by Grad-CAM less that by a control, seed by seed: below 0 if
     Grad-CAM is the better guide."""
-    areas = _values(kind, "deletion area")
+    areas = _values(kind, "deletion area", doubted)
     return estimate(areas[:, 0] - areas[:, CONTROLS.index(control)], (-1, 1))
 
 
@@ -572,13 +601,13 @@ def sanity() -> dict[str, dict[str, np.ndarray]]:
     """
     by_heart = [run.tensors["maps"] for run in _runs_by_heart()]
     result = {}
-    for kind in KINDS:
-        maps = _values(kind, "maps")
+    for kind in DOUBTED:
+        maps = _values(kind, "maps", doubted)
         retrained = [_agreement(a, b)[0] for a, b in zip(maps, np.roll(maps, -1, 0), strict=True)]
         shuffled = [_agreement(a, b)[0] for a, b in zip(maps, by_heart, strict=True)]
         result[kind] = {
-            "cascade": _values(kind, "cascade"),
-            "others": _values(kind, "others"),
+            "cascade": _values(kind, "cascade", doubted),
+            "others": _values(kind, "others", doubted),
             "retrained": np.array(retrained)[:, None],
             "by heart": np.array(shuffled)[:, None],
         }
@@ -597,7 +626,7 @@ def sanity_estimates(
 
 def blank_share(kind: str) -> Estimate:
     """Share of the maps that have no heat at all once every layer is made random."""
-    return estimate(_values(kind, "blank")[:, -1])
+    return estimate(_values(kind, "blank", doubted)[:, -1])
 
 
 def learnt_by_heart() -> Estimate:
@@ -618,14 +647,15 @@ class Scene(NamedTuple):
     texts: dict[str, list[str]]
 
 
-def scenes(digits: Sequence[int], inks: Sequence[int]) -> list[Scene]:
-    """The first test image of each of `digits`, in each of `inks`, with the maps of the cheater and
-    the oracle (seed 0). The texts name the class and its probability."""
+def scenes(digits: Sequence[int], inks: Sequence[int], kinds: Sequence[str] = KINDS) -> list[Scene]:
+    """The first test image of each of `digits`, in each of `inks`, with the maps of the networks of
+    `kinds` (seed 0). The texts name the class and its probability."""
     grey, labels = balanced(*split_digits("hard"), 1)
     digits, inks = np.asarray(digits), np.asarray(inks)
     images = paint(grey[digits], inks, TEST_SEED)
     maps, texts = {}, {}
-    for kind, model in (("cheater", cheater(0)), ("oracle", oracle(0))):
+    for kind in kinds:
+        model = load(subject(kind, 0))
         shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
         classes = np.stack([shares.argmax(1), digits, inks], axis=1)  # (N, 3)
         asked = np.stack([grad_cam(model, LAYER, images, c) for c in classes.T], axis=1)
@@ -652,9 +682,10 @@ def zeros() -> list[Scene]:
 
 
 def all_digits() -> list[Scene]:
-    """Every digit in its own ink, then every digit in the ink of the next."""
+    """Every digit in its own ink, then every digit in the ink of the next, for cheater and
+    oracle."""
     digits = np.arange(CLASSES)
-    return scenes([*digits, *digits], [*digits, *np.roll(digits, -1)])
+    return scenes([*digits, *digits], [*digits, *np.roll(digits, -1)], DOUBTED)
 
 
 def gradient_parts() -> dict[str, Any]:
@@ -663,7 +694,8 @@ def gradient_parts() -> dict[str, Any]:
     grey, _ = balanced(*split_digits("hard"), 1)
     image = paint(grey[:1], np.array([1]), TEST_SEED)
     parts: dict[str, Any] = {"image": image[0]}
-    for kind, model in (("cheater", cheater(0)), ("oracle", oracle(0))):
+    for kind in KINDS:
+        model = load(subject(kind, 0))
         energy = np.stack(gradient_energy(model, image, predict(model, image).argmax(1)))[:, 0]
         parts[kind] = energy / energy.sum()
     return parts

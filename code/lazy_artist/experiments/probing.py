@@ -1,12 +1,17 @@
-"""Chapter 3: what the channels of cheater and oracle see, what they are tuned to, and what their
-loss does."""
+"""Chapter 3: what the channels of cheater, cure and oracle see, what they are tuned to, and what
+their loss does."""
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from lazy_artist import atlas
 from lazy_artist.artifacts import Artifact, fetch, fetch_many
@@ -17,14 +22,15 @@ from lazy_artist.experiments.networks import (
     ARCH_NAMES,
     TEST_SEED,
     data_md5,
-    load_network,
-    network_config,
     percent,
     scale,
     seeds,
 )
+from lazy_artist.experiments.subjects import KINDS, load, prepare_cures, subject
 from lazy_artist.probe import (
     LABELS,
+    LEVEL,
+    PARAMETRISATIONS,
     Label,
     Tuning,
     ablated_logits,
@@ -36,7 +42,6 @@ from lazy_artist.probe import (
     visualise,
 )
 
-KINDS = ("cheater", "oracle")
 LAYERS = {"cnn": ("block1", "block2", "block3"), "resnet18": ("layer4",)}
 LAST = "block3"  # the CNN's last layer, which its claims are about
 TOP = 9  # dataset images on a card
@@ -46,6 +51,61 @@ STEPS = 96
 DRAWS = 5  # random sets of channels for each size, to compare an ablation with
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of a layer's channels, taken away
 CLAIMED = 1 / 4  # the share that the claim is about, fixed before any ablation was run
+ASCENTS = 4  # at a pattern that is known; the one with the highest score counts
+KNOWN = 7  # side of the known patterns, in pixels
+PLACE = (14, 14)  # of the unit that is asked for them
+
+
+# --- networks built by hand ----------------------------------------------------------------------
+
+
+def patterns() -> dict[str, Tensor]:
+    """Images float32 (3, 7, 7), 0 or 1, that a filter can be built for, by name."""
+    bar, cross, corner = torch.zeros(3, KNOWN, KNOWN)
+    bar[:, 3] = 1
+    cross[3], cross[:, 3] = 1, 1
+    corner[1, 1:], corner[1:, 1] = 1, 1
+    shapes = {
+        "red vertical bar": ((1, 0, 0), bar),
+        "yellow diagonal": ((1, 1, 0), torch.eye(KNOWN)),
+        "blue corner": ((0, 0, 1), corner),
+        "white cross": ((1, 1, 1), cross),
+    }
+    return {name: torch.tensor(ink)[:, None, None] * form for name, (ink, form) in shapes.items()}
+
+
+class Detector(nn.Module):
+    """A network of one channel, built by hand: `layer` adds up the pixels of a pattern (3, 7, 7),
+    less half of all others around, and cuts at 0; so the image that it likes best is known: the
+    pattern on black. Logits (N, 1), the mean of its map."""
+
+    def __init__(self, pattern: Tensor):
+        super().__init__()
+        conv = nn.Conv2d(3, 1, KNOWN, padding=KNOWN // 2, bias=False)
+        conv.weight.data = torch.where(pattern > 0, 1.0, -0.5)[None]
+        self.layer = nn.Sequential(conv, nn.ReLU(inplace=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images).mean((2, 3))
+
+
+def recovered(where: str | list[int], parametrisation: str, robust: bool) -> tuple[dict, dict]:
+    """Build: for each of the `patterns`, the cosine between it and what `visualise` draws for the
+    `Detector` of it, around the place that answers most, in the best of `ASCENTS` ascents."""
+    cosines = {}
+    for name, pattern in patterns().items():
+        model = Detector(pattern).eval()
+        found = visualise(
+            model, "layer", where=where if where == "max" else tuple(where), optima=ASCENTS,
+            diversity=0, parametrisation=parametrisation, robust=robust,
+        )  # fmt: skip
+        image = torch.from_numpy(found.images[0, found.scores[0].argmax()])
+        with torch.no_grad():
+            row, column = divmod(int(model.layer(image[None]).argmax()), image.shape[2])
+        padded = nn.functional.pad(image, [KNOWN // 2] * 4)
+        patch = padded[:, row : row + KNOWN, column : column + KNOWN]
+        cosines[name] = float(torch.cosine_similarity(patch.flatten(), pattern.flatten(), dim=0))
+    return {}, cosines
 
 
 # --- builds --------------------------------------------------------------------------------------
@@ -59,7 +119,7 @@ def probed(network: dict, layers: list[str], each: int) -> tuple[dict, dict]:
     on any training image; "histogram" int64 (K, BINS) of activations between 0 and that; and of
     the TOP training images "top" uint8 (K, TOP, 3, 28, 28), "top_digits", "top_inks" (K, TOP).
     """
-    model = load_network(network)
+    model = load(network)
     images, labels = balanced(*split_digits("validation"), each)
     inks = np.arange(CLASSES).repeat(len(images))
     grid = np.concatenate(
@@ -92,7 +152,7 @@ def visualised(
 ) -> tuple[dict, dict]:
     """Build: for each layer "images" uint8 (K, optima, 3, 28, 28) that excite each channel's mean
     most, "scores" float32 (K, optima), and if `negative` "negative" uint8 (K, 3, 28, 28)."""
-    model = load_network(network)
+    model = load(network)
     root = colour_root(colour_split("validation", TEST_SEED, network["correlation"]).images)
     tensors = {}
     for layer in layers:
@@ -114,7 +174,7 @@ def ablated(network: dict, layers: list[str], each: int, count: int) -> tuple[di
     digit and the true digit, without each of 0, then SHARES, of the channels; rows: most tuned to
     colour first, at random (mean of DRAWS orders), most tuned to shape first.
     """
-    model = load_network(network)
+    model = load(network)
     config = {"network": network, "layers": layers, "each": each}
     tuned = fetch(probed, config, data_md5()).tensors
     split = colour_split("hard", TEST_SEED).take(np.arange(count))
@@ -144,20 +204,28 @@ def ablated(network: dict, layers: list[str], each: int, count: int) -> tuple[di
 
 def prepare() -> None:
     """Measure all that the chapter asks for, in parallel; what is stored already costs nothing."""
-    cases = [("resnet18", kind, 0) for kind in KINDS if scale() == "full"]
-    cases += [("cnn", kind, seed) for seed in seeds() for kind in KINDS]
-    for build, config, title in (
-        (probed, _probed_config, "tuning of channels"),
-        (visualised, _visualised_config, "visualising channels"),
-        (ablated, _ablated_config, "ablating channels"),
+    prepare_cures()
+    cases = [(arch, kind, seed) for arch, kind, runs in _networks() for seed in runs]
+    for build, configs, title in (
+        (probed, [_probed_config(*case) for case in cases], "tuning of channels"),
+        (visualised, [_visualised_config(*case) for case in cases], "visualising channels"),
+        (ablated, [_ablated_config(seed) for seed in seeds()], "ablating channels"),
+        (recovered, _recovered_configs(), "drawing what is known"),
     ):
-        fetch_many(build, [config(*case) for case in cases], data_md5(), title=title)
+        fetch_many(build, configs, data_md5(), title=title)
+
+
+def _networks() -> list[tuple[str, str, range]]:
+    """(architecture, kind, seeds) of all networks that are probed: the ResNet at full scale,
+    once."""
+    found = [("resnet18", kind, range(1)) for kind in ("cheater", "oracle") if scale() == "full"]
+    return found + [("cnn", kind, seeds()) for kind in KINDS]
 
 
 def _probed_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
     each = 30 if scale() == "full" else 20
     return {
-        "network": network_config(kind, arch, seed),
+        "network": subject(kind, seed, arch),
         "layers": list(LAYERS[arch]),
         "each": each,
     }
@@ -167,7 +235,7 @@ def _visualised_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
     """Cards are those of the first seed: two optima and a negative. Of the others one optimum."""
     first = seed == 0
     return {
-        "network": network_config(kind, arch, seed),
+        "network": subject(kind, seed, arch),
         "layers": list(LAYERS[arch]),
         "optima": 2 if first and arch == "cnn" else 1,
         "negative": first,
@@ -175,9 +243,18 @@ def _visualised_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _ablated_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
+def _ablated_config(seed: int) -> dict[str, Any]:
+    """Of the cheater, whose cheating is to be taken from it."""
     count = 1000 if scale() == "full" else 500
-    return _probed_config(arch, kind, seed) | {"count": count}
+    return _probed_config("cnn", "cheater", seed) | {"count": count}
+
+
+def _recovered_configs() -> list[dict[str, Any]]:
+    """A unit, with nothing moved, in both parametrisations; and the whole map, as with cards."""
+    units = [
+        {"where": list(PLACE), "parametrisation": p, "robust": False} for p in PARAMETRISATIONS
+    ]
+    return [*units, {"where": "max", "parametrisation": PARAMETRISATIONS[0], "robust": True}]
 
 
 # --- channels ------------------------------------------------------------------------------------
@@ -208,7 +285,7 @@ class Channels(NamedTuple):
 
 
 def channels(kind: str, layer: str, seed: int = 0, arch: str = "cnn") -> Channels:
-    """What was measured of a layer's channels, of a "cheater" or an "oracle"."""
+    """What was measured of a layer's channels, of one of the `KINDS`."""
     tensors = _probed(arch, kind, seed).tensors
     tuned = Tuning(**{name: tensors[f"{layer}.tuning.{name}"] for name in Tuning._fields})
     most = tensors[f"{layer}.most"]
@@ -217,11 +294,16 @@ def channels(kind: str, layer: str, seed: int = 0, arch: str = "cnn") -> Channel
 
 
 def _probed(arch: str, kind: str, seed: int) -> Artifact:
-    return fetch(probed, _probed_config(arch, kind, seed), data_md5())
+    return _kept(probed, json.dumps(_probed_config(arch, kind, seed)), data_md5())
 
 
 def _visualised(arch: str, kind: str, seed: int) -> Artifact:
-    return fetch(visualised, _visualised_config(arch, kind, seed), data_md5())
+    return _kept(visualised, json.dumps(_visualised_config(arch, kind, seed)), data_md5())
+
+
+@functools.cache  # a chapter asks many times, and looking an artefact up takes a while
+def _kept(build: Callable[..., Any], config: str, md5: str) -> Artifact:
+    return fetch(build, json.loads(config), md5)
 
 
 def _best_first(arch: str, kind: str, layer: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -235,11 +317,10 @@ def _best_first(arch: str, kind: str, layer: str, seed: int) -> tuple[np.ndarray
 
 
 def _layers() -> list[tuple[str, str, str, range]]:
-    """(architecture, kind, layer, seeds) of all that is probed: the ResNet at full scale, once."""
-    found = [("cnn", kind, layer, seeds()) for layer in LAYERS["cnn"] for kind in KINDS]
-    if scale() == "full":
-        found += [("resnet18", kind, "layer4", range(1)) for kind in KINDS]
-    return found
+    """(architecture, kind, layer, seeds) of all that is probed, layer by layer; the ResNet last."""
+    found = [(*network, layer) for network in _networks() for layer in LAYERS[network[0]]]
+    found.sort(key=lambda each: (each[0] != "cnn", each[3]))
+    return [(arch, kind, layer, runs) for arch, kind, runs, layer in found]
 
 
 def _title(arch: str, kind: str, layer: str) -> str:
@@ -304,16 +385,45 @@ def label_table() -> pd.DataFrame:
     )
 
 
+def label_share(kind: str, layer: str, name: str) -> Estimate:
+    """Share of the channels of a CNN's layer with a label of `probe.LABELS`."""
+    return label_shares()[_title("cnn", kind, layer)][name]
+
+
 def colour_share(kind: str, seed: int) -> float:
     """Share of the live channels of the CNN's last layer that are labelled colour."""
     found = channels(kind, LAST, seed)
     return float(np.mean([found.labels[k].kind == "colour" for k in np.flatnonzero(found.alive)]))
 
 
-def colour_share_gap() -> Estimate:
-    """`colour_share` of the cheater less that of the oracle, over seeds."""
-    gaps = (colour_share("cheater", seed) - colour_share("oracle", seed) for seed in seeds())
+def colour_shares(kind: str) -> Estimate:
+    """`colour_share` over seeds."""
+    return estimate(colour_share(kind, seed) for seed in seeds())
+
+
+def colour_share_gap(other: str) -> Estimate:
+    """`colour_share` of the cheater less that of another kind, over seeds."""
+    gaps = (colour_share("cheater", seed) - colour_share(other, seed) for seed in seeds())
     return estimate(gaps, bounds=(-1, 1))
+
+
+MEASURES = {
+    "colour": "η² ink",
+    "digit": "η² digit",
+    "interaction": "η² ink × digit",
+    "colour_selectivity": "selectivity, ink",
+    "digit_selectivity": "selectivity, digit",
+}
+
+
+def told_share() -> float:
+    """Of all `MEASURES` of all live channels probed, seed 0, the share that is told from its
+    permutation null."""
+    told: list[np.ndarray] = []
+    for arch, kind, layer, _ in _layers():
+        found = channels(kind, layer, 0, arch)
+        told += [getattr(found.tuned, f"p_{name}")[found.alive] < LEVEL for name in MEASURES]
+    return float(np.mean(np.concatenate(told)))
 
 
 def tuning_table() -> pd.DataFrame:
@@ -324,14 +434,9 @@ def tuning_table() -> pd.DataFrame:
         found = channels(kind, layer, 0, arch)
         tuned, live = found.tuned, found.alive
         row: dict[str, Any] = {"channels of": _title(arch, kind, layer)}
-        for text, value, p in (
-            ("η² ink", tuned.colour, tuned.p_colour),
-            ("η² digit", tuned.digit, tuned.p_digit),
-            ("η² ink × digit", tuned.interaction, tuned.p_interaction),
-            ("selectivity, ink", tuned.colour_selectivity, tuned.p_colour_selectivity),
-            ("selectivity, digit", tuned.digit_selectivity, tuned.p_digit_selectivity),
-        ):
-            row[text] = f"{value[live].mean():.2f} ({np.mean(p[live] < 0.01):.0%})"
+        for name, text in MEASURES.items():
+            value, p = getattr(tuned, name), getattr(tuned, f"p_{name}")
+            row[text] = f"{value[live].mean():.2f} ({np.mean(p[live] < LEVEL):.0%})"
         row["things, median"] = f"{np.median(found.concepts[live]):.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -350,6 +455,35 @@ def tuning_points() -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
 
 
 # --- do the pictures flatter? --------------------------------------------------------------------
+
+
+def recovered_table() -> pd.DataFrame:
+    """Cosine of what was drawn for networks built by hand to what their one channel likes best: a
+    row for each pattern, a column for each way to ask."""
+    runs = [run.record["metrics"] for run in _recovered()]
+    titles = ("a unit, in waves", "a unit, in pixels", "anywhere, in waves, moved")
+    return pd.DataFrame(
+        {"pattern": name}
+        | {title: f"{run[name]:.3f}" for title, run in zip(titles, runs, strict=True)}
+        for name in patterns()
+    )
+
+
+def lowest_recovered() -> float:
+    """The lowest cosine of all patterns where a unit is asked."""
+    *units, _ = _recovered()
+    return min(cosine for run in units for cosine in run.record["metrics"].values())
+
+
+def _recovered() -> list[Artifact]:
+    return fetch_many(recovered, _recovered_configs(), data_md5())
+
+
+def saturation(kind: str) -> Estimate:
+    """How far the best optima of the CNN's last layer are from grey, over seeds: the largest less
+    the smallest of R, G and B, each in [0, 1], averaged over pixels and channels."""
+    runs = (_best_first("cnn", kind, LAST, seed)[0][:, 0] / 255 for seed in seeds())
+    return estimate(np.mean(images.max(1) - images.min(1)) for images in runs)
 
 
 def beating() -> Estimate:
@@ -387,10 +521,11 @@ def beating_table() -> pd.DataFrame:
 # --- ablation ------------------------------------------------------------------------------------
 
 
-def ablations(kind: str) -> dict[str, dict[str, np.ndarray]]:
-    """By layer of the CNN: "share" (T,) of its channels that are gone, and "follows" and "reads"
-    (seeds, 3 orders, T) on hard test images; orders: colour first, at random, shape first."""
-    runs = [fetch(ablated, _ablated_config("cnn", kind, seed), data_md5()) for seed in seeds()]
+def ablations() -> dict[str, dict[str, np.ndarray]]:
+    """By layer of the CNN cheater: "share" (T,) of its channels that are gone, and "follows" and
+    "reads" (seeds, 3 orders, T) on hard test images; orders: colour first, at random, shape
+    first."""
+    runs = [fetch(ablated, _ablated_config(seed), data_md5()) for seed in seeds()]
     return {
         layer: {"share": np.array([0, *SHARES])}
         | {
@@ -404,9 +539,8 @@ def ablations(kind: str) -> dict[str, dict[str, np.ndarray]]:
 def ablation_gap(layer: str = LAST, share: float = CLAIMED) -> Estimate:
     """How much more colour-following the cheater loses with this share of a layer's channels gone,
     most tuned to colour first, than with as many random ones; over seeds."""
-    curves = ablations("cheater")[layer]
-    at = int(np.flatnonzero(curves["share"] == share)[0])
-    colour, random, _ = curves["follows"][:, :, at].T
+    curves = ablations()[layer]
+    colour, random, _ = curves["follows"][:, :, _place(curves, share)].T
     return estimate(random - colour, bounds=(-1, 1))
 
 
@@ -419,6 +553,35 @@ def ablation_table() -> pd.DataFrame:
     )
 
 
+def largest_gap() -> tuple[str, float, Estimate]:
+    """The layer, the share and the value of the largest `ablation_gap`."""
+    gaps = [
+        (layer, share, ablation_gap(layer, share)) for layer in LAYERS["cnn"] for share in SHARES
+    ]
+    return max(gaps, key=lambda gap: gap[2].mean)
+
+
+def without_shape(layer: str = LAST, share: float = CLAIMED) -> Estimate:
+    """How much more often the cheater follows the ink with this share of a layer's channels gone,
+    most tuned to shape first, than whole; over seeds."""
+    curves = ablations()[layer]
+    _, _, shape = curves["follows"][:, :, _place(curves, share)].T
+    return estimate(shape - curves["follows"][:, 2, 0], bounds=(-1, 1))
+
+
+def best_reading() -> Estimate:
+    """Share of hard images read rightly, over seeds, by the cheater with those channels gone that
+    make this share largest, of all layers, orders and numbers."""
+    curves = [each["reads"].reshape(len(each["reads"]), -1) for each in ablations().values()]
+    reads = np.concatenate(curves, axis=1)  # (seeds, layers * orders * sizes)
+    return estimate(reads[:, reads.mean(0).argmax()])
+
+
+def _place(curves: dict[str, np.ndarray], share: float) -> int:
+    """The column of a share."""
+    return int(np.flatnonzero(curves["share"] == share)[0])
+
+
 def claimed_channels() -> int:
     """Number of channels that the claim takes away."""
     return round(CLAIMED * len(channels("cheater", LAST).most))
@@ -426,8 +589,9 @@ def claimed_channels() -> int:
 
 # --- the atlas -----------------------------------------------------------------------------------
 
-INTRO = """<p>Every channel of the networks of chapter 3 (seed 0) has a card. A channel's activation
-is the mean of its map after the ReLU.</p>
+INTRO = """<p>Every channel of the networks of chapter 3 (seed 0) has a card: of the cheater, of the
+oracle, and of the cure, which is the best network of chapter 5. A channel's activation is the mean
+of its map after the ReLU.</p>
 <details><summary>How to read a card</summary>
 <p>The large pictures were made, not found: gradient ascent on an image, for the channel
 (excites) or against it (silences). The nine small ones are the network's own training images

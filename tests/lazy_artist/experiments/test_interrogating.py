@@ -11,10 +11,12 @@ from torch import nn
 from lazy_artist import artifacts
 from lazy_artist.canvas import paint, split_digits
 from lazy_artist.evaluate import Estimate, predict
-from lazy_artist.experiments import interrogating
+from lazy_artist.experiments import interrogating, subjects
 from lazy_artist.experiments.interrogating import (
     CONTROLS,
+    DOUBTED,
     KINDS,
+    doubted,
     matched_pairs,
     moved,
     numerical_grad_cam,
@@ -25,7 +27,8 @@ from lazy_artist.models import build
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two images of each digit, and fifty digits learnt almost by heart."""
+    """Two images of each digit, fifty digits learnt almost by heart, a quick cure."""
+    monkeypatch.setattr(subjects, "METHOD", "erm")
     monkeypatch.setattr(interrogating, "_each", lambda: 2)
     monkeypatch.setattr(interrogating, "BY_HEART", interrogating.BY_HEART | {"count": 50})
     monkeypatch.setattr(interrogating, "REFERENCE_LAYERS", {"cnn": ["block3"]})
@@ -144,7 +147,7 @@ def test_measurements_agree_with_the_networks():
     for kind in KINDS:
         shares = interrogating.change_shares(kind)
         assert shares["logits"]["both"].mean == 1
-        model = getattr(interrogating, kind)(0)
+        model = subjects.load(subjects.subject(kind, 0))
         pairs = matched_pairs(grey, labels, colours, pool, pool_labels, interrogating.TEST_SEED)
         answers = [predict(model, images).argmax(1) for images in pairs[:3]]
         turned = [float(np.mean(answers[0] != after)) for after in answers[1:]]
@@ -160,19 +163,33 @@ def test_shares_and_areas_are_what_they_say():
         heat = interrogating._values(kind, "heat block3")  # (seeds, heat or area, 3)
         np.testing.assert_allclose(heat[:, :, 0] + heat[:, :, 1], 1)
         assert (heat[:, 1, 2] < heat[:, 1, 0]).all()  # telling parts lie on the stroke
+        np.testing.assert_allclose(heat[:, 1, 0], interrogating.stroke_area())
+    for kind in DOUBTED:
         curves = interrogating.faithfulness_curves()[kind]
         assert curves["deletion"].shape == (2, len(CONTROLS), 29)
         whole, bare = curves["deletion"][:, :, 0], curves["deletion"][:, :, -1]
         np.testing.assert_allclose(curves["insertion"][:, :, -1], whole, rtol=1e-5)
         np.testing.assert_allclose(curves["insertion"][:, :, 0], bare, rtol=1e-5)
         gap = interrogating.deletion_gap(kind, "random")
-        areas = interrogating._values(kind, "deletion area")
+        areas = interrogating._values(kind, "deletion area", doubted)
         assert gap.mean == pytest.approx((areas[:, 0] - areas[:, 1]).mean())
         like = interrogating.sanity()[kind]
         assert set(like) == {"cascade", "others", "retrained", "by heart"}
         assert all((np.abs(values) <= 1).all() for values in like.values())
         # two seeds: the next one's next is the first again
         assert like["retrained"][0] == pytest.approx(like["retrained"][1])
+
+
+def test_differences_are_between_the_kinds_asked_for(monkeypatch):
+    shares = {"cheater": np.full((2, 3), 0.7), "cure": np.array([[0.3] * 3, [0.5] * 3])}
+    monkeypatch.setattr(interrogating, "chroma_shares", lambda: shares)
+    assert interrogating.chroma_difference("cheater", "cure").mean == pytest.approx(0.3)
+    assert interrogating.chroma_difference("cure", "cheater").mean == pytest.approx(-0.3)
+
+
+def test_the_field_of_view_by_hand():
+    """5; pooling adds 2 * 2, and each of two convolutions on every fourth pixel 2 * 4."""
+    assert interrogating.field_of_view() == (4, 5 + 4 + 8 + 8)
 
 
 def test_a_gap_in_words():
@@ -192,7 +209,8 @@ def test_scenes_ask_for_the_classes_they_name():
     grey = split_digits("hard")[0][split_digits("hard")[1] == 0][:1].repeat(2, 0)
     images = paint(grey, np.array([0, 1]), interrogating.TEST_SEED)
     np.testing.assert_array_equal(green.image, images[1])
-    model = interrogating.cheater(0)
+    assert list(green.maps) == list(KINDS)
+    model = subjects.load(subjects.subject("cheater", 0))
     shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
     called = int(shares[1].argmax())
     for i, digit in enumerate((called, 0, 1)):
@@ -200,6 +218,7 @@ def test_scenes_ask_for_the_classes_they_name():
         np.testing.assert_allclose(green.maps["cheater"][i], expected, atol=1e-6)
         assert green.texts["cheater"][i] == f"{digit}: {shares[1, digit]:.0%}"
     titles = [scene.title for scene in interrogating.all_digits()]
+    assert list(interrogating.all_digits()[0].maps) == list(DOUBTED)
     assert titles[:2] == ["red 0", "green 1"] and titles[10:12] == ["green 0", "blue 1"]
     assert titles[19] == "red 9"
 

@@ -11,13 +11,14 @@ from lazy_artist import figures, probe
 from lazy_artist.artifacts import Artifact, fetch_many
 from lazy_artist.canvas import colour_split
 from lazy_artist.data import cache_dir
-from lazy_artist.experiments import networks, probing
+from lazy_artist.experiments import networks, probing, subjects
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three digits of each in the grid, four steps of ascent, in this process."""
+    """Three digits of each in the grid, four steps of ascent, a quick cure, in this process."""
     monkeypatch.setattr(probing, "fetch_many", functools.partial(fetch_many, jobs=1))
+    monkeypatch.setattr(subjects, "METHOD", "erm")
     for name, change in (
         ("_probed_config", {"each": 3}),
         ("_visualised_config", {"steps": 4}),
@@ -28,12 +29,47 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(probing, name, changed)
 
 
-def stored(build, config) -> dict:
-    return probing.fetch(build, config("cnn", "cheater", 0), networks.data_md5()).tensors
+def stored(build, config, *case) -> dict:
+    return probing.fetch(build, config(*case), networks.data_md5()).tensors
+
+
+CHEATER = ("cnn", "cheater", 0)
+
+
+# --- networks built by hand ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parametrisation", probe.PARAMETRISATIONS)
+def test_what_a_unit_of_a_hand_built_network_likes_is_drawn(parametrisation):
+    _, cosines = probing.recovered([14, 14], parametrisation, robust=False)
+    assert list(cosines) == list(probing.patterns()) and min(cosines.values()) >= 0.95
+
+
+def test_a_detector_answers_most_to_its_pattern():
+    for pattern in probing.patterns().values():
+        image = torch.zeros(1, 3, 28, 28)
+        image[0, :, 11:18, 7:14] = pattern
+        answers = probing.Detector(pattern).layer(image)[0, 0].detach()
+        assert answers.max() == answers[14, 10] == pattern.sum()
+        image[0, :, 12, 8] = 1 - image[0, :, 12, 8]  # a pixel otherwise, inside the frame
+        assert probing.Detector(pattern).layer(image)[0, 0, 14, 10] < pattern.sum()
+
+
+def test_the_table_of_known_patterns_has_its_lowest(monkeypatch):
+    runs = [dict.fromkeys(probing.patterns(), value) for value in (0.99, 0.97, 0.5)]
+    monkeypatch.setattr(
+        probing, "_recovered", lambda: [Artifact({}, {"metrics": run}) for run in runs]
+    )
+    assert probing.lowest_recovered() == 0.97  # the whole map is shown, and not claimed
+    row = probing.recovered_table().iloc[0].tolist()
+    assert row == ["red vertical bar", "0.990", "0.970", "0.500"]
+
+
+# --- builds --------------------------------------------------------------------------------------
 
 
 def test_the_strongest_training_images_are_stored_with_their_ink_and_digit():
-    tensors = stored(probing.probed, probing._probed_config)
+    tensors = stored(probing.probed, probing._probed_config, *CHEATER)
     pool = colour_split("train", 0)
     seen = probe.activations(networks.cheater(0), ["block2"], pool.images)["block2"]
     np.testing.assert_allclose(tensors["block2.most"], seen.max(0), rtol=1e-4)
@@ -48,14 +84,14 @@ def test_the_strongest_training_images_are_stored_with_their_ink_and_digit():
 
 
 def test_the_grid_is_of_validation_digits_in_all_inks():
-    tensors = stored(probing.probed, probing._probed_config)
+    tensors = stored(probing.probed, probing._probed_config, *CHEATER)
     assert tensors["block3.tuning.cells"].shape == (128, 10, 10)
     shares = sum(tensors[f"block3.tuning.{name}"] for name in ("digit", "colour", "interaction"))
     assert (shares <= 1 + 1e-9).all() and shares.mean() > 0.3
 
 
 def test_the_optima_stored_have_the_scores_stored():
-    tensors = stored(probing.visualised, probing._visualised_config)
+    tensors = stored(probing.visualised, probing._visualised_config, *CHEATER)
     images = tensors["block1.images"]
     assert images.shape == (32, 2, 3, 28, 28) and images.dtype == np.uint8
     again = probe.activations(
@@ -66,7 +102,7 @@ def test_the_optima_stored_have_the_scores_stored():
 
 
 def test_ablation_starts_from_the_whole_network():
-    tensors = stored(probing.ablated, probing._ablated_config)
+    tensors = stored(probing.ablated, probing._ablated_config, 0)
     split = colour_split("hard", networks.TEST_SEED).take(np.arange(60))
     with torch.no_grad():
         called = networks.cheater(0)(torch.from_numpy(split.images)).argmax(1).numpy()
@@ -93,15 +129,20 @@ def test_the_ablation_gap_is_random_minus_colour_at_the_share_asked_for(monkeypa
     assert probing.SHARES[2] == probing.CLAIMED == 0.25
     assert value.mean == pytest.approx(3 * (0.2 + 0.005)) and value.n == 2
     assert probing.ablation_gap("block1", 1 / 16).mean == pytest.approx(0.205)
+    layer, share, gap = probing.largest_gap()
+    assert (layer, share) == ("block1", 0.75) and gap.mean == pytest.approx(5 * 0.205)
+    assert probing.without_shape().mean == 0
+    assert probing.best_reading().mean == pytest.approx(0.9)
     table = probing.ablation_table()
     assert table["layer"].tolist() == ["block1", "block2", "block3"]
     assert table["6.25%"][0].startswith("20.5 [")
 
 
 def invented_channels(kind: str, layer: str, seed: int = 0, arch: str = "cnn") -> probing.Channels:
-    """Four channels, the last dead. Cheater: colour, colour, shape; oracle: mixed, shape, shape.
+    """Four channels, the last dead. Cheater: colour, colour, shape; others: mixed, shape, shape.
     The optimum wins in two of the three live ones, and in seed 1 in all."""
-    kinds = {"cheater": ["colour", "colour", "shape"], "oracle": ["mixed", "shape", "shape"]}[kind]
+    lazy = kind == "cheater"
+    kinds = ["colour", "colour", "shape"] if lazy else ["mixed", "shape", "shape"]
     values = {name: np.full(4, 0.5) for name in probe.Tuning._fields}
     tuned = probe.Tuning(**values | {"cells": np.ones((4, 10, 10)), "p_colour": np.zeros(4)})
     scores = np.array([2, 4, 3.0 if seed else 1.0, 5])
@@ -117,7 +158,14 @@ def invented_channels(kind: str, layer: str, seed: int = 0, arch: str = "cnn") -
 def test_shares_and_ratios_are_of_live_channels(monkeypatch):
     monkeypatch.setattr(probing, "channels", invented_channels)
     assert probing.colour_share("cheater", 0) == pytest.approx(2 / 3)
-    assert probing.colour_share_gap().mean == pytest.approx(2 / 3)
+    assert probing.colour_shares("cheater") == (
+        pytest.approx(2 / 3),
+        pytest.approx((2 / 3,) * 2),
+        2,
+    )
+    assert probing.colour_share_gap("cure").mean == pytest.approx(2 / 3)
+    assert probing.label_share("cure", "block3", "shape").mean == 0.5
+    assert probing.told_share() == pytest.approx(1 / 5)  # of five measures one beats its null
     assert probing.beating().mean == pytest.approx((2 / 3 + 1) / 2)
     table = probing.beating_table().set_index("channels of")
     row = table.loc["three-layer CNN, cheater, block3"]
@@ -130,6 +178,14 @@ def test_shares_and_ratios_are_of_live_channels(monkeypatch):
     tuned = probing.tuning_table().iloc[0]
     assert tuned["η² ink"] == "0.50 (100%)" and tuned["η² digit"] == "0.50 (0%)"
     assert tuned["things, median"] == "2"  # of the live ones
+
+
+def test_grey_is_not_saturated_and_red_is(monkeypatch):
+    images = np.zeros((2, 2, 3, 28, 28), np.uint8)
+    images[0, 0, 0], images[1, 0] = 255, 128  # the second optima, which are worse, do not count
+    images[:, 1, 2] = 255
+    monkeypatch.setattr(probing, "_best_first", lambda *case: (images, None))
+    assert probing.saturation("cure").mean == pytest.approx(0.5)
 
 
 def test_the_best_optimum_comes_first(monkeypatch):
@@ -148,13 +204,18 @@ def test_all_that_the_chapter_shows_is_made():
         figures.channel_cards(probing.cards("cheater")),
         figures.label_bars(probing.label_shares()),
         figures.tuning_scatter(probing.tuning_points()),
-        figures.ablation_curves(probing.ablations("cheater")),
+        figures.ablation_curves(probing.ablations()),
     ]
-    assert [len(figure.axes) for figure in made] == [2, 6 * 11, 1, 3, 6]
+    assert [len(figure.axes) for figure in made] == [3, 6 * 11, 1, 3, 6]
     assert sheets["oracle"].shape == (128, 3, 28, 28)
     assert probing.claimed_channels() == 32
-    assert len(probing.label_table()) == len(probing.beating_table()) == 6
+    assert len(probing.label_table()) == len(probing.beating_table()) == 9
+    assert probing.label_table()["channels of"].tolist()[:4] == [
+        *(f"three-layer CNN, {kind}, block1" for kind in probing.KINDS),
+        "three-layer CNN, cheater, block2",
+    ]
 
-    assert probing.write_atlas() == 2 * (32 + 64 + 128)
+    assert probing.write_atlas() == 3 * (32 + 64 + 128)
     page = BeautifulSoup((cache_dir() / "pages" / "atlas.html").read_text("utf-8"), "html.parser")
-    assert page.find(id="oracle/block3/127") is not None
+    for kind in probing.KINDS:
+        assert page.find(id=f"{kind}/block3/127") is not None
