@@ -66,7 +66,9 @@ def bind(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> None:
     Raises BookError for what can only be seen now: a figure cell without exactly one image, a
     missing image file, a cross-reference or citation that leads nowhere.
     """
-    shutil.copytree(ASSETS, out / "bookbinder", ignore=shutil.ignore_patterns("page.html", "*rc"))
+    (out / "bookbinder").mkdir()
+    for asset in ("book.css", "book.js"):
+        shutil.copyfile(ASSETS / asset, out / "bookbinder" / asset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pages = list(
             pool.map(lambda chapter: _read(chapter, notebooks[chapter.file], out), book.chapters)

@@ -34,6 +34,7 @@ _BOOK = {
         "subtitle": str,
         "author": str,
         "description": str,
+        "search": {False},  # Quarto's; the pages' last dressing (reader.py) brings its own
         "chapters": list,
     },
     "bibliography": (str, list),
@@ -48,6 +49,7 @@ _BOOK = {
             "code-copy": {True},
             "respect-user-color-scheme": {True},
             "fig-format": {"retina"},
+            "anchor-sections": {False},  # likewise
             "toc": {True},
             "toc-depth": int,
             "number-sections": {True},
