@@ -46,7 +46,7 @@ def saliency_guide(
     no use for ink (right for the right reasons, Ross et al. 2017, arXiv:1703.03717).
 
     cross-entropy + weight * share of chroma in the squared gradient of the true class's centred
-    logit, the measure that chapter 3 calls chroma reliance, on a part of each batch.
+    logit, the measure that chapter 4 calls chroma reliance, on a part of each batch.
     """
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
