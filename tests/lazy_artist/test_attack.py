@@ -134,6 +134,54 @@ def test_to_convince_takes_more_than_to_be_predicted_and_more_steps_do_not_hurt(
     assert (sure > long).all()
 
 
+class Bowl(nn.Module):
+    """z_1 - z_0 = |x - centre|^2 - 1: no gradient at the centre, the same way out everywhere."""
+
+    def __init__(self, centre: np.ndarray):
+        super().__init__()
+        self.register_buffer("centre", torch.from_numpy(centre))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        score = (x - self.centre).square().flatten(1).sum(1) - 1
+        return torch.stack([score * 0, score, *[score * 0 - 1e3] * 8], 1)
+
+
+def test_hops_leave_a_start_without_a_gradient_and_are_repeatable():
+    x = images(1, 0.4, 0.6)
+    stuck = minimal_epsilon(Bowl(x), x, 1, "l2", steps=20, hops=0)
+    freed = minimal_epsilon(Bowl(x), x, 1, "l2", steps=20, hops=1)
+    assert not stuck.reached.any()
+    np.testing.assert_allclose(freed.epsilon, 1, rtol=1e-2)
+    again = minimal_epsilon(Bowl(x), x, 1, "l2", steps=20, hops=1)
+    np.testing.assert_array_equal(freed.images, again.images)
+    other = minimal_epsilon(Bowl(x), x, 1, "l2", steps=20, hops=1, seed=1)
+    assert np.abs(freed.images - other.images).max() > 1e-3  # another way out
+
+
+def test_hops_find_smaller_changes_and_lose_none():
+    model, x = network(), images(12)
+    targets = others(model, x)
+    one = minimal_epsilon(model, x, targets, "l2", steps=15, hops=0).epsilon
+    many = minimal_epsilon(model, x, targets, "l2", steps=15, hops=3).epsilon
+    assert (many <= 1.01 * one).all() and many.mean() < one.mean()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_hop_starts_as_far_away_as_the_best_change_or_near_to_it(norm):
+    x = torch.from_numpy(images(3, 0.4, 0.6))
+    best = torch.from_numpy(0.05 * np.sign(images(3) - 0.5))
+    best[2] = 0  # nothing was found yet
+    far, near = (
+        attack._hop(x, best, norm, 1.0, is_near, torch.Generator().manual_seed(0))
+        for is_near in (False, True)
+    )
+    expected = [*attack._size(best[:2], norm), 0.1]  # a tenth of the limit
+    np.testing.assert_allclose(attack._size(far, norm), expected, rtol=1e-3)
+    np.testing.assert_allclose(near, 0.7 * (best + far), atol=1e-6)
+    edge = attack._hop(x * 0, best, norm, 1.0, True, torch.Generator())
+    assert edge.min() >= 0  # nothing leaves [0, 1]
+
+
 def test_images_that_cannot_be_reached_are_censored_not_dropped():
     w, x = direction(), images(4, 0.4, 0.6)
     score = (x * w).reshape(4, -1).sum(1)
@@ -364,5 +412,7 @@ def test_a_target_that_is_predicted_already_and_a_broken_network_are_refused():
         minimal_epsilon(Linear(direction() * math.nan, 1e3), x, 1)
     with pytest.raises(ValueError, match="limit must be positive"):
         minimal_epsilon(Linear(direction(), 1e3), x, 1, limit=0)
+    with pytest.raises(ValueError, match="hops must not be negative"):
+        minimal_epsilon(Linear(direction(), 1e3), x, 1, hops=-1)
     with pytest.raises(ValueError, match="hue, tint"):
         colour_attack(Linear(direction(), 1e3), x, 1, "paint")
