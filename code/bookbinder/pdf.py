@@ -27,6 +27,7 @@ from bookbinder.pages import ASSETS, Node, Page, pandoc, plain, rewrite
 from bookbinder.source import CALLOUTS, Book
 
 _FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")  # DejaVu: signs that Typst's fonts lack
+_MARKER = re.compile(r"(?:=+|[-+/]|\d+\.)(?: |$)")  # a heading, list item … of Typst's
 _SPACE = {"t": "Space"}
 
 
@@ -78,7 +79,7 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
         body += [{"t": "Div", "c": [["refs", [], []], []]}]
     body = rewrite(body, lambda n: _call("bibliography-list", [n]) if _is_bibliography(n) else None)
     if code:
-        body += [_header(1, [_str("The code")], "code", False), _raw("#about-the-code"), *code]
+        body += [_header(1, [_str("The code")], "code", False), _raw("#book.about-the-code"), *code]
 
     tree = {"pandoc-api-version": read[0].api, "meta": {}, "blocks": body}
     options = ["-f", "json", "-t", "typst-citations", "--wrap=none"]
@@ -91,13 +92,13 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
         }
     text = pandoc(book.chapters[0], options, json.dumps(tree))
     show = _function(
-        "book.with",
+        "bind.with",
         title=book.title,
         subtitle=book.subtitle,
         author=book.author,
         language=book.language,
     )
-    return f'#import "book.typ": *\n#show: {show}\n\n{text}'
+    return f'#import "book.typ"\n#import book: horizontalrule\n#show: {show}\n\n{text}'
 
 
 def _chapter(
@@ -164,7 +165,7 @@ def _chapter(
         if re.fullmatch(r"[\d.]+(?:px)?", width):
             width = f"{float(width.removesuffix('px')) * 0.75:g}pt"
         call = _function("picture", file=file, alt=alt)
-        return [_raw(f"#{call[:-1]}, width: {width})", "RawInline")]
+        return [_raw(f"#{call[:-1]}, width: {width});", "RawInline")]
 
     def link(text: list[Node], url: str) -> list[Node] | None:
         """Links within the book lead to labels, links to files beside the pages become text."""
@@ -201,8 +202,10 @@ def _chapter(
             return floating("fig", label if label.startswith("fig-") else "", inlines, content)
         if kind == "Table" and "typst:no-figure" not in contents[0][1]:
             return table(*contents)
-        if kind in ("Para", "Plain") and any(n["t"] == "Math" for n in contents):
+        if kind in ("Para", "Plain"):
             inlines = pages._equations(contents, lambda label, _: page.targets[label].number)
+            if kind == "Plain" and _MARKER.match(plain(inlines)):  # pandoc would not escape it
+                inlines = [_raw("#none;", "RawInline"), *inlines]
             return [{"t": kind, "c": inlines}]
         if kind == "Span" and "equation" in contents[0][1]:
             label, math = contents[0][0], contents[1][0]
@@ -235,9 +238,9 @@ def _label(page: Page, anchor: str = "") -> str:
 
 
 def _function(name: str, /, **arguments: str | int | bool) -> str:
-    """A call in Typst's code mode; JSON writes its strings, numbers and booleans."""
+    """A call of what book.typ defines; JSON writes its strings, numbers and booleans for Typst."""
     given = (f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in arguments.items())
-    return f"{name}({', '.join(given)})"
+    return f"book.{name}({', '.join(given)})"
 
 
 def _call(
@@ -249,7 +252,7 @@ def _call(
     nodes = []
     for i, content in enumerate(contents):
         nodes += [_raw("][" if i else f"{opening}[", kind), *content]
-    return [*nodes, _raw("]", kind)]
+    return [*nodes, _raw("];" if inline else "]", kind)]  # the ; lest .x be taken for a field
 
 
 def _raw(text: str, kind: str = "RawBlock") -> Node:

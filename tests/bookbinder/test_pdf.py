@@ -177,7 +177,7 @@ def test_what_the_pages_fold_stands_at_the_end_and_the_rest_where_it_was(source)
     body, end = source({"a.qmd": text}, {"a.qmd": outputs}).split("[The code]")
     assert re.findall(r"\w+ = \d", body) == ["open = 2", "written = 6"]
     assert re.findall(r"\w+ = \d", end) == ["folded = 1", "alone = 5"]
-    assert re.findall(r"#code-mark\(number: (\d)\)", body) == ["1", "2"]
+    assert re.findall(r"#book\.code-mark\(number: (\d)\)", body) == ["1", "2"]
     assert 'number: 1, what: "Figure\u00a01.1"' in end and 'number: 2, what: ""' in end
 
 
@@ -188,9 +188,9 @@ def test_links_lead_to_labels_and_files_beside_the_pages_are_named(source):
     )
     files = {"report/a.qmd": text, "report/b.qmd": "# B\n\n## There\n"}
     made = source(files)
-    assert '#inside(name: "index")[up]' in made
-    assert '#inside(name: "report.a:here")[self]' in made
-    assert '#inside(name: "report.b:there")[#emph[far]]' in made
+    assert '#book.inside(name: "index")[up]' in made
+    assert '#book.inside(name: "report.a:here")[self]' in made
+    assert '#book.inside(name: "report.b:there")[#emph[far]]' in made
     assert "the atlas~(`atlas.html`), claims.json, " in made
     assert '#link("https://example.org/x")[web]' in made
     assert "<report.a:here>" in made and "<report.b:there>" in made
@@ -203,9 +203,11 @@ def test_callouts_and_claims_keep_their_kind(source):
         "::: {.claim .claim-fails}\nNo.\n:::\n"
     )
     made = source({"a.qmd": text})
-    assert re.search(r'#callout\(kind: "tip"\)\[\s*Do\s*\]\[\s*It\.\s*\]', made)
-    assert re.search(r'#callout\(kind: "note"\)\[\s*Mind #emph\[it\]\s*\]\[\s*Now\.\s*\]', made)
-    assert re.search(r"#claim\(holds: false\)\[\s*No\.\s*\]", made)
+    assert re.search(r'#book.callout\(kind: "tip"\)\[\s*Do\s*\]\[\s*It\.\s*\]', made)
+    assert re.search(
+        r'#book.callout\(kind: "note"\)\[\s*Mind #emph\[it\]\s*\]\[\s*Now\.\s*\]', made
+    )
+    assert re.search(r"#book.claim\(holds: false\)\[\s*No\.\s*\]", made)
 
 
 def test_citations_of_all_chapters_make_one_bibliography(pdf):
@@ -233,7 +235,7 @@ def test_a_given_bibliography_keeps_its_place(source):
         "r.bib": "@book{b, author={Bee, Ann}, title={T}, year=2000}\n",
     }
     made = source(files)
-    assert made.index("[Sources]") < made.index("#bibliography-list") < made.index("= A")
+    assert made.index("[Sources]") < made.index("#book.bibliography-list") < made.index("= A")
     assert "[References]" not in made
 
 
@@ -254,6 +256,14 @@ def test_wide_tables_and_long_lines_stay_on_the_page(pdf):
         page.extract_text(visitor_text=see)
     assert max(ends) < float(made.pages[0].mediabox.width) - 28  # 1 cm
     assert text_of(made.pages[3]).count("0.150]") == 3 * columns
+
+
+@pytest.mark.parametrize("text", ["= 0.1", "- 5", "+ 6", "1. 8", "/ term: x", "*a* = #let @b ~ $"])
+def test_no_cell_of_a_table_is_taken_for_markup(pdf, text):
+    escaped = re.sub(r"([*@$~])", r"\\\1", text)
+    made = pdf({"a.qmd": f"# A\n\n| head |\n|---|\n| {escaped} |\n"})
+    assert text_of(made.pages[3]) == f"4 1 A head {text}"
+    assert not {"/H2", "/L", "/LI"} & {kind for kind, _ in tags(made)}
 
 
 def test_raw_html_stays_with_the_pages_but_a_value_keeps_its_text(source):
