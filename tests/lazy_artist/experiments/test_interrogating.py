@@ -1,6 +1,7 @@
 """Chapter 4's measurements: matched pairs, a reference without gradients, and what is told of
 them."""
 
+import functools
 from collections import OrderedDict
 
 import numpy as np
@@ -27,8 +28,12 @@ from lazy_artist.models import build
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two images of each digit, fifty digits learnt almost by heart, a quick cure."""
+    """Two images of each digit, fifty digits learnt almost by heart, a quick cure, in this
+    process."""
     monkeypatch.setattr(subjects, "METHOD", "erm")
+    for module in (interrogating, subjects):
+        alone = functools.partial(artifacts.fetch_many, jobs=1)
+        monkeypatch.setattr(module, "fetch_many", alone)
     monkeypatch.setattr(interrogating, "_each", lambda: 2)
     monkeypatch.setattr(interrogating, "BY_HEART", interrogating.BY_HEART | {"count": 50})
     monkeypatch.setattr(interrogating, "REFERENCE_LAYERS", {"cnn": ["block3"]})

@@ -17,7 +17,8 @@ from lazy_artist.experiments import networks, probing, subjects
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three digits of each in the grid, four steps of ascent, a quick cure, in this process."""
-    monkeypatch.setattr(probing, "fetch_many", functools.partial(fetch_many, jobs=1))
+    for module in (probing, subjects):
+        monkeypatch.setattr(module, "fetch_many", functools.partial(fetch_many, jobs=1))
     monkeypatch.setattr(subjects, "METHOD", "erm")
     for name, change in (
         ("_probed_config", {"each": 3}),
