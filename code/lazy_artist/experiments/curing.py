@@ -359,12 +359,28 @@ def ablation_table() -> pd.DataFrame:
 def costliest_part() -> tuple[str, float]:
     """The ablation that is furthest behind the combination on hard images, and by how much, in
     percentage points, for the first seed."""
+    behind = _behind()
+    worst = max(behind, key=behind.get)
+    return worst, behind[worst]
+
+
+def idle_parts(points: float = 0.2) -> str:
+    """The ablations that are less than `points` percentage points behind the combination on hard
+    images, for the first seed, as a text: what could have been left out."""
+    return ", ".join(f'"{title}"' for title, gap in _behind().items() if gap < points) or "none"
+
+
+def _behind() -> dict[str, float]:
+    """How far each ablation, by title, is behind the combination on hard images, in percentage
+    points, for the first seed."""
     hard = {
         name: fetch(tested, _table_config(name), data_md5()).record["metrics"]["hard"][0]
         for name in (_debias().BEST, *_debias().ABLATIONS)
     }
-    worst = min(_debias().ABLATIONS, key=lambda name: hard[name])
-    return _debias().find(worst).title, 100 * (hard[_debias().BEST] - hard[worst])
+    return {
+        _debias().find(name).title: 100 * (hard[_debias().BEST] - hard[name])
+        for name in _debias().ABLATIONS
+    }
 
 
 def resnet_table() -> pd.DataFrame:

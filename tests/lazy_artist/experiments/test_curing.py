@@ -141,6 +141,8 @@ def test_the_chapter_has_all_it_asks_for(tmp_path):
     ours, without = (float(hard) for hard in curing.ablation_table()["hard"])
     title, behind = curing.costliest_part()
     assert title == "no recolouring" and abs(behind - (ours - without)) < 0.011
+    assert curing.idle_parts(behind + 1) == '"no recolouring"'
+    assert curing.idle_parts(behind - 1) == "none"
     assert len(curing.resnet_table()) == 2
     assert list(curing.lff_table()["where"][:2]) == ["here (2 seeds)"] * 2
 
