@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from browsing import browser  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).with_name("sample")

@@ -1,33 +1,17 @@
 """Every page of every built book in a real browser, opened as a file, in light and in dark."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import book_checks as checks
+import browsing
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from browsing import DESK, IS_DARK, PHONE, go  # noqa: F401
+from playwright.sync_api import Browser, ConsoleMessage
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE = {"width": 390, "height": 800}
-DESK = {"width": 1280, "height": 900}
-
-# Turns the page dark by its own toggle where it does not follow the reader's system.
-TOGGLE = """() => {
-  const toggle = document.querySelector('.quarto-color-scheme-toggle, [data-theme-toggle]');
-  if (toggle) toggle.click();
-}"""
+browser = browsing.browser  # a fixture
 GROUND = "() => getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)"
-IS_DARK = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[1] < 80"
 
 LOAD_IMAGES = """() => Promise.all([...document.images].map(image => {
   image.loading = 'eager';
@@ -118,10 +102,7 @@ def visit(browser: Browser, page: Path, scheme: str) -> Visit:
     )
     tab.on("pageerror", lambda error: seen.console.append(str(error)))
     tab.on("request", lambda request: seen.requests.append(request.url))
-    tab.goto(page.resolve().as_uri())
-    if scheme == "dark" and not tab.evaluate(IS_DARK):
-        tab.evaluate(TOGGLE)
-        tab.wait_for_timeout(300)
+    go(tab, page, scheme)
     tab.emulate_media(reduced_motion="reduce")
     seen.ground = tab.evaluate(GROUND)
     seen.broken_images = [src for src in tab.evaluate(LOAD_IMAGES) if src]
@@ -131,17 +112,6 @@ def visit(browser: Browser, page: Path, scheme: str) -> Visit:
     seen.requests = [url for url in seen.requests if not url.startswith(("file:", "data:"))]
     context.close()
     return seen
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no browser: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -134,6 +134,12 @@ function searchButton() {
     }));
   };
   field.addEventListener("input", () => bookSections && show());
+  field.addEventListener("keydown", event => { // else a first Escape would but empty the field
+    if (event.key === "Escape") {
+      event.preventDefault();
+      panel.close();
+    }
+  });
   const open = () => {
     if (panel.open) return;
     panel.showModal();
