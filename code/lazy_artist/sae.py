@@ -104,7 +104,7 @@ def fit(
         raise ValueError(f"{steps} steps are no training at all")
     model = SparseAutoencoder(x.shape[1], latents, kind, sparsity, seed)
     model.centre.copy_(x.mean(0))
-    model.scale.copy_((x - model.centre).square().mean().sqrt().clamp(min=1e-12))
+    model.scale.copy_(x.var(0, correction=0).mean().sqrt().clamp(min=1e-12))
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     silent, order = torch.zeros(latents, dtype=torch.long), torch.empty(0, dtype=torch.long)
@@ -132,44 +132,40 @@ def fit(
 
 def _loss(model: SparseAutoencoder, u: Tensor, dead: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The loss on scaled inputs (B, W) given the numbers of dead latents, which latents fired, bool
-    (L,), and the smallest latent that stayed."""
+    (L,), and the smallest pre-activation that stayed.
+
+    All products are dense: in bfloat16 they cost less than gathering the few latents that stay.
+    """
     with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic() == torch.bfloat16):
-        p = F.linear(u, model.encoder, model.bias).float()  # (B, L)
+        p = F.linear(u, model.encoder, model.bias)  # (B, L)
+        z, least = _largest(p, model.kind, model.sparsity)
+        missing = u - model.offset - z @ model.decoder
+        loss, fired = missing.square().mean(), z.detach().amax(0) > 0
         if model.kind == "relu":
-            z = p.relu()
-            error = (u - (z @ model.decoder).float() - model.offset).square().sum(1)
-            penalty = model.sparsity * z.sum(1)
-            return (error + penalty).mean() / u.shape[1], (z > 0).any(0), torch.zeros(())
-    values, index, starts, least = _largest(p, model.kind, model.sparsity)
-    missing = u - model.offset - _decoded(values, index, starts, model.decoder)
-    loss, fired = missing.square().mean(), torch.zeros(p.shape[1], dtype=torch.bool)
-    fired[index[values > 0]] = True
-    if len(dead):
-        values, index, starts, _ = _largest(p[:, dead], "topk", min(REVIVED, len(dead)))
-        rest = missing.detach()
-        error = (rest - _decoded(values, dead[index], starts, model.decoder)).square().sum()
-        loss = loss + AUXILIARY * error / rest.square().sum()
+            loss = loss + model.sparsity * z.sum(1, dtype=torch.float32).mean() / u.shape[1]
+        elif len(dead):
+            woken, _ = _largest(p.index_select(1, dead), "topk", min(REVIVED, len(dead)))
+            rest = missing.detach()
+            error = (rest - woken @ model.decoder[dead]).square().sum()
+            loss = loss + AUXILIARY * error / rest.square().sum()
     return loss, fired, least
 
 
-def _largest(p: Tensor, kind: str, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What stays of pre-activations (B, L): values >= 0 (M,), their latents (M,), where each
-    input's begin (B,), and the smallest value."""
-    count = len(p)
-    if kind == "topk":
-        values, index = p.topk(k, sorted=False)
-        values = values.relu().flatten()
-        return values, index.flatten(), torch.arange(0, count * k, k), values.detach().min()
-    positive = p.detach()[p > 0]
-    spare = len(positive) - count * k
-    least = positive.kthvalue(spare + 1)[0] if spare > 0 else torch.zeros(())
-    row, index = ((p >= least) & (p > 0)).nonzero(as_tuple=True)
-    each = torch.bincount(row, minlength=count)
-    return p[row, index], index, each.cumsum(0) - each, least
+def _largest(p: Tensor, kind: str, k: float) -> tuple[Tensor, Tensor]:
+    """What stays of pre-activations (B, L), the others being 0, and the smallest of it.
 
-
-def _decoded(values: Tensor, index: Tensor, starts: Tensor, decoder: Tensor) -> Tensor:
-    return F.embedding_bag(index, decoder, starts, per_sample_weights=values, mode="sum")
+    Positive floating-point numbers are ordered as their bits are, and whole numbers are the faster
+    to partition. Equals of the k-th largest stay with it.
+    """
+    if kind == "relu":
+        return p.relu(), torch.zeros(())
+    bits = p.detach().view(torch.int16 if p.element_size() == 2 else torch.int32).numpy()
+    if kind == "batchtopk":
+        bits = bits.reshape(1, -1)
+        k = k * len(p)
+    place = bits.shape[1] - k
+    least = torch.from_numpy(np.partition(bits, place, axis=1)[:, place, None]).view(p.dtype)
+    return torch.where(p >= least, p.relu(), 0), least.min().float().relu()
 
 
 def quality(sae: SparseAutoencoder, x: Tensor) -> dict[str, float]:
@@ -203,7 +199,7 @@ def check_activations(x: Tensor) -> None:
     """Raises ValueError unless activations are (N, W), at least one, and finite."""
     if x.ndim != 2 or not len(x):
         raise ValueError(f"activations must be (N, W) with N >= 1, not {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
+    if not torch.isfinite(torch.stack(x.aminmax())).all():
         raise ValueError("activations must be finite: found NaN or infinity")
 
 
