@@ -1,5 +1,6 @@
 """What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written
-(the atlas) and the claims into the finished book, and dresses its pages (reader.py)."""
+(the atlas, the playground) and the claims into the finished book, and dresses its pages
+(reader.py)."""
 
 import os
 import shutil

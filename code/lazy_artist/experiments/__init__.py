@@ -10,6 +10,7 @@ store.
     cloaking       chapter 6, The Invisible Cloak
     decomposing    chapter 7, The Decomposition
     solving        chapters 8 and 9, the two challenges
+    playing        the playground
     closing        the opening page and the colophon
 
 Networks come as models, results as arrays, estimates over seeds and tables.
