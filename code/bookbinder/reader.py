@@ -224,7 +224,10 @@ class _Reading(HTMLParser):
         if not self._reads():
             return
         tags = {tag for tag, _ in self._open}
-        self._found[-1][1 if tags & _HEADINGS else 2].append(data)
+        if tags & _HEADINGS:
+            self._found[-1][1].append(data)
+        elif "header" not in tags:  # the title's block: subtitle, authors
+            self._found[-1][2].append(data)
         if self.terms and "dt" in tags and "span" in tags:
             self.terms[-1].forms[0] += data
         elif self.terms and "dd" in tags:

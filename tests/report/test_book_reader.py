@@ -1,0 +1,178 @@
+"""What reader.js does with the pages of every built book; their sizes; when they are painted."""
+
+import csv
+import io
+from pathlib import Path
+
+import book_checks as checks
+import pytest
+from browsing import open_page
+from playwright.sync_api import Browser, Page
+
+MEGABYTE = 1_000_000
+FIRST_PAINT = """() => new Promise(resolve => new PerformanceObserver(list => list.getEntries()
+  .filter(entry => entry.name === 'first-contentful-paint').forEach(e => resolve(e.startTime)))
+  .observe({type: 'paint', buffered: true}))"""
+
+
+def first_page(book: Path, pattern: str) -> Path:
+    """The first of the book's pages whose text holds `pattern`."""
+    found = (p for p in checks.pages(book) if pattern in p.read_text(encoding="utf-8"))
+    page = next(found, None)
+    if page is None:
+        pytest.skip(f"a book without {pattern}")
+    return page
+
+
+def dressed(book: Path) -> list[Path]:
+    """The pages that a builder made from chapters."""
+    return [p for p in checks.pages(book) if "reader/reader.js" in p.read_text(encoding="utf-8")]
+
+
+def test_search_finds_a_section_on_another_page_and_goes_there(
+    book: Path, browser: Browser
+) -> None:
+    target = next(p for p in dressed(book) if checks.floats(p) and p.name != "index.html")
+    heading = checks.main_of(target).find("h2")
+    number = heading.select_one(".header-section-number")
+    words = checks.text_of(heading).removeprefix(checks.text_of(number)).strip()
+    with open_page(browser, book / "index.html") as tab:
+        tab.keyboard.press("Control+k")
+        tab.get_by_label("Search the book").fill(words.upper())
+        tab.locator(".search-panel li a").filter(has_text=f"› {words}").first.click()
+        tab.wait_for_url("**#*")
+        assert Path(tab.url.split("#")[0]).name == target.name
+        here = "() => document.getElementById(decodeURIComponent(location.hash.slice(1)))"
+        assert words in tab.evaluate(f"{here}.textContent")
+
+
+def test_a_search_in_vain_says_so(book: Path, browser: Browser) -> None:
+    with open_page(browser, book / "index.html") as tab:
+        tab.get_by_role("button", name="Search").click()
+        tab.get_by_label("Search the book").fill("xylophonist")
+        tab.get_by_text("Nothing found.").wait_for()
+
+
+def downloaded(tab: Page, name: str, role: str) -> list[list[str]]:
+    with tab.expect_download() as download:
+        tab.get_by_role(role, name=name).first.click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_a_tables_data_are_what_it_shows(book: Path, browser: Browser) -> None:
+    page = first_page(book, 'id="tbl-')
+    table = checks.main_of(page).select_one("[id^=tbl-] table")
+    shown = [[checks.text_of(cell) for cell in row(["th", "td"])] for row in table("tr")]
+    with open_page(browser, page) as tab:
+        assert downloaded(tab, "Data (CSV) of Table", "button") == shown
+
+
+def test_a_figures_data_are_a_table(book: Path, browser: Browser) -> None:
+    page = first_page(book, "data-csv=")
+    with open_page(browser, page) as tab:
+        header, *rows = downloaded(tab, "Data (CSV) of Figure", "link")
+    assert {"kind", "x", "y"} <= set(header) and rows
+    assert all(len(row) == len(header) for row in rows)
+    for image in checks.main_of(page).select("[data-csv]"):
+        assert (page.parent / image["data-csv"]).is_file()
+
+
+def test_one_toggle_shows_all_code_and_is_remembered(book: Path, browser: Browser) -> None:
+    page = first_page(book, "code-fold")
+    folds = len(checks.main_of(page).select("details.code-fold"))
+    open_folds = "() => document.querySelectorAll('details.code-fold[open]').length"
+    with open_page(browser, page) as tab:
+        tab.get_by_role("button", name="Show all code").click()
+        assert tab.evaluate(open_folds) == folds
+        tab.reload()
+        assert tab.evaluate(open_folds) == folds
+        tab.get_by_role("button", name="Hide all code").click()
+        assert tab.evaluate(open_folds) == 0
+
+
+def test_headings_figures_and_tables_link_to_themselves(book: Path, browser: Browser) -> None:
+    for page in dressed(book):
+        with open_page(browser, page) as tab:
+            links = tab.evaluate("""() =>
+              [...document.querySelectorAll('.permalink, .float-tools a[href^="#"]')]
+                .map(a => a.getAttribute('href').slice(1))""")
+            assert all(tab.evaluate("id => !!document.getElementById(id)", id) for id in links)
+        assert set(checks.floats(page)) <= set(links)
+        assert len(links) >= len(checks.main_of(page)(["h2", "h3"])), page
+
+
+def test_a_term_explains_itself_by_mouse_and_by_keyboard(book: Path, browser: Browser) -> None:
+    first_page(book, 'class="term"')
+    for page in dressed(book):
+        with open_page(browser, page) as tab:
+            terms = tab.locator("a.term")
+            if not terms.count():
+                continue
+            tip = tab.get_by_role("tooltip")
+            terms.first.hover()
+            assert len(tip.inner_text()) > 20
+            tip.hover()  # it stays while pointed at
+            assert tip.is_visible()
+            tab.keyboard.press("Escape")
+            assert not tip.is_visible()
+            tab.mouse.move(0, 0)
+            terms.first.focus()
+            tab.keyboard.press("Shift+Tab")
+            tab.keyboard.press("Tab")
+            assert tip.is_visible()
+            assert terms.first.get_attribute("aria-describedby") == tip.get_attribute("id")
+            name = tip.locator("strong").inner_text()
+            terms.first.click()
+            tab.wait_for_url("**#term-*")
+            tab.wait_for_load_state()
+            entry = "() => document.getElementById(location.hash.slice(1)).closest('dt').innerText"
+            assert tab.evaluate(entry).strip() == name
+            return
+    pytest.fail("no term on any page")
+
+
+def test_a_dark_page_is_printed_black_on_white_without_its_tools(
+    book: Path, browser: Browser
+) -> None:
+    with open_page(browser, first_page(book, 'id="fig-'), "dark") as tab:
+        assert tab.locator(".float-tools").first.is_visible()
+        tab.emulate_media(media="print")
+        for selector in (".reader-bar", ".float-tools", ".skip"):
+            assert not tab.locator(selector).first.is_visible()
+        assert tab.evaluate(
+            "() => [getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(document.querySelector('main p:not([class])')).color]"
+        ) == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+
+
+def test_sizes(book: Path) -> None:
+    assert sum(file.stat().st_size for file in book.rglob("*") if file.is_file()) <= 40 * MEGABYTE
+    assert [p for p in checks.pages(book) if p.stat().st_size > 3 * MEGABYTE] == []
+
+
+def test_images_are_files_loaded_lazily_at_a_size_known_beforehand(book: Path) -> None:
+    for page in dressed(book):
+        for image in checks.main_of(page).find_all("img"):
+            assert image.get("loading") == "lazy", (page, image)
+            assert not image["src"].startswith("data:"), page
+            assert image.get("width") or image.get("height"), (page, image)
+
+
+def test_every_page_is_painted_within_two_seconds(book: Path, browser: Browser) -> None:
+    """From disk, by the Paint Timing API; the best of three, since the machine may be busy."""
+    late = {}
+    for page in checks.pages(book):
+        times: list[float] = []
+        while len(times) < 3 and min(times, default=9e9) > 2000:
+            with open_page(browser, page) as tab:
+                times.append(tab.evaluate(FIRST_PAINT))
+        if min(times) > 2000:
+            late[page.name] = min(times)
+    assert late == {}
+
+
+def test_the_sitemap_and_the_card_are_there(book: Path) -> None:
+    listed = (book / "sitemap.xml").read_text(encoding="utf-8")
+    assert [name for name in checks.page_names(book) - {"404.html"} if name not in listed] == []
+    assert (book / "reader" / "card.png").stat().st_size < MEGABYTE
