@@ -15,7 +15,7 @@ from lazy_artist.canvas import colour_split
 from lazy_artist.evaluate import predict
 from lazy_artist.experiments import cloaking, curing, networks
 
-LOAD = cloaking.load  # as it is without the stand-ins below
+LOAD, BOOTSTRAP = cloaking.load, cloaking.bootstrap  # as they are without the fixture below
 
 
 class Reader(nn.Module):
@@ -47,14 +47,15 @@ def load(config: dict) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Linear readers for networks, few images, short searches; an honest reader in place of the
-    best cure, and one other cure of chapter 5."""
+    """Linear readers for networks, few images, short searches, few draws; an honest reader in place
+    of the best cure, and one other cure of chapter 5."""
     counts = {"main": 8, "side": 4, "few": 4, "pair": 1, "epochs": 1}
     monkeypatch.setitem(cloaking.COUNTS, "quick", counts)
     monkeypatch.setattr(cloaking, "STEPS", 8)
     monkeypatch.setattr(cloaking, "RIVALLED", {"linf": 8, "l2": 4})
     monkeypatch.setattr(cloaking, "methods", lambda: ("erm",))
     monkeypatch.setattr(cloaking, "load", load)
+    monkeypatch.setattr(cloaking, "bootstrap", functools.partial(BOOTSTRAP, draws=50))
     real = cloaking.cure
     monkeypatch.setattr(
         cloaking,
@@ -164,12 +165,12 @@ def test_what_a_network_does_not_read_is_not_a_number():
 def test_bootstrap_intervals():
     rng = np.random.default_rng(0)
     values = rng.normal(5, 1, size=(3, 400))
-    low, high = cloaking.bootstrap(values, np.mean)
+    low, high = BOOTSTRAP(values, np.mean)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(1200), rel=0.6)
-    assert cloaking.bootstrap(np.ones((2, 5)), np.median) == (1, 1)
+    assert BOOTSTRAP(np.ones((2, 5)), np.median) == (1, 1)
     apart = np.repeat([[1.0], [3.0]], 50, axis=1)  # seeds differ, images do not
-    assert cloaking.bootstrap(apart, np.mean) == (1, 3)
+    assert BOOTSTRAP(apart, np.mean) == (1, 3)
 
 
 def test_medians_keep_censored_images_and_leave_unread_ones_out():
