@@ -196,6 +196,9 @@ def _chapter(
                 return callout(named, dict(attributes).get("title"), blocks)
         if kind == "CodeBlock" and _is_cell_code(node):
             return [code_cell(node)]
+        if kind == "CodeBlock" and (file := dict(contents[0][2]).get("filename")):
+            code = {"t": "CodeBlock", "c": [["", contents[0][1], []], contents[1]]}
+            return _call("listing", [code], file=file)
         if kind == "Figure":
             (label, _, _), (_, caption), content = contents
             inlines = [inline for block in caption for inline in block["c"]]

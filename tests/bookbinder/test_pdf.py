@@ -172,10 +172,12 @@ def test_what_the_pages_fold_stands_at_the_end_and_the_rest_where_it_was(source)
         + cell("include: false", code="absent = 4")
         + cell("output: asis", code="alone = 5")
         + "```python\nwritten = 6\n```\n"
+        + '```{.python filename="a.py"}\nnamed = 7\n```\n'
     )
     outputs = [[result(image_png=png(2, 2))], [], [], [], []]
     body, end = source({"a.qmd": text}, {"a.qmd": outputs}).split("[The code]")
-    assert re.findall(r"\w+ = \d", body) == ["open = 2", "written = 6"]
+    assert re.findall(r"\w+ = \d", body) == ["open = 2", "written = 6", "named = 7"]
+    assert re.search(r'#book.listing\(file: "a.py"\)\[\s*```python\nnamed', body)
     assert re.findall(r"\w+ = \d", end) == ["folded = 1", "alone = 5"]
     assert re.findall(r"#book\.code-mark\(number: (\d)\)", body) == ["1", "2"]
     assert 'number: 1, what: "Figure\u00a01.1"' in end and 'number: 2, what: ""' in end
