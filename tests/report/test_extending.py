@@ -22,6 +22,8 @@ import yaml
 from lazy_artist import debias
 from lazy_artist.experiments import curing
 
+pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; each starts Python anew
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("code", "report", "tests", "_quarto.yml", "pyproject.toml")
 BLOCK = re.compile(r'^(`{3,})\{\.(\w+)(?: filename="([^"]+)")?\}\n(.*?)^\1$', re.M | re.S)
@@ -101,7 +103,6 @@ def python(checkout: Path, tmp_path: Path) -> Callable[..., str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
         )
         assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
