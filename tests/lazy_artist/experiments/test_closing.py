@@ -21,6 +21,19 @@ def test_the_opening_page_tells_what_the_chapters_tell():
     assert len(figure["images"]) == len(figure["probabilities"]) == 8
 
 
+def test_the_headline_has_the_numbers_of_the_chapters(monkeypatch):
+    lazy, honest = cheating.accuracies("cheater"), cheating.accuracies("oracle")
+    monkeypatch.setattr(closing.curing, "results", lambda method: {"combination": honest}[method])
+    table = closing.headline().set_index("network")
+    assert len(table) == 4
+    assert table.loc["the cheater", "hard"] == closing.percent(lazy["hard"])
+    assert table.loc["the cheater", "easy"] == closing.percent(lazy["validation"])
+    oracle = table.loc["the oracle, never tempted"]
+    assert oracle["unseen inks"] == closing.percent(honest["unseen"])
+    assert oracle["hard: says the ink's digit"] == closing.percent(honest["hard follows"])
+    assert (table.loc["cured, without colour labels"] == oracle).all()
+
+
 def test_the_colophon_names_data_scale_and_seeds():
     told = closing.colophon().set_index("what")["value"]
     assert told["digits"] == "procedural stand-in"
