@@ -46,7 +46,7 @@ from lazy_artist.training import cross_entropy, train
 DIGIT, TARGET = 7, 3
 BOUND = 0.05  # the largest change that the report calls invisible
 SURE = 0.9
-STEPS = 40  # of the searches, one descent each; the comparison with the rival has its own
+STEPS = 30  # of the searches, one descent each; the comparison with the rival has its own
 RIVALLED = {"linf": 100, "l2": 60}  # steps of each descent; in l2 `attack.HOPS` more follow
 RIVAL = 5  # times as many gradients for the rival
 CURE = "combination"  # the method of chapter 5 that this chapter attacks
