@@ -140,7 +140,7 @@ def _sheet(tiles: dict[bytes, int]) -> str:
     sheet = sheet.reshape(height, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
     file = io.BytesIO()
     picture = Image.fromarray(sheet.reshape(height * PITCH, COLUMNS * PITCH, 3))
-    picture.save(file, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -76,6 +76,12 @@ def test_equal_pictures_share_one_tile_and_keep_their_colours(tmp_path):
     assert np.abs(sheet[inner, second] - [0, 0, 250]).max() < 12
 
 
+def test_pictures_that_hardly_compress_are_written_too(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 3, 28, 28), np.uint8)
+    page = written(tmp_path, [card(pictures=[("noise", picture) for picture in noise])])
+    assert len(data_of(page)["cards"][0]["pictures"]) == 300
+
+
 def test_without_scripts_there_is_a_table_with_the_permalinks_as_ids(tmp_path):
     page = BeautifulSoup(written(tmp_path, [card(), card("net/block1/1")]), "html.parser")
     rows = page.find("noscript").find("tbody").find_all("tr")
