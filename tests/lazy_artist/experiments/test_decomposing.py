@@ -1,6 +1,7 @@
 """Chapter 7's measurements: by hand where that can be done, and agreeing with the network."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -280,6 +281,19 @@ def test_tables_and_labels():
     curves = d.silence_curves()
     assert curves["zeroed"].shape == (len(seeds()), len(d.SHARES), 2)
     assert d.dials()["moved"]["balanced"].shape == (10,)
+
+
+def test_the_chapter_asks_for_what_there_is():
+    """All its cells, and the expressions in its prose, in order."""
+    text = (d.LABELS.parent / "decomposition.qmd").read_text("utf-8")
+    names: dict = {}
+    pieces = re.split(r"^```\{python\}\n(.*?)^```$", text, flags=re.M | re.S)
+    for number, piece in enumerate(pieces):
+        if number % 2:
+            exec(piece, names)
+        else:
+            for expression in re.findall(r"`\{python\} ([^`]+)`", piece):
+                assert isinstance(eval(expression, names), str), expression
 
 
 def test_latents_have_a_page(tmp_path, monkeypatch):
