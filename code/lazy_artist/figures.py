@@ -633,7 +633,7 @@ def heat_overlays(scenes: Sequence[Scene]) -> Figure:
     kinds = list(scenes[0].maps)
     ratios = [ratio for _ in scenes for ratio in (1, 1, 1, 1, 0.12)][:-1]
     figure, axes = _figure(
-        8.6, 1.42 * len(kinds) + 0.5, len(kinds), len(ratios), width_ratios=ratios
+        8.6, 1.2 * len(kinds) + 0.2, len(kinds), len(ratios), width_ratios=ratios
     )
     scale = _top(scenes, kinds)
     for gap in axes[:, 4::5].flat:
