@@ -1170,21 +1170,26 @@ def _operating(name: str, bounds: tuple[float, float] = (0, 1)) -> Estimate:
 
 def cure() -> dict[str, Estimate]:
     """Of the cure chosen on validation digits, and of none ("uncured"): "hard", "aligned",
-    "follows", "uncured"; "margin", how much better on hard than the best control; "silenced", the
-    balanced latents; "dialled", a dial for each latent on the whole map; "probe", what a linear
-    reader fitted anew on the raw channels reads; "recovered", the share of what that reads beyond
-    the uncured network that the cure reads; "cells", the reader by cell; "refit", the same on the
-    surviving latents."""
+    "follows", "uncured"; "margin", how much better on hard than the best control, and "whole
+    margin", the same of dials on the whole map; "silenced", the balanced latents; "dialled", a dial
+    for each latent on the whole map; "probe", what a linear reader fitted anew on the raw channels
+    reads; "recovered", the share of what that reads beyond the uncured network that the cure reads;
+    "cells", the reader by cell; "refit", the same on the surviving latents."""
     metrics = [a.record["metrics"] for a in _operated()]
     result = {m: _operating(f"SAE latents | chosen | {m}") for m in ("hard", "aligned", "follows")}
     hard, uncured, reader = (
         np.array([m[f"{name} | hard"] for m in metrics])
         for name in ("SAE latents | chosen", "none | none", "refit | raw channels, random inks")
     )
-    best = np.max([[m[f"{n} | chosen | hard"] for m in metrics] for n in BASES[1:]], axis=0)
+
+    def margin(procedure: str) -> Estimate:
+        rows = [[m[f"{name} | {procedure} | hard"] for name in BASES] for m in metrics]
+        return estimate((row[0] - max(row[1:]) for row in rows), (-1, 1))
+
     return result | {
         "uncured": estimate(uncured),
-        "margin": estimate(hard - best, (-1, 1)),
+        "margin": margin("chosen"),
+        "whole margin": margin("dials"),
         "ratio": estimate(hard / uncured, (0, np.inf)),
         "silenced": _operating("SAE latents | balanced | hard"),
         "dialled": _operating("SAE latents | dials | hard"),
