@@ -883,7 +883,7 @@ def cures_ranked(values: dict[str, tuple[str, Estimate]]) -> Figure:
         )  # fmt: skip
         ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center", fontsize=8, color=INK)
         seen.add(group)
-    for share, name in ((0.1, "guessing"), (0.7, "the brief")):
+    for share, name in ((0.1, "guessing"), (0.7, "the bar")):
         ax.axvline(share, color=INK, linewidth=0.8, linestyle=":")
         ax.text(share, len(rows) - 0.3, name, ha="center", fontsize=8, color=INK)
     ax.set_yticks(range(len(rows)), [title for title, _ in rows], fontsize=8)

@@ -344,7 +344,7 @@ def test_cures_are_ranked_best_on_top_with_their_intervals():
     ax = DRAWN["cures_ranked"]().axes[0]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["plain", "reweighted", "best"]
     spans = [list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
-    assert spans[:3] == [[0.05, 0.2], [0.4, 0.4], [0.85, 0.95]]  # then guessing and the brief
+    assert spans[:3] == [[0.05, 0.2], [0.4, 0.4], [0.85, 0.95]]  # then guessing and the bar
     assert {"10.0", "40.0", "90.0"} <= {text.get_text() for text in ax.texts}
 
 
