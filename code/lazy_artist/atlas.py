@@ -22,10 +22,10 @@ from PIL import Image
 
 TEMPLATE = Path(__file__).with_name("assets") / "atlas.html"
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # 36 levels, in which grids and histograms are kept
-SIDE, MARGIN = 28, 2  # a tile and its rim: 32 is a whole number of JPEG's blocks, so none bleeds
+SIDE, MARGIN = 28, 2  # a tile and its rim: 32 is a whole number of AVIF's blocks, so none bleeds
 PITCH = SIDE + 2 * MARGIN
 COLUMNS = 64  # tiles in a row of the sheet
-QUALITY = 75  # of the JPEG
+QUALITY = 45  # of the AVIF, which takes half of what a JPEG takes that looks alike
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -140,8 +140,8 @@ def _sheet(tiles: dict[bytes, int]) -> str:
     sheet = sheet.reshape(height, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
     file = io.BytesIO()
     picture = Image.fromarray(sheet.reshape(height * PITCH, COLUMNS * PITCH, 3))
-    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    picture.save(file, "AVIF", quality=QUALITY, subsampling="4:4:4", speed=8)
+    return "data:image/avif;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _table(shown: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:

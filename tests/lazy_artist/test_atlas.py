@@ -67,7 +67,7 @@ def test_equal_pictures_share_one_tile_and_keep_their_colours(tmp_path):
     shown = data_of(page)["cards"][0]
     assert shown["pictures"] == [[0, "excites"], [1, "silences"]]
     assert shown["examples"] == [[0, "red 0"]]
-    code = re.search(r"data:image/jpeg;base64,([^)]*)\)", page)[1]
+    code = re.search(r"data:image/avif;base64,([^)]*)\)", page)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).astype(int)
     assert sheet.shape == (atlas.PITCH, atlas.COLUMNS * atlas.PITCH, 3)
     inner = slice(atlas.MARGIN, atlas.MARGIN + 28)
