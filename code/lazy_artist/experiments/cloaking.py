@@ -7,6 +7,7 @@ chapter's other measurements are controls of it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -76,7 +77,14 @@ def lazy(seed: int) -> dict[str, Any]:
 
 def cure(seed: int, method: str | None = None) -> dict[str, Any]:
     """What determines a cured network of a seed: the one name under which the chapter knows it."""
-    return _curing().cured_config(method or CURE, "cnn", seed)
+    return dict(_cured_config(method or CURE, seed, scale()))
+
+
+@functools.cache
+def _cured_config(method: str, seed: int, scale: str) -> dict[str, Any]:
+    """Kept for the process: it takes the source of a cure's code, and is asked for in every
+    measurement's configuration."""
+    return _curing().cured_config(method, "cnn", seed)
 
 
 def oracle(seed: int) -> dict[str, Any]:
@@ -381,12 +389,15 @@ def _cloaked_config(
 def _runs(kind: str) -> list[Artifact]:
     """The measurements of a kind, one a seed: "cheater", "cure", "oracle", "hardened" (one), or a
     method of chapter 5 (one)."""
-    configs = {
-        "cheater": [_cloaked_config(lazy(seed), "main") for seed in seeds()],
-        "cure": [_cloaked_config(cure(seed), "main") for seed in seeds()],
-        "oracle": [_cloaked_config(oracle(seed), "few") for seed in seeds()],
-        "hardened": [_cloaked_config(hardened(0), "few")],
-    }.get(kind) or [_cloaked_config(cure(0, kind), "few", ("linf",))]
+    if kind in ("cheater", "cure"):
+        network = lazy if kind == "cheater" else cure
+        configs = [_cloaked_config(network(seed), "main") for seed in seeds()]
+    elif kind == "oracle":
+        configs = [_cloaked_config(oracle(seed), "few") for seed in seeds()]
+    elif kind == "hardened":
+        configs = [_cloaked_config(hardened(0), "few")]
+    else:
+        configs = [_cloaked_config(cure(0, kind), "few", ("linf",))]
     return fetch_many(cloaked, configs, data_md5(), title=f"attacking {kind}")
 
 
