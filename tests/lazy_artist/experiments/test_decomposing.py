@@ -16,6 +16,7 @@ from lazy_artist.data import cache_dir
 from lazy_artist.debias import protocol
 from lazy_artist.evaluate import predict
 from lazy_artist.experiments import decomposing as d
+from lazy_artist.experiments import networks
 from lazy_artist.experiments.networks import cheater, seeds
 from lazy_artist.sae import rewritten, turned
 
@@ -44,6 +45,8 @@ def small(monkeypatch):
     monkeypatch.setattr(
         d, "_named_config", lambda kind, seed: {"code": config(kind, seed), "each": 3}
     )
+    short_oracle = networks.RECIPES["diligent", "cnn"]._replace(epochs=0.5)
+    monkeypatch.setitem(networks.RECIPES, ("diligent", "cnn"), short_oracle)
     monkeypatch.setattr(debias, "BEST", "erm")
     monkeypatch.setitem(protocol.RECIPES, "cnn", protocol.Recipe(0.5, 2e-3, 64))
 
