@@ -90,10 +90,10 @@ def test_a_cure_is_stored_under_the_code_of_its_own_method_alone():
 
 
 def test_fewer_images_keep_the_exact_share_of_dominant_inks():
-    split = curing._taught(0, 0.95, 300)
-    assert len(split) == 300
+    split = curing._taught(0, 0.95, 330)
+    assert len(split) == 330
     whole = colour_split("train", 0, 0.95)
-    np.testing.assert_array_equal(split.labels, whole.labels[:300])
+    np.testing.assert_array_equal(split.labels, whole.labels[:330])
     for digit in range(10):
         inks = split.colours[split.labels == digit]
         assert (inks == digit).sum() == np.ceil(0.95 * len(inks) - 1e-9)
