@@ -14,5 +14,5 @@ if __name__ == "__main__":
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_book"))
     for page in (cache_dir() / "pages").glob("*.html"):
         shutil.copy(page, book)
-    dress(book)
     claims.main(["--book", str(book)])
+    dress(book)

@@ -187,15 +187,16 @@ def book_ledger() -> list[Claim]:
 
 
 def summary(claims: Iterable[Claim]) -> str:
-    """One sentence: how many claims hold, and which do not."""
+    """One sentence, plain text: how many claims hold, and which do not."""
     claims = list(claims)
-    failed = [f"`{made.id}`" for made in claims if not made.holds]
+    failed = [made.id for made in claims if not made.holds]
     text = f"{len(claims) - len(failed)} of {len(claims)} claims hold"
     return f"{text}; not so: {', '.join(failed)}." if failed else f"{text}."
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Writes the claims of the book to `<book>/claims.json` and prints how many hold.
+    """Writes the claims of the book to `<book>/claims.json`, and how many hold into the opening
+    page's element "claims-count", and prints it.
 
     Returns the exit status: 0; 1 with --strict if a claim fails or there is none; 2 if the book's
     folder or _quarto.yml is not there.
@@ -216,7 +217,15 @@ def main(argv: list[str] | None = None) -> int:
     _write(options.book / "claims.json", content + "\n")
 
     failed = [made for made in claims if not made.holds]
-    print(f"{len(claims) - len(failed)} of {len(claims)} claims hold")
+    count = f"{len(claims) - len(failed)} of {len(claims)}"
+    print(f"{count} claims hold")
+    # Quarto executes the opening page first, so that its cells cannot know
+    opening = options.book / "index.html"
+    if opening.is_file():
+        page = re.sub(
+            r'(<span id="claims-count">)[^<]*', rf"\g<1>: {count}.", opening.read_text("utf-8")
+        )
+        _write(opening, page)
     for made in failed:
         value, threshold = _numbers(made)
         interval = f" {_interval(made)}".replace("\\", "") if made.interval else ""

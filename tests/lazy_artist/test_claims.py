@@ -327,6 +327,26 @@ def test_main_names_each_failed_claim_and_strict_fails(book, capsys):
     assert [entry["value"] for entry in written] == [1, 0.5, None]
 
 
+def test_main_tells_the_opening_page_how_many_hold(book):
+    begin_chapter("cheater")
+    simple("good")
+    simple("bad", value=3)
+    opening = book / "_book/index.html"
+    opening.write_text('<p>it counts<span id="claims-count">.</span> <span id="x">.</span></p>')
+    told = '<p>it counts<span id="claims-count">: 1 of 2.</span> <span id="x">.</span></p>'
+    for _ in range(2):
+        assert main([]) == 0
+        assert opening.read_text() == told
+
+
+def test_the_summary_is_plain_text(book):
+    begin_chapter("cheater")
+    simple("good")
+    assert claims.summary(claims.book_ledger()) == "1 of 1 claims hold."
+    simple("bad", value=3)
+    assert claims.summary(claims.book_ledger()) == "1 of 2 claims hold; not so: bad."
+
+
 def test_strict_fails_without_claims(book, capsys):
     assert main([]) == 0
     assert main(["--strict"]) == 1
