@@ -259,7 +259,8 @@ def test_the_lazy_twin_takes_as_many_steps_on_few_images(split, monkeypatch):
     monkeypatch.setattr(lazy, "train", lambda *_, epochs, **__: trained.append(epochs))
     lazy.lazy_twin(split, 0, "mlp")
     lazy.lazy_twin(split, 0, "mlp", keep=np.arange(100))
-    lazy.lazy_twin(Split(split.images.repeat(10, 0), split.labels.repeat(10), split.colours.repeat(10)), 0, "mlp")
+    many = Split(split.images.repeat(10, 0), split.labels.repeat(10), split.colours.repeat(10))
+    lazy.lazy_twin(many, 0, "mlp")
     assert trained == [pytest.approx(2500 / 550), 25, 0.5]
 
 

@@ -24,12 +24,12 @@ import torch
 from lazy_artist.data import (
     DataNotFoundError,
     DataWarning,
+    cache_dir,
     keep,
     locked,
     open_url,
     set_aside,
     within,
-    cache_dir,
 )
 
 SIDE = 113  # numbers x and y of the second challenge are 0 to 112

@@ -1,9 +1,10 @@
 """Chapter 5: the cures, trained and measured on one protocol.
 
-What the full scale trains, in passes of the CNN over the 55,000 training images or their equal (4
-to 5 s on one free core): the table of methods about 180 (three seeds), the correlations 55 (one
-seed, three where a claim is made), the ablations 35 (one seed), the ResNet-18 25, the perceptron
-45. At quick scale networks see a fifth of the images. Painting and measuring come on top, a few seconds a network.
+What the full scale trains, in passes of the CNN over the 55,000 training images or their equal (13
+s on one core of a slow machine, half of that on a faster one): the table of methods about 150
+(three seeds), the correlations 55 (one seed, three where a claim is made), the ablations 25 (one
+seed), the ResNet-18 20, the perceptron 50. At quick scale networks see a fifth of the images.
+Painting and measuring come on top, a few seconds a network.
 
 A cure is stored under the code of its own training function, so that a new row, or an edit to one
 method, trains that one alone.
