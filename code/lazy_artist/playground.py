@@ -232,8 +232,9 @@ def _table(
     lines = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
     lines = [f"<table><thead><tr>{lines}</tr></thead><tbody>"]
     for k, scene in enumerate(shown):
-        picture = f'<img src="{_png(scene.image)}" alt="" width="56" height="56">'
-        cells = [html.escape(scene.title), picture]
+        title = html.escape(scene.title)
+        source = f'src="{_png(scene.image)}" alt="{title}, as the networks see it"'
+        cells = [title, f'<img {source} width="56" height="56">']
         cells += [html.escape(words[k]) for words in said]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join([*lines, "</tbody></table>"])

@@ -203,7 +203,7 @@ function addTools() {
   for (const image of BOOK_MAIN.querySelectorAll("figure img, .cell-output-display img")) {
     const figure = image.closest("figure") || image.parentElement;
     const id = image.closest("[id^='fig-']")?.id;
-    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s[\d.]+\d/)?.[0]
+    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s\d+(\.\d+)*/)?.[0]
       || "this figure";
     const opener = button("Enlarge", `Enlarge ${name}`, () => enlarge(image, opener));
     image.classList.add("can-enlarge");
@@ -221,7 +221,7 @@ function addTools() {
     number += 1;
     const figure = table.closest("figure") || table.parentElement;
     const id = table.closest("[id^='tbl-']")?.id;
-    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s[\d.]+\d/)?.[0]
+    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s\d+(\.\d+)*/)?.[0]
       || "this table";
     const file = `${id || `${page}-table-${number}`}.csv`;
     const data = button("Data (CSV)", `Data (CSV) of ${name}`, () => save(table, file));
