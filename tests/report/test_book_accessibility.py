@@ -103,7 +103,7 @@ def test_an_enlarged_figure_closes_by_escape_and_gives_the_focus_back(
         assert tab.locator("dialog.lightbox[open] img").get_attribute("alt")
         assert focused(tab) == "Close"
         tab.keyboard.press("Escape")
-        assert tab.locator("dialog.lightbox").count() == 0
+        tab.wait_for_selector("dialog.lightbox", state="detached")  # it goes after it has closed
         assert focused(tab) == "Enlarge"
 
 
