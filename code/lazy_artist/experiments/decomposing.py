@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from scipy.optimize import minimize
+from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import log_softmax
 from scipy.stats import rankdata
 from torch import Tensor, nn
@@ -50,7 +50,8 @@ from lazy_artist.experiments.networks import (
     scale,
     seeds,
 )
-from lazy_artist.sae import SparseAutoencoder, fit, matched_cosine, quality, rewritten, turned
+from lazy_artist.interventions import rewritten, turned
+from lazy_artist.sae import SparseAutoencoder, fit, quality
 
 LAYER = "block3"  # (N, 128, 7, 7)
 LAYERS = {"block1": 32, "block2": 64, "block3": 128, "pooled": 128}  # widths
@@ -932,6 +933,13 @@ def _both(seed: int, kind: str = "cheater") -> tuple[Artifact, dict[str, Any]]:
 
 def _quality(configs: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [a.record["metrics"] for a in fetch_many(coded, configs, data_md5())]
+
+
+def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
+    """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
+    is largest (Hungarian method)."""
+    cosines = (a.decoder @ b.decoder.T).detach().numpy()
+    return float(cosines[linear_sum_assignment(-cosines)].mean())
 
 
 def chosen_quality() -> dict[str, Estimate]:

@@ -18,7 +18,8 @@ from lazy_artist.evaluate import predict
 from lazy_artist.experiments import decomposing as d
 from lazy_artist.experiments import networks
 from lazy_artist.experiments.networks import cheater, seeds
-from lazy_artist.sae import rewritten, turned
+from lazy_artist.interventions import rewritten, turned
+from lazy_artist.sae import SparseAutoencoder
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,13 @@ def small(monkeypatch):
 
 
 # --- by hand -------------------------------------------------------------------------------------
+
+
+def test_matched_cosine_sees_through_an_order():
+    a, b = SparseAutoencoder(4, 6, "topk", 1, seed=0), SparseAutoencoder(4, 6, "topk", 1, seed=0)
+    b.decoder.data.copy_(a.decoder.data[torch.tensor([3, 1, 5, 0, 2, 4])])
+    assert d.matched_cosine(a, b) == pytest.approx(1)
+    assert d.matched_cosine(a, SparseAutoencoder(4, 6, "topk", 1, seed=1)) < 0.95
 
 
 def test_separation_by_hand():
