@@ -69,7 +69,7 @@ BASES = ("SAE latents", "random latents", "untrained latents", "raw channels", "
 ERASERS = ("colour class means", "linear colour probe", "LEACE")
 LEVELS = ("zeroed", "mean", "balanced")
 PROCEDURES = (*LEVELS, "dials", "dials by cell")
-PENALTIES = (1e-4, 1e-3)  # on dials
+PENALTIES = (1e-3, 1e-2)  # on dials
 FACTORS = (1, 2, 4, 8)  # by which latents of shape are amplified
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 DEPTHS = ("block1", "block2", "block3")
@@ -341,8 +341,10 @@ def _whole(parts) -> np.ndarray:
     """Sums over cells: dense float32 (N, K) of parts (N, CELLS * K)."""
     if isinstance(parts, np.ndarray):
         return parts.reshape(len(parts), CELLS, -1).sum(1)
-    one = sparse.eye_array(parts.shape[1] // CELLS, dtype=np.float32, format="csr")
-    return (parts @ sparse.vstack([one] * CELLS, format="csr")).toarray()
+    width = parts.shape[1] // CELLS
+    columns = parts.indices % width  # equal ones are added up as the array is made dense
+    shape = (parts.shape[0], width)
+    return sparse.csr_array((parts.data, columns, parts.indptr), shape=shape).toarray()
 
 
 def separation(ranks: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -785,19 +787,17 @@ def _refitted(
         keep = survivors if what == "surviving latents" else np.arange(width)
         places = (np.arange(CELLS)[:, None] * width + keep).ravel()
         for title in (what, f"{what}, cells"):
+            read = {
+                name: x[:, places] if title.endswith("cells") else _whole(x)[:, keep]
+                for name, x in parts.items()
+            }
             for source, fitted_on in (("search", "random inks"), ("own", "own images")):
-
-                def features(name: str, parts=parts, title=title, places=places, keep=keep):
-                    if title.endswith("cells"):
-                        return parts[name][:, places]
-                    return _whole(parts[name])[:, keep]
-
                 best: dict[str, float] = {"validation": -1}
                 for penalty in READINGS:
-                    weights, bias = _readout(features(source), answers[source][0], penalty)
+                    weights, bias = _readout(read[source], answers[source][0], penalty)
                     right = {
                         name: float(
-                            ((features(name) @ weights + bias).argmax(1) == answers[name][0]).mean()
+                            ((read[name] @ weights + bias).argmax(1) == answers[name][0]).mean()
                         )
                         for name in ("validation", "hard", "aligned")
                     }
@@ -1066,6 +1066,17 @@ def contact_sheet() -> list[dict[str, Any]]:
         }
         for k in tensors["shown"]
     ]
+
+
+def spoken_for() -> tuple[int, int]:
+    """Of the latents on the contact sheet that are named after an ink, how many add most to that
+    ink's own digit; and how many there are."""
+    named_after_ink = [card for card in contact_sheet() if card["label"].startswith("colour")]
+    own = [
+        COLOUR_NAMES[card["effect"].argmax()] == card["label"].split()[1]
+        for card in named_after_ink
+    ]
+    return sum(own), len(own)
 
 
 def autoencoder_mark() -> str:
