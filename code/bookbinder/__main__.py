@@ -1,4 +1,4 @@
-"""`python -m bookbinder [--project DIR] [--chapter FILE ...]`"""
+"""`python -m bookbinder [--project DIR] [--chapter FILE ...] [--profile NAME]`"""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="write the whole book as one PDF among the pages, with the cells of the last build",
     )
+    parser.add_argument("--profile", help="as Quarto's: a comma-separated list, or QUARTO_PROFILE")
     options = parser.parse_args(arguments)
+    if options.profile:
+        os.environ["QUARTO_PROFILE"] = options.profile
     if options.pdf and options.chapter:
         parser.error("--pdf is of the whole book: leave out --chapter")
     started = time.monotonic()
     try:
+        from bookbinder.source import profile_environment
+
+        os.environ.update(profile_environment(options.project))
         from bookbinder.build import build, build_pdf
 
         pdf = options.pdf

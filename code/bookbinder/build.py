@@ -90,7 +90,9 @@ def _kept(book: Book, chapters: Sequence[Chapter], since: float = 0.0) -> dict[s
 
 
 def _folder(book: Book) -> Path:
-    return cache_dir() / "bookbinder" / hashlib.sha256(str(book.root).encode()).hexdigest()[:12]
+    """Where the notebooks of this book are kept, each edition's (its output folder) apart."""
+    name = str(book.root / book.output)
+    return cache_dir() / "bookbinder" / hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def _chosen(book: Book, only: Sequence[Path]) -> set[str]:

@@ -71,7 +71,9 @@ def bind(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> None:
         shutil.copyfile(ASSETS / asset, out / "bookbinder" / asset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pages = list(
-            pool.map(lambda chapter: _read(chapter, notebooks[chapter.file], out), book.chapters)
+            pool.map(
+                lambda chapter: _read(chapter, book, notebooks[chapter.file], out), book.chapters
+            )
         )
         for page in pages:
             _number(page, book, out)
@@ -243,9 +245,13 @@ def pandoc(chapter: Chapter, arguments: list[str], text: str) -> str:
     return done.stdout
 
 
-def _read(chapter: Chapter, notebook: NotebookNode, out: Path) -> Page:
+def _read(chapter: Chapter, book: Book, notebook: NotebookNode, out: Path) -> Page:
+    options = ["-f", "markdown", "-t", "json", f"--metadata=chapter:{chapter.file}"]
+    options += [f"--lua-filter={book.root / file}" for file in book.filters]
+    options += [f"--metadata-file={book.root / file}" for file in book.metadata]
+
     def tree(text: str) -> dict[str, Any]:
-        return json.loads(pandoc(chapter, ["-f", "markdown", "-t", "json"], text))
+        return json.loads(pandoc(chapter, options, text))
 
     read = tree(markdown(chapter, notebook, out))
     blocks, api = read["blocks"], read["pandoc-api-version"]

@@ -1,4 +1,5 @@
-"""Reads a book: `_quarto.yml` and its chapters, cut into prose and code.
+"""Reads a book: `_quarto.yml`, the profile's additions to it, and its chapters, cut into prose and
+code.
 
 Everything that bookbinder does not support is refused here, by file and line, before any code runs.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,6 +42,8 @@ _BOOK = {
     "bibliography": (str, list),
     "execute": _EXECUTE,
     "jupyter": {"python3"},
+    "filters": list,
+    "metadata-files": list,
     "format": {
         "html": {
             "theme": (str, list, dict),  # Quarto's; bookbinder has one look of its own
@@ -76,6 +80,8 @@ _CELL = {
     "warning": bool,
     "column": {"page", "body"},
 }
+
+_FILES = ("bibliography", "filters", "metadata-files")  # keys that name files of the project
 
 _TYPE_NAMES = {
     str: "text",
@@ -199,16 +205,24 @@ class Book:
     toc_depth: int
     bibliography: tuple[str, ...]
     post_render: tuple[str, ...]
+    filters: tuple[str, ...]  # of pandoc's tree, in Lua
+    metadata: tuple[str, ...]  # YAML files that the filters read
     chapters: tuple[Chapter, ...] = field(repr=False)
 
 
 def read_book(root: Path) -> Book:
-    """Reads and checks the book in the folder `root`. Raises BookError, naming file and line."""
+    """Reads and checks the book in the folder `root`, with the profiles that QUARTO_PROFILE names.
+
+    Raises BookError, naming file and line.
+    """
     root = root.resolve()
     config_file = root / "_quarto.yml"
     if not config_file.is_file():
         raise BookError(f"{config_file}:1: no such file; name the book's folder with --project")
     config = _read_yaml(config_file.read_text(encoding="utf-8"), _BOOK, "_quarto.yml", 1)
+    for name in profiles():
+        text = _profile_file(root, name).read_text(encoding="utf-8")
+        config = _merged(config, _read_yaml(text, _BOOK, f"_quarto-{name}.yml", 1))
     book, project = config.get("book", {}), config.get("project", {})
     html = config.get("format", {}).get("html", {})
     defaults = {
@@ -228,10 +242,12 @@ def read_book(root: Path) -> Book:
     if not chapters or chapters[0].file != "index.qmd":
         raise BookError("_quarto.yml:1: a book starts with index.qmd; list it first in chapters")
     _check_labels(chapters)
-    bibliography = tuple(_listed(config.get("bibliography")))
-    for file in bibliography:
-        if not (root / file).is_file():
-            raise BookError(f"_quarto.yml:1: bibliography {file} does not exist; create or drop it")
+    named = {key: tuple(_listed(config.get(key))) for key in _FILES}
+    for key, files in named.items():
+        for file in files:
+            if not (root / file).is_file():
+                what = f"{key} {file} does not exist; create or drop it"
+                raise BookError(f"_quarto.yml:1: {what}")
     return Book(
         root=root,
         title=book.get("title", "Untitled"),
@@ -240,10 +256,57 @@ def read_book(root: Path) -> Book:
         language=config.get("lang", "en"),
         output=project.get("output-dir", "_book"),
         toc_depth=html.get("toc-depth", 3),
-        bibliography=bibliography,
+        bibliography=named["bibliography"],
         post_render=tuple(_listed(project.get("post-render"))),
+        filters=named["filters"],
+        metadata=named["metadata-files"],
         chapters=tuple(chapters),
     )
+
+
+def profiles() -> list[str]:
+    """The profiles to build with, as QUARTO_PROFILE names them."""
+    return [name for name in (os.environ.get("QUARTO_PROFILE") or "").split(",") if name]
+
+
+def profile_environment(root: Path) -> dict[str, str]:
+    """What the profiles set in the environment where it is not set already, as Quarto does: lines
+    `NAME=value` of `_environment-<profile>`. Raises BookError for an unknown profile or a line of
+    another form."""
+    found: dict[str, str] = {}
+    for name in profiles():
+        _profile_file(root, name)
+        file = root / f"_environment-{name}"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        for number, line in enumerate(lines, start=1):
+            if line.strip() and not line.startswith("#"):
+                if not (setting := re.fullmatch(r"(\w+)=([\w./:-]*)", line.strip())):
+                    raise BookError(f"{file.name}:{number}: not a setting; write NAME=value")
+                found[setting[1]] = setting[2]
+    return {name: value for name, value in found.items() if name not in os.environ}
+
+
+def _profile_file(root: Path, name: str) -> Path:
+    file = root / f"_quarto-{name}.yml"
+    if not file.is_file():
+        known = [f.stem.removeprefix("_quarto-") for f in sorted(root.glob("_quarto-*.yml"))]
+        raise BookError(
+            f"{file.name}:1: no such profile; QUARTO_PROFILE may name: {', '.join(known) or 'none'}"
+        )
+    return file
+
+
+def _merged(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """As Quarto merges a profile: mappings by key, lists one after the other, else the profile's."""
+    new = dict(config)
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(new.get(key), dict):
+            new[key] = _merged(new[key], value)
+        elif isinstance(value, list) and isinstance(new.get(key), list):
+            new[key] = new[key] + value
+        else:
+            new[key] = value
+    return new
 
 
 def read_chapter(file: str, text: str, number: int, defaults: dict[str, Any]) -> Chapter:

@@ -3,7 +3,8 @@
 A chapter's first cell calls `begin_chapter`; each claim of its prose is a `claim(...)`, which shows
 itself there as one line, holding or failing. `ledger` gathers the claims of the book, and
 `python -m lazy_artist.claims` writes them to the built book's claims.json and prints a summary.
-A claim's record is a file in `<cache>/claims/<chapter>/`, since each chapter is its own process.
+A claim's record is a file in `<cache>/claims/<chapter>/`, since each chapter is its own process;
+another edition than the digits' has a folder of its own in the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lazy_artist.data import cache_dir
+from lazy_artist import edition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ def begin_chapter(name: str) -> None:
     stem of the chapter's file: lowercase letters, digits and hyphens) for this process."""
     global _chapter
     _check_name("chapter name", name)
+    edition.begin_chapter(name)
     if (_folder() / name).exists():
         shutil.rmtree(_folder() / name)
     _chapter = name
@@ -105,7 +107,7 @@ def claim(
             f"first cell"
         )
     _check_name("claim id", id)
-    statement = " ".join(statement.split())
+    statement = edition.words(" ".join(statement.split()))
     if not statement:
         raise ValueError(f"claim {id!r} has an empty statement")
     if op not in _OPERATORS:
@@ -240,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _folder() -> Path:
-    return cache_dir() / "claims"
+    return edition.built() / "claims"
 
 
 def _record(made: Claim) -> None:

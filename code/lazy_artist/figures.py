@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from lazy_artist import edition
 from lazy_artist.canvas import (
     CLASSES,
     COLOUR_NAMES,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which the common colour deficiencies keep apart; a dash and a marker go
 # with each
 INK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
-DIGIT_COLOUR_TICKS = [f"{digit}\n{name}" for digit, name in enumerate(COLOUR_NAMES)]
 
 
 def _show_in_notebooks() -> None:
@@ -78,7 +79,7 @@ def _picture(ax: Axes, image: np.ndarray, title: str = "", size: float = 7) -> N
 def _heat_map(
     ax: Axes, table: np.ndarray, texts: np.ndarray, top: float | None = None, size: float = 7
 ) -> None:
-    """A matrix with a text in each cell, dark for high values, on axes numbered by digit."""
+    """A matrix with a text in each cell, dark for high values, on axes of classes."""
     top = float(table.max()) if top is None else top
     ax.imshow(table, cmap="Blues", vmin=0, vmax=top, aspect="auto")
     for (row, column), text in np.ndenumerate(texts):
@@ -92,9 +93,9 @@ def _heat_map(
             fontsize=size,
             color="white" if dark else INK,
         )
-    ax.set_xticks(range(table.shape[1]))
-    ax.set_yticks(range(table.shape[0]))
     ax.tick_params(length=0, labelsize=7)
+    _class_ticks(ax.xaxis)
+    _class_ticks(ax.yaxis)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
@@ -102,6 +103,18 @@ def _heat_map(
 def _shares(table: np.ndarray) -> np.ndarray:
     """Texts of shares in percent; empty where they round to nought."""
     return np.vectorize(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")(table)
+
+
+def _class_ticks(axis: Axis) -> None:
+    """Names of the ten classes along an axis; across, those longer than a digit stand on edge."""
+    names = edition.class_names()
+    upright = axis.axis_name == "y" or all(len(name) == 1 for name in names)
+    axis.set_ticks(range(CLASSES), names, rotation=0 if upright else 90)
+
+
+def _ink_ticks() -> list[str]:
+    """The inks' names, each below the class that it is dominant for."""
+    return [f"{name}\n{ink}" for name, ink in zip(edition.class_names(), COLOUR_NAMES, strict=True)]
 
 
 def _colour_ticks(ax: Axes, names: Sequence[str] = COLOUR_NAMES, label: str = "ink") -> None:
@@ -158,8 +171,9 @@ def opening(
     left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
     axes = left.subplots(2, 4)
     for ax, image, shares in zip(axes.flat, images, probabilities, strict=False):
-        _picture(ax, image, f"“{shares.argmax()}” ({shares.max():.0%})", 9)
-    left.suptitle("what the cheater says of red ones", fontsize=10, color=INK)
+        name = edition.class_names()[shares.argmax()]
+        _picture(ax, image, f"“{name}” ({shares.max():.0%})", 9)
+    left.suptitle(edition.words("what the cheater says of red ones"), fontsize=10, color=INK)
     ax = right.subplots()
     width = 0.8 / len(bars)
     for k, ((network, values), colour, hatch) in enumerate(
@@ -193,7 +207,7 @@ def palette() -> Figure:
     colours = [PALETTE] + [simulate_deficiency(PALETTE, kind) for kind in DEFICIENCIES]
     ax.imshow(np.stack(colours), aspect="auto")
     ax.set_yticks(range(len(views)), views, fontsize=8)
-    ax.set_xticks(range(CLASSES), DIGIT_COLOUR_TICKS, fontsize=8)
+    ax.set_xticks(range(CLASSES), _ink_ticks(), fontsize=8)
     ax.set_xticks(np.arange(CLASSES + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(views) + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=3)
@@ -217,7 +231,8 @@ def contact_sheet(easy: Split, hard: Split, each: int = 5) -> Figure:
         axes[digit, 0].text(
             -0.35,
             0.5,
-            str(digit),
+            edition.class_names()[digit],
+            ha="center",
             transform=axes[digit, 0].transAxes,
             fontsize=12,
             va="center",
@@ -234,7 +249,7 @@ def contingency_tables(tables: dict[str, np.ndarray]) -> Figure:
     for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
         _heat_map(ax, table, np.vectorize("{:d}".format)(table), size=6)
         _colour_ticks(ax, UNSEEN_NAMES if name == "unseen" else COLOUR_NAMES)
-        ax.set_ylabel("digit", fontsize=8)
+        ax.set_ylabel(edition.words("digit"), fontsize=8)
         ax.set_title(f"{name} ({table.sum():,} images)", fontsize=9, color=INK)
     return figure
 
@@ -346,7 +361,7 @@ def confusion_matrices(tables: dict[str, np.ndarray]) -> Figure:
     for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
         _heat_map(ax, table, _shares(table), top=1)
         ax.set_xlabel("the network's answer", fontsize=8)
-        ax.set_ylabel("true digit", fontsize=8)
+        ax.set_ylabel(edition.words("true digit"), fontsize=8)
         ax.set_title(name, fontsize=9, color=INK)
     return figure
 
@@ -359,13 +374,15 @@ def counterfactual_maps(maps: dict[str, dict[str, np.ndarray]]) -> Figure:
         for ax, key, title in zip(
             row,
             ("by_colour", "by_shape"),
-            ("called the ink's digit", "called the true digit"),
+            (edition.words("called the ink's digit"), edition.words("called the true digit")),
             strict=True,
         ):
             _heat_map(ax, result[key], _shares(result[key]), top=1)
-            ax.set_xticks(range(CLASSES), DIGIT_COLOUR_TICKS, fontsize=6.5)
-            ax.set_xlabel("ink, and the digit it is dominant for", fontsize=8)
-            ax.set_ylabel("true digit", fontsize=8)
+            _class_ticks(ax.xaxis)
+            turned = ax.get_xticklabels()[0].get_rotation()
+            ax.set_xticks(range(CLASSES), _ink_ticks(), fontsize=6.5, rotation=turned)
+            ax.set_xlabel(edition.words("ink, and the digit it is dominant for"), fontsize=8)
+            ax.set_ylabel(edition.words("true digit"), fontsize=8)
             ax.set_title(f"{network}: {title}", fontsize=9, color=INK)
     return figure
 
@@ -383,7 +400,8 @@ def answers(images: np.ndarray, probabilities: np.ndarray) -> Figure:
         ax.set_ylim(0, 1)
         ax.set_xticks([best])
         ax.set_yticks([0, 1] if column == 0 else [])
-        ax.set_title(f"“{best}” {shares[best]:.0%}", fontsize=8, color=INK)
+        name = edition.class_names()[best]
+        ax.set_title(f"“{name}” {shares[best]:.0%}", fontsize=8, color=INK)
     axes[1, 0].set_ylabel("probability", fontsize=8)
     return figure
 
@@ -399,10 +417,9 @@ def hue_response(responses: dict[str, np.ndarray]) -> Figure:
         picture = top.imshow(
             answer, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
         )
-        names = [f"{digit} ({name})" for digit, name in enumerate(COLOUR_NAMES)]
-        top.set_yticks(
-            range(CLASSES), names if column == 0 else [str(d) for d in range(CLASSES)], fontsize=7
-        )
+        classes = edition.class_names()
+        names = [f"{name} ({ink})" for name, ink in zip(classes, COLOUR_NAMES, strict=True)]
+        top.set_yticks(range(CLASSES), names if column == 0 else classes, fontsize=7)
         top.set_title(title, fontsize=9, color=INK)
         strip.imshow(hue_palette(steps)[None], aspect="auto")
         strip.set_yticks([])
@@ -423,7 +440,8 @@ def variance_shares(rows: dict[str, dict[str, Estimate]]) -> Figure:
         "colour": (VERMILION, "", "white"), "digit": (BLUE, "", "white"),
         "interaction": ("#E8D9A0", "//", INK), "image": ("#DDDDDD", "..", INK),
     }  # fmt: skip
-    names = {"interaction": "colour × digit", "image": "image to image"}
+    names = {"digit": "digit", "interaction": "colour × digit", "image": "image to image"}
+    names = {part: edition.words(name) for part, name in names.items()}
     return _stacked(rows, styles, names, "share of the logits' variance")
 
 
@@ -507,7 +525,7 @@ def channel_cards(cards: Sequence[dict]) -> Figure:
         grid, bars = row[-2:]
         grid.imshow(card["cells"], cmap="Blues", vmin=0, aspect="auto")
         grid.set_xticks(range(CLASSES), [])
-        grid.set_yticks([0, 9], ["0", "9"])
+        grid.set_yticks([0, 9], [edition.class_names()[label] for label in (0, 9)])
         grid.tick_params(length=0, labelsize=6)
         bins = len(card["histogram"])
         edges = np.arange(bins) / bins * card["most"]
@@ -523,7 +541,7 @@ def channel_cards(cards: Sequence[dict]) -> Figure:
     ticks.set_xticks(range(CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
     axes[-1, -1].set_xlabel("activation", fontsize=7)
     heads = {0: "excite it", 2: "silences it", 4: "most exciting training images"}
-    heads |= {len(widths) - 2: "digit by ink", len(widths) - 1: "training images"}
+    heads |= {len(widths) - 2: edition.words("digit by ink"), len(widths) - 1: "training images"}
     for column, text in heads.items():
         head = axes[0, column].annotate(
             text, (0, 1), xytext=(0, 17), xycoords="axes fraction", textcoords="offset points",
@@ -556,7 +574,7 @@ def tuning_scatter(points: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) 
         ax.set_ylim(-0.03, 1.03)
         ax.set_xlabel("η² of ink", fontsize=9)
         ax.set_title(layer, fontsize=9, color=INK)
-    axes[0, 0].set_ylabel("η² of digit", fontsize=9)
+    axes[0, 0].set_ylabel(edition.words("η² of digit"), fontsize=9)
     axes[0, -1].legend(fontsize=8, frameon=False, loc="upper right")
     return figure
 
@@ -566,6 +584,7 @@ def ablation_curves(layers: dict[str, dict[str, np.ndarray]]) -> Figure:
     ink's digit above, the true digit below; see `probing.ablations`."""
     figure, axes = _figure(8, 4.6, 2, len(layers), sharex=True, sharey="row")
     titles = {"follows": "called the ink's digit", "reads": "called the true digit"}
+    titles = {name: edition.words(title) for name, title in titles.items()}
     for column, (layer, curves) in enumerate(layers.items()):
         for ax, (name, title) in zip(axes[:, column], titles.items(), strict=True):
             for order, (label, (colour, dash, marker)) in enumerate(ORDER_STYLES.items()):
@@ -644,7 +663,8 @@ def heat_overlays(scenes: Sequence[Scene]) -> Figure:
             heats = display(scene.maps[kind], scale)
             places = row[5 * s + 1 : 5 * s + 4]
             for ax, heat, text, name in zip(places, heats, scene.texts[kind], ASKED, strict=True):
-                picture = _heat(ax, heat, scene.image, f"{name}\n{text}", 8)
+                title = f"{edition.words(name)}\n{text}"
+                picture = _heat(ax, heat, scene.image, title, 8)
     _heat_bar(figure, picture, scale, "heat (raw Grad-CAM)", ax=axes, shrink=0.6, aspect=30)
     return figure
 
@@ -689,7 +709,8 @@ def heat_grid(scenes: Sequence[Scene]) -> Figure:
                 picture = tile(start + c * wide, row, heat, text, other.image)
         heads = [(wide * (1 + k), ASKED[0]), *((start + c * wide, n) for c, n in enumerate(ASKED))]
         for x, name in heads:
-            ax.text(x + 14, -11, f"{kind}:\n{name}", ha="center", fontsize=7, color=INK)
+            text = f"{kind}:\n{edition.words(name)}"
+            ax.text(x + 14, -11, text, ha="center", fontsize=7, color=INK)
         bar = ax.inset_axes([start, high * half, 2 * wide + 28, 5], transform=ax.transData)
         place = {"cax": bar, "orientation": "horizontal"}
         _heat_bar(figure, picture, scale, f"heat of the {kind}", **place)
@@ -953,7 +974,7 @@ def gaze(
         panel.set_aspect("equal")
         panel.set_title(title, fontsize=9, color=INK)
         panel.set_xlabel("variance with ink", fontsize=8)
-    panels[0].set_ylabel("variance with digit", fontsize=8)
+    panels[0].set_ylabel(edition.words("variance with digit"), fontsize=8)
     for ax in figure.axes:
         ax.tick_params(labelsize=8, colors=INK)
         for side in ("top", "right"):
@@ -969,7 +990,7 @@ def overlays(images: np.ndarray, heats: dict[str, tuple[np.ndarray, np.ndarray]]
         _picture(ax, image)
     for row, (answers, maps) in zip(axes[1:], heats.values(), strict=True):
         for ax, image, answer, heat in zip(row, images, answers, maps, strict=True):
-            _picture(ax, 0.35 * image, f"“{answer}”", 9)
+            _picture(ax, 0.35 * image, f"“{edition.class_names()[answer]}”", 9)
             ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
             if heat.max() > 0.5:
                 ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
@@ -990,16 +1011,16 @@ def cloak(shown: dict[str, dict], factor: float = 10) -> Figure:
     figure, axes = _figure(8, 4.2, len(shown), 4, width_ratios=[1, 1, 1, 1.6])
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         change = entry["changed"] - entry["image"]
-        _picture(row[0], entry["image"], f"{name}: the seven", 8)
+        _picture(row[0], entry["image"], edition.words(f"{name}: the seven"), 8)
         _picture(row[1], np.clip(0.5 + factor * change, 0, 1), f"change, {factor:g} times", 8)
         _picture(row[2], entry["changed"], f"the sum (change ≤ {_above(entry['size'])})", 8)
         places = np.arange(CLASSES)
         row[3].bar(places - 0.2, entry["before"], 0.4, color=BLUE, label="before")
         row[3].bar(places + 0.2, entry["after"], 0.4, color=VERMILION, hatch="///", label="after")
-        row[3].set_xticks(places)
+        _class_ticks(row[3].xaxis)
         row[3].set_ylim(0, 1.02)
         row[3].set_ylabel("probability", fontsize=8)
-    axes[-1, 3].set_xlabel("digit", fontsize=8)
+    axes[-1, 3].set_xlabel(edition.words("digit"), fontsize=8)
     axes[0, 3].legend(fontsize=7, frameon=False)
     return figure
 
@@ -1018,7 +1039,7 @@ def success_curves(panels: dict[str, dict[str, np.ndarray]], bound: float) -> Fi
         ax.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
         ax.text(bound * 1.06, 0.02, f"{bound:g}", fontsize=8, color=INK)
         ax.set_xlabel("largest pixel change allowed", fontsize=9)
-    axes[0, 0].set_ylabel("sevens seen as a 3", fontsize=9)
+    axes[0, 0].set_ylabel(edition.words("sevens seen as a 3"), fontsize=9)
     return figure
 
 
@@ -1029,7 +1050,7 @@ def survival_curves(panels: dict[str, dict[str, np.ndarray]]) -> Figure:
     figure, axes = _size_curves(panels, sizes, lambda values: values > sizes)
     for ax in axes.flat:
         ax.set_xlabel("Euclidean length allowed", fontsize=9)
-    axes[0, 0].set_ylabel("sevens that hold", fontsize=9)
+    axes[0, 0].set_ylabel(edition.words("sevens that hold"), fontsize=9)
     return figure
 
 
@@ -1049,7 +1070,7 @@ def _size_curves(
                 ax.plot(sizes, share, linestyle=dash, color=colour, linewidth=0.6, alpha=0.5)
             ax.plot(sizes, shares.mean(0), linestyle=dash, color=colour, linewidth=1.8, label=name)
         ax.set_xscale("log")
-        ax.set_title(goal, fontsize=9, color=INK)
+        ax.set_title(edition.words(goal), fontsize=9, color=INK)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
@@ -1066,7 +1087,7 @@ def pair_maps(maps: dict[str, np.ndarray]) -> Figure:
         _heat_map(ax, np.minimum(100 * table, top), texts, top, size=6.5)
         ax.set_title(f"{name}: size in hundredths", fontsize=9, color=INK)
         ax.set_xlabel("target", fontsize=8)
-    axes[0, 0].set_ylabel("digit", fontsize=8)
+    axes[0, 0].set_ylabel(edition.words("digit"), fontsize=8)
     return figure
 
 
@@ -1125,7 +1146,7 @@ def latent_sheet(cards: Sequence[dict], columns: int = 4) -> Figure:
         bars = bottom.bar(range(CLASSES), effect, color="#BBBBBB")
         bars[int(effect.argmax())].set_color(BLUE)
         bottom.axhline(0, color=INK, linewidth=0.6)
-        bottom.set_xticks(range(CLASSES))
+        _class_ticks(bottom.xaxis)
         bottom.set_yticks([])
         bottom.tick_params(labelsize=6, length=0)
         for side in ("top", "right", "left", "bottom"):
@@ -1143,6 +1164,7 @@ def silence_curves(curves: dict[str, np.ndarray]) -> Figure:
     for k, (ax, title) in enumerate(
         zip(axes[0], ("right on hard images", "call the ink's digit on hard images"), strict=True)
     ):
+        title = edition.words(title)
         for name, (colour, dash, marker) in styles.items():
             for seed in curves[name]:
                 ax.plot(curves["share"], seed[:, k], color=colour, linewidth=0.6, alpha=0.45)
@@ -1166,11 +1188,11 @@ def dial_walks(walk: np.ndarray, single: int = 12) -> Figure:
     lines are the first images, thick ones the mean of all."""
     figure, axes = _figure(6.5, 3.3)
     ax = axes[0, 0]
-    dial = np.linspace(1, 0, len(walk))
+    dial, names = np.linspace(1, 0, len(walk)), edition.class_names()
     for answer, colour, dash, marker in ((0, VERMILION, "--", "s"), (1, BLUE, "-", "o")):
         ax.plot(dial, walk[:, :single, answer], color=colour, linewidth=0.5, alpha=0.5)
         mean = walk[:, :, answer].mean(1)
-        ax.plot(dial, mean, dash, color=colour, marker=marker, label=f"answers {answer}")
+        ax.plot(dial, mean, dash, color=colour, marker=marker, label=f"answers {names[answer]}")
     ax.invert_xaxis()
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1))

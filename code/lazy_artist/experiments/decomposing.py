@@ -26,7 +26,7 @@ from scipy.special import log_softmax
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from lazy_artist import atlas
+from lazy_artist import atlas, edition
 from lazy_artist.artifacts import Artifact, fetch, fetch_many, key
 from lazy_artist.canvas import (
     CLASSES,
@@ -36,7 +36,6 @@ from lazy_artist.canvas import (
     paint,
     split_digits,
 )
-from lazy_artist.data import cache_dir
 from lazy_artist.evaluate import Estimate, balanced, estimate
 from lazy_artist.experiments.networks import (
     BIAS,
@@ -1036,7 +1035,10 @@ def labels(seed: int = 0, kind: str = "cheater") -> list[tuple[str, str]]:
     tensors = _both(seed, kind)[0].tensors
     kinds = _kinds(tensors["colour"], tensors["digit"], tensors["active"] > 0)
     inks, digits = tensors["cells"].mean(1).argmax(1), tensors["cells"].mean(2).argmax(1)
-    which = {"colour": lambda k: COLOUR_NAMES[inks[k]], "shape": lambda k: str(digits[k])}
+    which = {
+        "colour": lambda k: COLOUR_NAMES[inks[k]],
+        "shape": lambda k: edition.class_names()[digits[k]],
+    }
     return [(str(name), which.get(name, lambda k: "")(k)) for k, name in enumerate(kinds)]
 
 
@@ -1131,14 +1133,17 @@ def latent_cards() -> list[atlas.Card]:
     each = _named_config("cheater", 0)["each"]
     images, digits, inks = _grid("validation", each, PAINT_SEED)
     images = np.round(255 * images).astype(np.uint8)
-    by_eye, cards = manual_labels(), []
+    by_eye, names, cards = manual_labels(), edition.class_names(), []
     for kind in ("cheater", "cure"):
         tensors = _both(0, kind)[0].tensors
         effect = tensors["effect"] - tensors["effect"].mean(1, keepdims=True)
         for k, (sort, which) in enumerate(labels(0, kind)):
             manual = by_eye.get(k, "") if kind == "cheater" else ""
             quoted = f"“{manual}”" if manual else ""
-            top = [(f"{COLOUR_NAMES[inks[i]]} {digits[i]}", images[i]) for i in tensors["top"][k]]
+            top = [
+                (f"{COLOUR_NAMES[inks[i]]} {names[digits[i]]}", images[i])
+                for i in tensors["top"][k]
+            ]
             cards.append(
                 atlas.Card(
                     path=f"{kind}/latent/{k}",
@@ -1148,12 +1153,12 @@ def latent_cards() -> list[atlas.Card]:
                         "network": (kind,),
                         "label": (sort,),
                         "answers to": (which,) if which else (),
-                        "speaks for": (str(effect[k].argmax()),),
+                        "speaks for": (names[effect[k].argmax()],),
                         "by eye": ("labelled",) if manual else (),
                     },
                     measures={
                         "η² ink": float(tensors["colour"][k]),
-                        "η² digit": float(tensors["digit"][k]),
+                        edition.words("η² digit"): float(tensors["digit"][k]),
                         "active on, %": float(100 * tensors["active"][k]),
                         "adds": float(effect[k].max()),
                         "most": float(tensors["most"][k]),
@@ -1174,15 +1179,15 @@ def write_latents() -> int:
     the finished book; returns its number of cards."""
     cards = latent_cards()
     atlas.write(
-        cache_dir() / "pages" / "latents.html",
+        edition.built() / "pages" / "latents.html",
         cards,
         title="The Latents",
-        intro=INTRO,
+        intro=edition.words(INTRO),
         back=("report/decomposition.html", "Back to chapter 7, The Decomposition"),
-        rows=[str(digit) for digit in range(CLASSES)],
+        rows=edition.class_names(),
         columns=COLOUR_NAMES,
-        grid_title="digit by ink",
-        histogram_title="validation digits in all inks",
+        grid_title=edition.words("digit by ink"),
+        histogram_title=edition.words("validation digits in all inks"),
     )
     return len(cards)
 

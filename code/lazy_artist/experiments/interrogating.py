@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from lazy_artist import edition
 from lazy_artist.artifacts import Artifact, fetch_many
 from lazy_artist.canvas import (
     CLASSES,
@@ -653,7 +654,7 @@ def scenes(digits: Sequence[int], inks: Sequence[int], kinds: Sequence[str] = KI
     grey, labels = balanced(*split_digits("hard"), 1)
     digits, inks = np.asarray(digits), np.asarray(inks)
     images = paint(grey[digits], inks, TEST_SEED)
-    maps, texts = {}, {}
+    names, maps, texts = edition.class_names(), {}, {}
     for kind in kinds:
         model = load(subject(kind, 0))
         shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
@@ -662,13 +663,13 @@ def scenes(digits: Sequence[int], inks: Sequence[int], kinds: Sequence[str] = KI
         maps[kind] = asked  # (N, 3, 7, 7)
         chosen = np.take_along_axis(shares, classes, axis=1)
         texts[kind] = [
-            [f"{c}: {share:.0%}" for c, share in zip(*row, strict=True)]
+            [f"{names[c]}: {share:.0%}" for c, share in zip(*row, strict=True)]
             for row in zip(classes, chosen, strict=True)
         ]
     return [
         Scene(
             image,
-            f"{COLOUR_NAMES[ink]} {digit}",
+            f"{COLOUR_NAMES[ink]} {names[digit]}",
             {kind: maps[kind][i] for kind in maps},
             {kind: texts[kind][i] for kind in texts},
         )

@@ -9,18 +9,16 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from lazy_artist import playground
+from lazy_artist import edition, playground
 from lazy_artist.artifacts import fetch
 from lazy_artist.attack import minimal_epsilon
 from lazy_artist.canvas import CLASSES, COLOUR_NAMES, PALETTE, paint, split_digits
-from lazy_artist.data import cache_dir
 from lazy_artist.experiments.networks import TEST_SEED, data_md5
 from lazy_artist.experiments.subjects import load, subject
 from lazy_artist.playground import Cloak, Preset
 
 KINDS = ("cheater", "cure")
 INKS = tuple(zip(COLOUR_NAMES, PALETTE, strict=True))
-CLASS_NAMES = tuple(str(digit) for digit in range(CLASSES))
 SHOWN = ((1, 0), (0, 1))  # digit and ink of the first presets: a red 1 and a green 0
 DIGIT, TARGET = 7, 3  # of the cloak, as in chapter 6
 SURE = 0.9  # the probability of the target that a cloak in full reaches
@@ -76,9 +74,9 @@ def presets() -> list[Preset]:
     test digits, which the seven's cloaks alone narrow down.
     """
     images, _ = split_digits("test")
-    firsts = examples()
+    firsts, names = examples(), edition.class_names()
     found = [
-        Preset(f"{name}-{digit}", f"a {name} {digit}", firsts[digit], digit, ink)
+        Preset(f"{name}-{digit}", f"a {name} {names[digit]}", firsts[digit], digit, ink)
         for digit, ink, name in ((digit, ink, COLOUR_NAMES[ink]) for digit, ink in SHOWN)
     ]
     tensors = fetch(cloaked, _cloaked_config(), data_md5()).tensors
@@ -88,7 +86,10 @@ def presets() -> list[Preset]:
         signs = np.random.default_rng(0).choice(np.float32([-1, 1]), size=deltas[0].shape)
         noise = signs * np.float32(max(np.abs(delta).max() for delta in deltas))
         cloaks.append(Cloak("random signs, as large as the larger", noise))
-    grey, title = images[int(tensors["index"][0])], f"a {DIGIT}" + " under its cloak" * bool(deltas)
+    grey, title = (
+        images[int(tensors["index"][0])],
+        f"a {names[DIGIT]}" + " under its cloak" * bool(deltas),
+    )
     return [*found, Preset(f"cloaked-{DIGIT}", title, grey, DIGIT, DIGIT, cloaks)]
 
 
@@ -103,14 +104,14 @@ def answer_table() -> pd.DataFrame:
     images = np.stack([scene.image for scene in shown])
     table = {"picture": [scene.title for scene in shown]}
     for name, model in networks().items():
-        table[f"the {name} says"] = playground.in_words(model, images, CLASS_NAMES)
+        table[f"the {name} says"] = playground.in_words(model, images, edition.class_names())
     return pd.DataFrame(table)
 
 
 def cloak_sizes() -> str:
     """In words: the largest change of a pixel by each cloak in full, or that there is none."""
     sizes = [f"{np.abs(c.delta).max():.3f} ({c.title})" for c in presets()[-1].cloaks]
-    return ", ".join(sizes) or "nothing: no seven was read rightly by both networks"
+    return ", ".join(sizes) or edition.words("nothing: no seven was read rightly by both networks")
 
 
 INTRO = f"""<p>Draw a digit, choose an ink, and see what two networks make of it. Both learnt from
@@ -127,14 +128,15 @@ def write_page() -> None:
     """Write the page to pages/playground.html in the cache folder, from where it goes into the
     finished book."""
     playground.write(
-        cache_dir() / "pages" / "playground.html",
+        edition.built() / "pages" / "playground.html",
         networks(),
         presets(),
         examples(),
         ground(),
         INKS,
         title="The Playground",
-        intro=INTRO,
+        intro=edition.words(INTRO),
         back=("report/playground.html", "Back to the book"),
-        classes=CLASS_NAMES,
+        classes=edition.class_names(),
+        noun=edition.words("digit"),
     )

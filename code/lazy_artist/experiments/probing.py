@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,10 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lazy_artist import atlas
+from lazy_artist import atlas, edition
 from lazy_artist.artifacts import Artifact, fetch, fetch_many
 from lazy_artist.canvas import CLASSES, COLOUR_NAMES, colour_split, paint, split_digits
-from lazy_artist.data import cache_dir
 from lazy_artist.evaluate import Estimate, balanced, estimate
 from lazy_artist.experiments.networks import (
     ARCH_NAMES,
@@ -611,7 +611,7 @@ shuffled labels do not reach it; else mixed; dead if no training image excites i
 
 def atlas_cards() -> list[atlas.Card]:
     """A card for each channel of all that is probed, seed 0."""
-    found = []
+    found, names = [], edition.class_names()
     for arch, kind, layer, _ in _layers():
         measured = channels(kind, layer, 0, arch)
         tuned = measured.tuned
@@ -626,28 +626,30 @@ def atlas_cards() -> list[atlas.Card]:
                 atlas.Card(
                     path=f"{network}/{layer}/{k}",
                     title=f"{network} {layer} {k}",
-                    subtitle=": ".join(filter(None, (sort, which))),
+                    subtitle=": ".join(filter(None, (sort, _named(which)))),
                     facets={
                         "network": (network,),
                         "layer": (layer,),
                         "label": (sort,),
                         "answers to": tuple(
-                            which.split(", ") if which and not which.startswith("all but") else ()
+                            _named(which).split(", ")
+                            if which and not which.startswith("all but")
+                            else ()
                         ),
                     },
                     measures={
                         "η² ink": float(tuned.colour[k]),
-                        "η² digit": float(tuned.digit[k]),
+                        edition.words("η² digit"): float(tuned.digit[k]),
                         "η² both": float(tuned.interaction[k]),
                         "select. ink": float(tuned.colour_selectivity[k]),
-                        "select. digit": float(tuned.digit_selectivity[k]),
+                        edition.words("select. digit"): float(tuned.digit_selectivity[k]),
                         "things": float(measured.concepts[k]),
                         "ratio": float(measured.scores[k] / max(measured.most[k], 1e-6)),
                         "most": float(measured.most[k]),
                     },
                     pictures=pictures,
                     examples=[
-                        (f"{COLOUR_NAMES[ink]} {digit}", image)
+                        (f"{COLOUR_NAMES[ink]} {names[digit]}", image)
                         for ink, digit, image in zip(*top, strict=True)
                     ],
                     grid=tuned.cells[k],
@@ -659,19 +661,24 @@ def atlas_cards() -> list[atlas.Card]:
     return found
 
 
+def _named(which: str) -> str:
+    """What a channel answers to, with the names of classes for their numbers."""
+    return re.sub(r"\d", lambda label: edition.class_names()[int(label[0])], which)
+
+
 def write_atlas() -> int:
     """Write the atlas to pages/atlas.html in the cache folder, from where it goes into the finished
     book; returns its number of cards."""
     cards = atlas_cards()
     atlas.write(
-        cache_dir() / "pages" / "atlas.html",
+        edition.built() / "pages" / "atlas.html",
         cards,
         title="The Atlas of Channels",
-        intro=INTRO,
+        intro=edition.words(INTRO),
         back=("report/prober.html", "Back to chapter 3, The Prober"),
-        rows=[str(digit) for digit in range(CLASSES)],
+        rows=edition.class_names(),
         columns=COLOUR_NAMES,
-        grid_title="digit by ink",
+        grid_title=edition.words("digit by ink"),
         histogram_title="training images",
     )
     return len(cards)
