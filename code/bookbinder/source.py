@@ -297,7 +297,7 @@ def _profile_file(root: Path, name: str) -> Path:
 
 
 def _merged(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """As Quarto merges a profile: mappings by key, lists one after the other, else the profile's."""
+    """As Quarto merges a profile: mappings by key, lists joined, else what the profile says."""
     new = dict(config)
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(new.get(key), dict):
