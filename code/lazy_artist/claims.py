@@ -63,10 +63,12 @@ class Claim:
     def _repr_markdown_(self) -> str:
         interval = f", 95% interval {_interval(self)}" if self.interval else ""
         seeds = f"; {_seeds(self.n)}" if self.n else ""
+        reason = "" if self.holds else edition.reason(self.id)
         return (
             f"::: {{.claim .claim-{'holds' if self.holds else 'fails'}}}\n"
             f"**{_verdict(self)}** `{self.id}`: {self.statement} "
-            f"(measured {_measured(self)}{interval}; criterion {_criterion(self)}{seeds})\n"
+            f"(measured {_measured(self)}{interval}; criterion {_criterion(self)}{seeds})"
+            f"{f'. *Why in this edition:* {reason}' if reason else ''}\n"
             f":::\n"
         )
 
@@ -186,6 +188,15 @@ def book_ledger() -> list[Claim]:
     Raises FileNotFoundError if there is no `_quarto.yml` here.
     """
     return ledger(path.stem for path in _book_chapters())
+
+
+def reasons(claims: Iterable[Claim]) -> str:
+    """In another edition than the digits', in Markdown: each claim that fails there, with why."""
+    failed = [made for made in claims if not made.holds]
+    if edition.name() == edition.DIGITS or not failed:
+        return ""
+    lines = [f"* `{m.id}`: {edition.reason(m.id) or 'we have not found out.'}" for m in failed]
+    return "\n".join(["Why claims fail in this edition, as far as we know:", "", *lines])
 
 
 def summary(claims: Iterable[Claim]) -> str:

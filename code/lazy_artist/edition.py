@@ -70,6 +70,12 @@ def words(text: str) -> str:
     return pattern.sub(lambda match: replacements[" ".join(match[0].split())], text)
 
 
+def reason(claim: str) -> str:
+    """Why a claim of the digits' edition, by its id, fails in this one, in Markdown; "" if nothing
+    is known of that, or it is the digits' edition."""
+    return "" if _plain() else catalogue()["reasons"].get(claim, "")
+
+
 def built() -> Path:
     """The folder in the cache for what belongs to one edition's book: claims, pages."""
     return cache_dir() if name() == DIGITS else cache_dir() / name()
@@ -77,8 +83,8 @@ def built() -> Path:
 
 @functools.cache
 def catalogue() -> dict[str, Any]:
-    """The Fashion edition: "classes" (ten names), "same" (stems of chapters), "words" (phrases with
-    what is said in their place)."""
+    """The Fashion edition: "classes" (ten names), "same" (stems of chapters), "reasons" (by claim)
+    and "words" (phrases with what is said in their place)."""
     import yaml
 
     return yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))["edition"]

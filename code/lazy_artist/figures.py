@@ -228,11 +228,13 @@ def contact_sheet(easy: Split, hard: Split, each: int = 5) -> Figure:
             for k, index in enumerate(np.flatnonzero(split.labels == digit)[:each]):
                 name = COLOUR_NAMES[split.colours[index]]
                 _picture(axes[digit, start + k], split.images[index], name)
+        name = edition.class_names()[digit]
+        place, side = (-0.35, "left") if len(name) == 1 else (-0.12, "right")
         axes[digit, 0].text(
-            -0.35,
+            place,
             0.5,
-            edition.class_names()[digit],
-            ha="center",
+            name,
+            ha=side,
             transform=axes[digit, 0].transAxes,
             fontsize=12,
             va="center",
@@ -273,7 +275,7 @@ def grounds(stroke: np.ndarray, flat: np.ndarray, names: Sequence[str]) -> Figur
         axes[row, 0].text(
             -0.15,
             0.5,
-            name,
+            edition.words(name),
             transform=axes[row, 0].transAxes,
             ha="right",
             va="center",
@@ -292,6 +294,7 @@ def pixel_reading(reading: dict[str, np.ndarray]) -> Figure:
         for seed in reading[name]:
             ax.plot(reading["pixels"], seed, color=colour, linewidth=0.7, alpha=0.5)
         title = {"flat": "flat fill", "stroke": "stroke on texture"}[name]
+        title = edition.words(title)
         mean = reading[name].mean(0)
         ax.plot(reading["pixels"], mean, dash, color=colour, marker=marker, label=title)
     ax.axhline(0.1, color=INK, linewidth=0.8, linestyle=":", label="chance")
@@ -398,9 +401,9 @@ def answers(images: np.ndarray, probabilities: np.ndarray) -> Figure:
         bars = ax.bar(range(CLASSES), shares, color="#BBBBBB")
         bars[best].set_color(BLUE)
         ax.set_ylim(0, 1)
-        ax.set_xticks([best])
-        ax.set_yticks([0, 1] if column == 0 else [])
         name = edition.class_names()[best]
+        ax.set_xticks([best], [name], ha="center" if len(name) == 1 else "left")
+        ax.set_yticks([0, 1] if column == 0 else [])
         ax.set_title(f"“{name}” {shares[best]:.0%}", fontsize=8, color=INK)
     axes[1, 0].set_ylabel("probability", fontsize=8)
     return figure

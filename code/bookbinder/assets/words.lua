@@ -3,7 +3,9 @@
 -- by the rules of lazy_artist.edition.words. Both builders run it. Code and mathematics stay, and so
 -- do the chapters that the catalogue lists as the same. Of a phrase "@x", citations of x change.
 
-local replacements, cited, longest = {}, {}, 0
+local replacements, cited = {}, {}
+local active = false  -- whether this chapter speaks as the edition does
+local lengths = {}  -- by the first word of a phrase: of how many words the longest is
 
 local function capital(text)
   return text:sub(1, 1):upper() .. text:sub(2)
@@ -16,19 +18,23 @@ local function read(words)
       cited[phrase:sub(2)] = said:sub(2)
     else
       local count = select(2, phrase:gsub("%S+", ""))
-      longest = math.max(longest, count)
-      replacements[capital(phrase)] = replacements[capital(phrase)] or capital(said)
+      for _, turned in ipairs({ phrase, capital(phrase) }) do
+        local first = turned:match("^%w+")
+        lengths[first] = math.max(lengths[first] or 0, count)
+      end
+      replacements[phrase] = said
     end
   end
   for phrase, said in pairs(words) do  -- a phrase as it stands comes before another's capital
-    replacements[phrase] = pandoc.utils.stringify(said):gsub("’", "'")
+    local turned = capital(phrase)
+    replacements[turned] = replacements[turned] or capital(replacements[phrase] or "")
   end
 end
 
 -- The longest phrase that begins at byte `at` and ends at a word's end, as it stands in the text.
 local function phrase_at(text, at)
   local stop, ends = at, {}
-  for _ = 1, longest do
+  for _ = 1, lengths[text:match("^%w+", at)] or 0 do
     local first, last = text:find("%S+", stop)
     if not first then break end
     for inner = first, last do  -- a phrase may end within a word: at a hyphen, a full stop
@@ -67,6 +73,7 @@ end
 local TEXT = { Str = true, Space = true, SoftBreak = true }
 
 local function inlines(list)
+  if not active then return nil end
   local new, run = pandoc.Inlines{}, pandoc.Inlines{}
   local function flush()
     local text = ""
@@ -102,6 +109,7 @@ local function inlines(list)
 end
 
 local function attributes(element)
+  if not active then return nil end
   for _, name in ipairs({ "alt", "fig-alt", "fig-cap", "tbl-cap", "title" }) do
     local text = element.attributes[name]
     if text then element.attributes[name] = translated(text) end
@@ -122,14 +130,21 @@ local function stem(meta)
   return file:match("([^/\\]+)%.qmd$") or file
 end
 
-function Pandoc(doc)
-  local edition = doc.meta.edition
-  if not edition or not edition.words then return nil end
-  for _, same in ipairs(edition.same or {}) do
-    if pandoc.utils.stringify(same) == stem(doc.meta) then return nil end
-  end
-  read(edition.words)
-  return doc:walk({
+-- A float of Quarto's has a copy of its figure's alternative text.
+return {
+  {
+    Meta = function(meta)
+      local edition = meta.edition
+      if not edition or not edition.words then return end
+      for _, same in ipairs(edition.same or {}) do
+        if pandoc.utils.stringify(same) == stem(meta) then return end
+      end
+      read(edition.words)
+      active = true
+    end,
+  },
+  {
     Inlines = inlines, Image = attributes, Div = attributes, Span = attributes, Cite = cite,
-  })
-end
+    FloatRefTarget = attributes,
+  },
+}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from lazy_artist import edition
 from lazy_artist.artifacts import records
 from lazy_artist.canvas import split_digits
 from lazy_artist.data import load_digits
@@ -37,6 +38,25 @@ def opening() -> dict[str, Any]:
         "oracle": f"{honest['hard'].mean:.1%}",
         "figure": {"images": images, "probabilities": probabilities, "bars": bars},
     }
+
+
+def edition_note() -> str:
+    """What the opening page says of an edition that is not the digits', in Markdown; else ""."""
+    if edition.name() == edition.DIGITS:
+        return ""
+    names = ", ".join(f"{name} ({label})" for label, name in enumerate(edition.class_names()))
+    return f"""::: {{.callout-note}}
+## The Fashion edition
+
+This is the book on Fashion-MNIST [@xiao2017fashion], photographs of things to wear, in place of
+MNIST's handwritten numerals. The ten classes are: {names}; the data set calls the first
+T-shirt/top and the last ankle boot. Networks, recipes, expectations and the thresholds of claims
+are those of the MNIST edition; none was changed or tuned for this one. All numbers are this
+edition's own. Sentences that explain a number were written for MNIST, and reworded where these
+images contradict them; a claim that fails is shown as failed, with the reason as far as we know it.
+The two challenges, and the recipes for those who carry on, are about MNIST in every edition.
+:::
+"""
 
 
 def commit() -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lazy_artist import edition
 from lazy_artist.artifacts import Artifact, fetch, fetch_many
 from lazy_artist.challenge import cnn, files, transformer
 from lazy_artist.data import DataNotFoundError, StandInWarning, load_digits
@@ -61,6 +62,7 @@ def source(challenge: int) -> str:
 def notice(challenge: int) -> str:
     """What a chapter says, in Markdown, about the origin of what it studies."""
     name = {1: "mnist_model.pt", 2: "transformer_label_info.pkl"}[challenge]
+    same = "" if edition.name() == edition.DIGITS else " This chapter is the same in every edition."
     remedy = (
         "The prose describes the author's files; only its numbers are those of this build. Set "
         "`LAZY_ARTIST_DATA` to a folder that holds the files, or connect to the network, and build "
@@ -76,17 +78,17 @@ def notice(challenge: int) -> str:
         }[challenge]
         return (
             f"::: {{.callout-warning}}\n## A stand-in for `{name}`\nThe challenge's file could not "
-            f"be had, so {what} {remedy}\n:::\n"
+            f"be had, so {what} {remedy}{same}\n:::\n"
         )
     if challenge == 1 and "MNIST" not in load_digits("train").source:
         return (
             f"::: {{.callout-warning}}\n## Drawn digits\nThe released network is here (`{name}`), "
             f"but MNIST is not: it is shown digits drawn by a program, which it was not trained "
-            f"on. {remedy}\n:::\n"
+            f"on. {remedy}{same}\n:::\n"
         )
     return (
         f"::: {{.callout-note}}\nThis build studies the author's released file, `{name}` (md5 "
-        f"`{files.FILES[name].md5}`, checked).\n:::\n"
+        f"`{files.FILES[name].md5}`, checked).{same}\n:::\n"
     )
 
 
