@@ -28,6 +28,7 @@ from PIL import Image
 
 from bookbinder import __version__
 from bookbinder.build import _swap
+from lazy_artist import edition
 from lazy_artist.data import load_digits
 
 EDITION = "edition.json"
@@ -63,6 +64,11 @@ def ready(root: Path) -> tuple[str, str]:
         raise Refused(
             f"the scale is {scale}: the edition is made at full scale. Run `make publish` without "
             f"SCALE, and unset LAZY_ARTIST_SCALE"
+        )
+    if edition.name() != edition.DIGITS:
+        raise Refused(
+            f"the edition is {edition.name()}: docs/ holds that of the digits. Run `make publish` "
+            f"without EDITION, and unset QUARTO_PROFILE and LAZY_ARTIST_SOURCE"
         )
     for split in ("train", "test"):
         source = load_digits(split).source
