@@ -18,22 +18,25 @@ ifneq ($(wildcard ../shared/data),)
 export LAZY_ARTIST_DATA := $(abspath ../shared/data)
 endif
 endif
-# The edition: digits, or a Quarto profile that has images and words of its own. EDITION decides, or
-# else LAZY_ARTIST_SOURCE. (A profile of yours, in QUARTO_PROFILE, is left alone.)
+# The edition: the digits', or that of a Quarto profile with images and words of its own. EDITION
+# names it, or else QUARTO_PROFILE or LAZY_ARTIST_SOURCE; what does not fit together is refused.
 EDITIONS := digits $(patsubst _quarto-%.yml,%,$(wildcard _quarto-*.yml))
-EDITION ?= $(or $(filter-out digits,$(filter $(EDITIONS),$(QUARTO_PROFILE))),$(if $(filter fashion-mnist,$(LAZY_ARTIST_SOURCE)),fashion,digits))
+IMAGES_digits := auto mnist procedural
+IMAGES_fashion := fashion-mnist
+EDITION ?= $(firstword $(filter $(EDITIONS),$(QUARTO_PROFILE)) \
+  $(if $(filter fashion-mnist,$(LAZY_ARTIST_SOURCE)),fashion) digits)
 ifeq ($(filter $(EDITION),$(EDITIONS)),)
 $(error EDITION=$(EDITION) is unknown: the editions are $(EDITIONS))
 endif
-ifeq ($(EDITION),digits)
-ifeq ($(LAZY_ARTIST_SOURCE),fashion-mnist)
-$(error EDITION=digits, but LAZY_ARTIST_SOURCE is fashion-mnist: unset it)
+ifneq ($(filter-out $(IMAGES_$(EDITION)),$(LAZY_ARTIST_SOURCE)),)
+$(error EDITION=$(EDITION), but LAZY_ARTIST_SOURCE is $(LAZY_ARTIST_SOURCE): unset it)
 endif
+ifeq ($(EDITION),digits)
 BOOK := _book
 else
-export QUARTO_PROFILE := $(EDITION)
-export LAZY_ARTIST_SOURCE := $(EDITION)-mnist
 BOOK := _book-$(EDITION)
+export QUARTO_PROFILE := $(EDITION)
+export LAZY_ARTIST_SOURCE := $(IMAGES_$(EDITION))
 endif
 # Real Quarto if it is there (QUARTO names it, or it is on PATH), else bookbinder builds the same book.
 QUARTO ?= $(shell command -v quarto 2>/dev/null)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+import bookbinder
 from bookbinder import __version__
 from bookbinder.__main__ import main
 
@@ -177,3 +178,38 @@ def test_an_interrupt_ends_the_kernels_and_keeps_the_book(project):
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     assert contents(root / "_book") == {"index.html": b"the last good one"}
+
+
+def test_a_profile_builds_its_own_book_in_its_own_words(project, monkeypatch):
+    """The filter sees results of cells and alternative texts; the other book stays as it is."""
+    words = Path(bookbinder.__file__).with_name("assets") / "words.lua"
+    cells = LOGGING.format("a") + "\n`{python} 'digit ' + os.environ['SOURCE']`, a digit.\n"
+    root = project(
+        {
+            "report/a.qmd": "# A digit\n\n```{python}\nimport os\n```\n" + cells,
+            "report/b.qmd": "# B digit\n",
+            "_quarto-other.yml": (
+                "project:\n  output-dir: _book-other\n"
+                "filters: [words.lua]\nmetadata-files: [words.yml]\n"
+            ),
+            "_environment-other": "SOURCE=others\n",
+            "words.lua": words.read_text(encoding="utf-8"),
+            "words.yml": "edition:\n  same: [b]\n  words:\n    digit: garment\n",
+        }
+    )
+    monkeypatch.setenv("QUARTO_PROFILE", "")  # main sets them, until the test's end
+    monkeypatch.setenv("SOURCE", "plain")
+    assert run(root) == 0
+    plain = contents(root / "_book")
+    assert b"digit plain, a digit." in plain["report/a.html"]
+    assert log(root) == "a"
+    del os.environ["SOURCE"]
+    assert main(["--project", str(root), "--profile", "other"]) == 0
+    other = contents(root / "_book-other")
+    assert b"garment others, a garment." in other["report/a.html"]
+    assert b"A garment" in other["report/a.html"] and b"B digit" in other["report/b.html"]
+    assert contents(root / "_book") == plain
+    assert log(root) == "a"
+    os.environ.update(QUARTO_PROFILE="", SOURCE="plain")
+    assert run(root, "index.qmd") == 0  # and its cells are kept apart
+    assert log(root) == "" and contents(root / "_book") == plain

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookbinder import BookError
-from bookbinder.source import Chapter, Code, Prose, read_book, read_chapter
+from bookbinder.source import (
+    Chapter,
+    Code,
+    Prose,
+    profile_environment,
+    read_book,
+    read_chapter,
+)
 
 DEFAULTS = {"echo": True, "warning": False, "code-fold": True, "code-summary": "Show the code"}
 
@@ -201,3 +208,55 @@ def test_what_looks_like_a_reference_in_code_is_none(project):
 def test_a_cell_may_print_what_is_referred_to(project):
     text = "# A\nSee @tbl-a.\n```{python}\nprint(': Caption {#tbl-a}')\n```\n"
     assert len(read_book(project({"a.qmd": text})).chapters) == 2
+
+
+PROFILE = {
+    "_quarto.yml": (
+        "project:\n  type: book\n  output-dir: _book\n"
+        "book:\n  title: T\n  subtitle: S\n  chapters: [index.qmd]\nbibliography: [a.bib]\n"
+    ),
+    "_quarto-other.yml": (
+        "project:\n  output-dir: _book-other\nbook:\n  subtitle: O\n  chapters: [more.qmd]\n"
+        "filters: [words.lua]\nmetadata-files: [words.yml]\n"
+    ),
+    "_environment-other": "# settings\nSOURCE=other-images\nKEPT=b\n\n",
+    "more.qmd": "# More\n",
+    "a.bib": "",
+    "words.lua": "",
+    "words.yml": "",
+}
+
+
+def test_a_profile_is_merged_into_the_book_as_quarto_does(project, monkeypatch):
+    root = project(PROFILE)
+    plain = read_book(root)
+    assert (plain.output, plain.subtitle, plain.filters, plain.metadata) == ("_book", "S", (), ())
+    monkeypatch.setenv("QUARTO_PROFILE", "other")
+    book = read_book(root)
+    assert (book.title, book.subtitle, book.output) == ("T", "O", "_book-other")
+    assert [chapter.file for chapter in book.chapters] == ["index.qmd", "more.qmd"]
+    assert (book.filters, book.metadata) == (("words.lua",), ("words.yml",))
+
+
+def test_a_profile_sets_what_the_environment_does_not(project, monkeypatch):
+    root = project(PROFILE)
+    monkeypatch.setenv("KEPT", "a")
+    monkeypatch.delenv("SOURCE", raising=False)
+    assert profile_environment(root) == {}
+    monkeypatch.setenv("QUARTO_PROFILE", "other")
+    assert profile_environment(root) == {"SOURCE": "other-images"}
+    (root / "_environment-other").write_text("SOURCE=a\nexport B\n")
+    with pytest.raises(BookError, match=r"_environment-other:2: not a setting"):
+        profile_environment(root)
+
+
+def test_an_unknown_profile_or_a_missing_file_is_refused(project, monkeypatch):
+    root = project(PROFILE)
+    monkeypatch.setenv("QUARTO_PROFILE", "none")
+    for read in (read_book, profile_environment):
+        with pytest.raises(BookError, match=r"no such profile; QUARTO_PROFILE may name: other"):
+            read(root)
+    monkeypatch.setenv("QUARTO_PROFILE", "other")
+    (root / "words.lua").unlink()
+    with pytest.raises(BookError, match=r"filters words.lua does not exist"):
+        read_book(root)
