@@ -345,7 +345,8 @@ def cards(kind: str, layer: str = LAST, count: int = 6) -> list[dict[str, Any]]:
     shown, seen = _visualised("cnn", kind, 0).tensors, _probed("cnn", kind, 0).tensors
     images, _ = _best_first("cnn", kind, layer, 0)
     for k in range(count):
-        name = ": ".join(filter(None, measured.labels[k]))
+        sort, which = measured.labels[k]
+        name = ": ".join(filter(None, (sort, _named(which))))
         found.append(
             {
                 "title": f"{k}, {name}",
