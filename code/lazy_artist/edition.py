@@ -42,7 +42,8 @@ def begin_chapter(chapter: str) -> None:
             f"the profile is {FASHION}, but LAZY_ARTIST_SOURCE is {_source()}: unset it, or set it "
             f"to {_SOURCE}"
         )
-    if _source() == _SOURCE and not _profile() and os.environ.get("LAZY_ARTIST_BUILDER"):
+    built_by = [n for n in ("LAZY_ARTIST_BUILDER", "QUARTO_PROJECT_ROOT") if os.environ.get(n)]
+    if _source() == _SOURCE and not _profile() and built_by:
         raise ValueError(
             f"LAZY_ARTIST_SOURCE is {_SOURCE}, but the chapters would speak of digits: build with "
             f"the profile {FASHION} (make report EDITION={FASHION}, or quarto render --profile "

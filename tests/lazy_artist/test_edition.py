@@ -27,7 +27,12 @@ DIGITS_WORDS = re.compile(
 
 @pytest.fixture(autouse=True)
 def no_edition_asked_for(monkeypatch):
-    for name in ("QUARTO_PROFILE", "LAZY_ARTIST_SOURCE", "LAZY_ARTIST_BUILDER"):
+    for name in (
+        "QUARTO_PROFILE",
+        "QUARTO_PROJECT_ROOT",
+        "LAZY_ARTIST_SOURCE",
+        "LAZY_ARTIST_BUILDER",
+    ):
         monkeypatch.delenv(name, raising=False)
     yield
     edition._same_everywhere = False
