@@ -32,6 +32,8 @@ def spoken(page: Path) -> str:
     alternatives = [str(e["alt"]) for e in soup.find_all("img", alt=True)]
     text = " ".join([soup.get_text(" "), *alternatives])
     text = re.sub(r"\s+", " ", text.replace("’", "'"))
+    if page.name == "playground.html":  # where one draws strokes, whatever they show
+        text = re.sub(r"\bstrokes?\b", " ", text)
     for said in edition.catalogue()["words"].values():
         if DIGITS_WORDS.search(said):
             text = text.replace(said, " ")
@@ -43,13 +45,10 @@ def test_no_page_of_the_fashion_edition_speaks_of_digits(fashion_book):
     same = {f"{stem}.html" for stem in edition.catalogue()["same"]} | {"references.html"}
     pages = [p for p in fashion_book.rglob("*.html") if "site_libs" not in p.parts]
     assert len(pages) > 15
-    for page in pages:
+    for page in (page for page in pages if page.name not in same):
         text = spoken(page)
-        if page.name not in same:
-            if found := [
-                text[max(0, m.start() - 60) : m.end() + 30] for m in DIGITS_WORDS.finditer(text)
-            ]:
-                left[page.name] = found[:5]
+        found = [text[max(0, m.start() - 60) : m.end() + 30] for m in DIGITS_WORDS.finditer(text)]
+        left |= {page.name: found[:5]} if found else {}
     assert not left, left
 
 
