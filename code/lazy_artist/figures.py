@@ -172,7 +172,8 @@ def opening(
     axes = left.subplots(2, 4)
     for ax, image, shares in zip(axes.flat, images, probabilities, strict=False):
         name = edition.class_names()[shares.argmax()]
-        _picture(ax, image, f"“{name}” ({shares.max():.0%})", 9)
+        size = 9 if len(name) == 1 else 7.5
+        _picture(ax, image, f"“{name}” ({shares.max():.0%})", size)
     left.suptitle(edition.words("what the cheater says of red ones"), fontsize=10, color=INK)
     ax = right.subplots()
     width = 0.8 / len(bars)
