@@ -23,6 +23,8 @@ DIGITS, FASHION = "digits", "fashion"
 CATALOGUE = Path(__file__).with_name("assets") / "fashion.yml"
 _SOURCE = "fashion-mnist"  # as LAZY_ARTIST_SOURCE names the images of the Fashion edition
 
+_STRAIGHT = str.maketrans("’“”", '\'""')
+
 _same_everywhere = False  # whether this process makes a chapter that is the same in every edition
 
 
@@ -68,7 +70,13 @@ def words(text: str) -> str:
     if _plain():
         return text
     pattern, replacements = _phrases()
-    return pattern.sub(lambda match: replacements[" ".join(match[0].split())], text)
+
+    def said(match: re.Match[str]) -> str:
+        found = " ".join(match[0].split())
+        new = replacements[found.translate(_STRAIGHT)]
+        return new.replace("'", "’") if "’" in found else new
+
+    return pattern.sub(said, text)
 
 
 def reason(claim: str) -> str:
@@ -97,11 +105,10 @@ def _phrases() -> tuple[re.Pattern[str], dict[str, str]]:
     for phrase, said in catalogue()["words"].items():
         for turned in (phrase, phrase[:1].upper() + phrase[1:]):
             new = said if turned == phrase else said[:1].upper() + said[1:]
-            for apostrophe in "'’":
-                key = turned.replace("'", apostrophe)
-                replacements.setdefault(key, new.replace("'", apostrophe))
+            replacements.setdefault(turned, new)
     longest_first = sorted(replacements, key=len, reverse=True)
     choices = "|".join(re.escape(phrase).replace("\\ ", r"\s+") for phrase in longest_first)
+    choices = choices.replace("'", "['’]").replace('"', '["“”]')
     return re.compile(rf"(?<![A-Za-z0-9])(?:{choices})(?![A-Za-z0-9])"), replacements
 
 

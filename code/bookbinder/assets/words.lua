@@ -44,10 +44,10 @@ local function phrase_at(text, at)
   end
   for i = #ends, 1, -1 do
     local found = text:sub(at, ends[i])
-    local plain = found:gsub("’", "'")
+    local plain = found:gsub("’", "'"):gsub("“", '"'):gsub("”", '"')
     if replacements[plain] then
       local said = replacements[plain]
-      return ends[i], found == plain and said or (said:gsub("'", "’"))
+      return ends[i], found:find("’") and said:gsub("'", "’") or said
     end
   end
 end
@@ -70,7 +70,19 @@ local function translated(text)
   return table.concat(parts) .. text:sub(at)
 end
 
-local TEXT = { Str = true, Space = true, SoftBreak = true }
+-- The text of what a phrase may run through: words, and words in quotation marks; else nil.
+local function text_of(inline)
+  if inline.t == "Str" then return inline.text end
+  if inline.t == "Space" or inline.t == "SoftBreak" then return " " end
+  if inline.t ~= "Quoted" or inline.quotetype ~= "DoubleQuote" then return nil end
+  local text = ""
+  for _, inner in ipairs(inline.content) do
+    local more = text_of(inner)
+    if not more then return nil end
+    text = text .. more
+  end
+  return "“" .. text .. "”"
+end
 
 local function inlines(list)
   if not active then return nil end
@@ -78,7 +90,7 @@ local function inlines(list)
   local function flush()
     local text = ""
     for _, inline in ipairs(run) do
-      text = text .. (inline.t == "Str" and inline.text or " ")
+      text = text .. text_of(inline)
     end
     local said = translated(text)
     if said == text then
@@ -97,7 +109,7 @@ local function inlines(list)
     run = pandoc.Inlines{}
   end
   for _, inline in ipairs(list) do
-    if TEXT[inline.t] then
+    if text_of(inline) then
       run:insert(inline)
     else
       flush()
