@@ -1,8 +1,8 @@
 """The atlas: many cards of channels, or of other units, on one page to browse.
 
 `write` puts all of it into a single HTML file: the pictures as one sheet of tiles, the numbers as
-JSON, a small script to filter, sort and link. The page loads nothing else, works from a file, and
-without scripts shows a table instead.
+JSON (deflated, in base64), a small script to filter, sort and link. The page loads nothing else,
+works from a file, and without scripts shows a table instead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # 36 levels, in which grids and
 SIDE, MARGIN = 28, 2  # a tile and its rim: 32 is a whole number of AVIF's blocks, so none bleeds
 PITCH = SIDE + 2 * MARGIN
 COLUMNS = 64  # tiles in a row of the sheet
-QUALITY = 45  # of the AVIF, which takes half of what a JPEG takes that looks alike
+QUALITY = 35  # of the AVIF, which takes half of what a JPEG takes that looks alike
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -116,7 +117,7 @@ def write(
         "sheet": _sheet(tiles),
         "width": str(COLUMNS * PITCH),
         "table": _table(shown, measures),
-        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        "data": _deflated(json.dumps(data, separators=(",", ":"))),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +128,10 @@ def _digits(values: np.ndarray) -> str:
     """Values >= 0 in 36 levels of their largest, a character each."""
     top = max(float(values.max()), 1e-12)
     return "".join(DIGITS[round(value / top * (len(DIGITS) - 1))] for value in values.tolist())
+
+
+def _deflated(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def _sheet(tiles: dict[bytes, int]) -> str:

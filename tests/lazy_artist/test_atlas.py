@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def written(tmp_path, cards) -> str:
 
 
 def data_of(page: str) -> dict:
-    return json.loads(BeautifulSoup(page, "html.parser").find(id="data").string)
+    packed = base64.b64decode(BeautifulSoup(page, "html.parser").find(id="data").string)
+    return json.loads(zlib.decompress(packed))
 
 
 def test_the_page_holds_every_card_as_data(tmp_path):
