@@ -9,12 +9,14 @@ file, without network, and without scripts the pages read well.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import posixpath
 import re
 import shutil
 import struct
+import zipfile
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,6 +32,7 @@ ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
 SITE = "LAZY_ARTIST_SITE_URL"  # where the book is published, if it is
 CARD = (1200, 630)  # pixels
+LONG = 100_000  # bytes: longer tables of figures are zipped
 _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
 _IMAGE = re.compile(r"<img\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
@@ -158,7 +161,7 @@ def _text(html: str) -> str:
 def _image(folder: Path, tag: str) -> str:
     """The tag of an image, lazy, with its size, and with the file of the data that it shows.
 
-    The data that a PNG carries are written beside it, under its name.
+    The data that a PNG carries are written beside it, under its name; zipped if they are long.
     """
     source = _SRC.search(tag)
     if not source or re.match(r"[a-z]+:|//", source[1]):
@@ -169,11 +172,21 @@ def _image(folder: Path, tag: str) -> str:
         png = file.read_bytes()
         if not re.search(r"\s(?:width|height)=", tag):
             more += ' width="{}" height="{}"'.format(*struct.unpack(">II", png[16:24]))
-        if data := data_in(png):
-            _write(file.with_suffix(".csv"), data)
-            more += f' data-csv="{escape(posixpath.splitext(source[1])[0])}.csv"'
+        if data := data_in(png).encode():
+            suffix = ".csv" if len(data) <= LONG else ".csv.zip"
+            table = file.with_suffix(suffix)
+            table.write_bytes(data if suffix == ".csv" else _zipped(f"{file.stem}.csv", data))
+            more += f' data-csv="{escape(posixpath.splitext(source[1])[0])}{suffix}"'
     end = 2 if tag.endswith("/>") else 1
     return tag[:-end].rstrip() + more + tag[-end:]
+
+
+def _zipped(name: str, content: bytes) -> bytes:
+    """A ZIP archive of one file, the same bytes each time."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
 
 
 class _Reading(HTMLParser):

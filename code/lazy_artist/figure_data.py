@@ -177,7 +177,9 @@ def _text(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{float(value):.6g}"
+    """To five digits, more than a figure can show; whole numbers whole."""
+    value = float(value)
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.5g}"
 
 
 def _is_number(text: str) -> bool:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bookbinder import reader
 from bookbinder.reader import CARD, SITE, dress
 from lazy_artist.figure_data import with_data
 
@@ -147,6 +149,18 @@ def test_images_are_lazy_and_sized_and_bring_their_data(book):
     assert third.attrs == {"src": "data:image/png;base64,x", "alt": "y"}
     header, *lines = (made / "a.csv").read_text().splitlines()
     assert header == "panel,kind,series,x,y" and lines == ["1,line,(1),1,3", "1,line,(1),2,4"]
+
+
+def test_long_data_are_zipped(book, monkeypatch):
+    monkeypatch.setattr(reader, "LONG", 10)
+    page = {"index.html": '<p>a</p><img src="a.png" alt="a">'}
+    made = book(page)
+    assert soup(made, "index.html").find("img")["data-csv"] == "a.csv.zip"
+    content = (made / "a.csv.zip").read_bytes()
+    with zipfile.ZipFile(made / "a.csv.zip") as archive:
+        assert archive.namelist() == ["a.csv"]
+        assert archive.read("a.csv").decode().startswith("panel,kind,series,x,y\n1,line,(1),1,3\n")
+    assert reader._zipped("a.csv", zipfile.ZipFile(made / "a.csv.zip").read("a.csv")) == content
 
 
 def test_the_card_is_drawn_and_named(book):

@@ -211,8 +211,9 @@ function addTools() {
     let data = null;
     if (image.dataset.csv) {
       const file = image.dataset.csv;
-      data = make("a", {href: file, download: file.split("/").pop(), textContent: "Data (CSV)"});
-      data.setAttribute("aria-label", `Data (CSV) of ${name}`);
+      const kind = file.endsWith(".zip") ? "CSV, zipped" : "CSV";
+      data = make("a", {href: file, download: file.split("/").pop(), textContent: `Data (${kind})`});
+      data.setAttribute("aria-label", `Data (${kind}) of ${name}`);
     }
     figure.append(tools(name, opener, data, id && permalink(id, name)));
   }
