@@ -9,6 +9,7 @@ Quarto has it. The look, and what each Typst function called here does, is in as
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -22,7 +23,7 @@ import matplotlib
 import typst
 from nbformat import NotebookNode
 
-from bookbinder import BookError, pages
+from bookbinder import BookError, compress, pages
 from bookbinder.pages import ASSETS, Node, Page, pandoc, plain, rewrite
 from bookbinder.source import CALLOUTS, Book
 
@@ -39,11 +40,12 @@ def bind_pdf(book: Book, notebooks: dict[str, NotebookNode], file: Path) -> None
     with tempfile.TemporaryDirectory(prefix="pdf-") as folder:
         root = Path(folder)
         (root / "main.typ").write_text(typeset(book, notebooks, root), encoding="utf-8")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_compress, root.rglob("*.png")))
         shutil.copy(ASSETS / "book.typ", root)
         try:
-            typst.compile(
+            content = typst.compile(
                 root / "main.typ",
-                output=file,
                 root=root,
                 font_paths=[_FONTS],
                 ignore_system_fonts=True,
@@ -52,6 +54,11 @@ def bind_pdf(book: Book, notebooks: dict[str, NotebookNode], file: Path) -> None
         except typst.TypstError as error:
             what = f"{error}; {' '.join(error.hints)}".rstrip("; ")
             raise BookError(f"_quarto.yml:1: Typst cannot set this book: {what}") from None
+    file.write_bytes(compress.pdf(content))
+
+
+def _compress(image: Path) -> None:
+    image.write_bytes(compress.png(image.read_bytes()))
 
 
 def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:

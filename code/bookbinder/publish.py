@@ -3,38 +3,36 @@
 It is called twice, around a build. `ready` refuses a build that could not be published: from
 uncommitted work, at another scale than full, of other digits than MNIST, without Quarto. `place`
 asks the same again, since a build takes long, and then puts the book into docs/, whole or not at
-all: images compressed, at most `LIMIT` bytes, with a record (`EDITION`) of the commit, the sources
-and the files. `check` says whether docs/ is damaged, which is an error, and whether it lags behind
-the sources, which is not: the edition is refreshed now and then, in a commit of its own.
+all: images and style sheets compressed, at most `LIMIT` bytes, with a record (`EDITION`) of the
+commit, the sources and the files. `check` says whether docs/ is damaged, which is an error, and
+whether it lags behind the sources, which is not: the edition is refreshed now and then, in a commit
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from bookbinder import __version__
+from bookbinder import __version__, compress
 from bookbinder.build import _swap
 from lazy_artist import edition
 from lazy_artist.data import load_digits
 
 EDITION = "edition.json"
+_TEXTS = (".html", ".js", ".css")
 LIMIT = 15_000_000  # bytes of all that lies in docs/
 SOURCES = ("_quarto.yml", "index.qmd", "report", "code/lazy_artist", "code/bookbinder")
-CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are made fewer
 
 
 class Refused(Exception):
@@ -98,8 +96,7 @@ def place(root: Path, book: Path, docs: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="_book.publish.", dir=root) as folder:
         new = Path(folder) / "new"
         shutil.copytree(book, new, ignore=shutil.ignore_patterns(".*"))
-        for image in new.rglob("*.png"):
-            image.write_bytes(compressed(image.read_bytes()))
+        _make_smaller(new)
         (new / ".nojekyll").touch()  # GitHub Pages shows the files as they are
         record = {
             "commit": commit,
@@ -111,26 +108,6 @@ def place(root: Path, book: Path, docs: Path) -> None:
         (new / EDITION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _check_size(new)
         _swap(new, docs, Path(folder) / "old")
-
-
-def compressed(png: bytes) -> bytes:
-    """The PNG image in fewer bytes: the same pixels in number and place, in at most 256 colours if
-    no channel of a pixel is off by more than `CLOSE`, else in its own colours, packed harder.
-
-    Nothing is scattered or blurred, so letters stay as sharp as they are. Transparent images keep
-    their colours.
-    """
-    image = Image.open(io.BytesIO(png))
-    image = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
-    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
-        image = image.convert("RGB")
-    best = [png, _packed(image)]
-    if image.mode == "RGB":
-        few = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        off = np.asarray(few.convert("RGB"), dtype=np.int16) - np.asarray(image, dtype=np.int16)
-        if np.abs(off).max() <= CLOSE:
-            best.append(_packed(few))
-    return min(best, key=len)
 
 
 def sources(root: Path) -> dict[str, str]:
@@ -215,6 +192,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _make_smaller(book: Path) -> None:
+    """Compresses images and style sheets, and drops Quarto's index of a search that is off."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda f: f.write_bytes(compress.png(f.read_bytes())), book.rglob("*.png")))
+    texts = {f: f.read_text(encoding="utf-8") for f in _files(book).values() if f.suffix in _TEXTS}
+    names = compress.names_in(text for file, text in texts.items() if file.suffix != ".css")
+    for file, text in texts.items():
+        if file.suffix == ".css":
+            file.write_text(compress.css(text, names), encoding="utf-8")
+    if not any("search.json" in text for text in texts.values()):
+        (book / "search.json").unlink(missing_ok=True)
+
+
 def _builder() -> str:
     wish = os.environ.get("PUBLISH_WITH") or "quarto"
     if wish == "bookbinder":
@@ -274,12 +264,6 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _packed(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
-    return content.getvalue()
 
 
 if __name__ == "__main__":

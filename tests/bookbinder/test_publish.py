@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -35,10 +34,6 @@ def png(image: Image.Image) -> bytes:
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()
-
-
-def opened(content: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.int16)
 
 
 def drawing() -> Image.Image:
@@ -200,6 +195,18 @@ def test_an_edition_is_placed_whole_with_its_record(checkout, built):
 
 
 @needs_git
+def test_the_edition_has_the_styles_that_it_uses_and_no_index_of_an_unused_search(checkout, built):
+    sheet, script = b".used{color:red}.made{color:red}.other{color:red}", b"add('made')"
+    more = {"a.html": b'<p class="used">', "a.js": script, "search.json": b"[]", "a.css": sheet}
+    publish.place(checkout, built(**more), checkout / "docs")
+    found = contents(checkout / "docs")
+    assert found["a.css"] == b".used{color:red}.made{color:red}"
+    assert "search.json" not in found and found["a.js"] == script
+    publish.place(checkout, built(**more | {"a.js": b"get('search.json')"}), checkout / "docs")
+    assert "search.json" in contents(checkout / "docs")
+
+
+@needs_git
 def test_what_is_refused_leaves_the_last_edition_in_place(checkout, built, monkeypatch):
     docs = checkout / "docs"
     publish.place(checkout, built(), docs)
@@ -212,38 +219,11 @@ def test_what_is_refused_leaves_the_last_edition_in_place(checkout, built, monke
     monkeypatch.setattr(publish, "LIMIT", 20_000)
     with pytest.raises(Refused, match=r"more than 0.*large.bin 0\.0"):
         publish.place(checkout, built(**{"large.bin": bytes(20_000)}), docs)
-    monkeypatch.setattr(publish, "compressed", lambda content: 1 / 0)
+    monkeypatch.setattr(publish.compress, "png", lambda content: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         publish.place(checkout, built(), docs)
     assert contents(docs) == before
     assert not list(checkout.glob("_book.publish.*"))
-
-
-def test_a_drawing_gets_smaller_and_stays_what_it_is():
-    given = png(drawing())
-    less = publish.compressed(given)
-    assert len(less) < 0.7 * len(given)
-    before, after = opened(given), opened(less)
-    assert before.shape == after.shape
-    assert np.abs(after - before).max() <= publish.CLOSE
-    assert np.abs(after - before).mean() < 1  # of 255
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_a_picture_of_too_many_colours_or_with_transparency_keeps_them(mode):
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 256, size=(40, 40, len(mode)), dtype=np.uint8)
-    given = png(Image.fromarray(values))
-    less = publish.compressed(given)
-    assert len(less) <= len(given)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(less)).convert(mode)), values)
-
-
-def test_a_picture_of_few_colours_loses_nothing():
-    values = np.zeros((50, 50, 3), dtype=np.uint8)
-    values[::2, :, 0], values[:, ::3, 1] = 200, 17
-    less = publish.compressed(png(Image.fromarray(values)))
-    np.testing.assert_array_equal(opened(less), values)
 
 
 def test_figures_of_the_edition_are_not_ignored_by_git():
