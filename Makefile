@@ -89,8 +89,9 @@ else
 	$(RUN) python -m webbrowser -t "file://$(CURDIR)/$(BOOK)/index.html"
 endif
 
+# One worker a core, each on one thread.
 test: $(READY)  ## run the tests (no network, no data set needed)
-	$(RUN) python -m pytest
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser; and the one published in docs/
 	@$(RUN) python -m bookbinder.publish check

@@ -94,6 +94,7 @@ def python(checkout: Path, tmp_path: Path) -> Callable[..., str]:
         "LAZY_ARTIST_SCALE": "quick",
         "LAZY_ARTIST_STANDIN_SIZE": "600",
         "OMP_NUM_THREADS": "1",
+        "PYTEST_ADDOPTS": "",
     }
 
     def run(*arguments: str) -> str:
