@@ -37,6 +37,8 @@ _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
 _IMAGE = re.compile(r"<img\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 _SRC = re.compile(r"\ssrc=\"([^\"]*)\"")
+_CELL = re.compile(r"<td\b[^>]*>[^<]*</td>")
+_INTERVAL = re.compile(r"(\[[^]\[\s]+,) ([^]\[\s]+\])")
 _VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 _HEADINGS = {"h1", "h2", "h3", "h4"}
 _BLOCKS = {"p", "li", "dt", "dd", "td", "th", "tr", "figcaption", "caption", "div", *_HEADINGS}
@@ -145,6 +147,7 @@ def _dressed(book: Path, reading: _Reading, text: str) -> str:
     if target and 'class="skip"' not in text:
         link = f'<a class="skip" href="#{target[1]}">Skip to the text</a>'
         text = re.sub(r"<body\b[^>]*>", lambda body: f"{body[0]}\n{link}", text, count=1)
+    text = _CELL.sub(lambda cell: _INTERVAL.sub("\\1\u00a0\\2", cell[0]), text)  # on one line
     folder = book / posixpath.dirname(name)
     return _IMAGE.sub(lambda image: _image(folder, image[0]), text)
 

@@ -151,6 +151,15 @@ def test_images_are_lazy_and_sized_and_bring_their_data(book):
     assert header == "panel,kind,series,x,y" and lines == ["1,line,(1),1,3", "1,line,(1),2,4"]
 
 
+def test_an_interval_in_a_table_stays_on_one_line(book):
+    row = '<td class="x">0.9 [−0.8, 1.0], 3 seeds</td><td>[a, b, c]</td>'
+    made = book({"index.html": f"<p>At [0.8, 1.0].</p><table><tr>{row}</tr></table>"})
+    page = soup(made, "index.html")
+    cells = [cell.string for cell in page.find_all("td")]
+    assert cells == ["0.9 [−0.8,\u00a01.0], 3 seeds", "[a, b, c]"]
+    assert page.find("p").string == "At [0.8, 1.0]."
+
+
 def test_long_data_are_zipped(book, monkeypatch):
     monkeypatch.setattr(reader, "LONG", 10)
     page = {"index.html": '<p>a</p><img src="a.png" alt="a">'}
