@@ -27,9 +27,9 @@ from bookbinder import __version__
 from bookbinder.source import CALLOUTS, Book, Chapter, Code, Prose
 
 ASSETS = Path(__file__).with_name("assets")
-_NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
+NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
 _MIME_PRIORITY = ("text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain")
-_EXTERNAL = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//)", re.I)
+EXTERNAL = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//)", re.I)
 _REMOTE = re.compile(
     r"<(?:img|script|iframe|video|audio|source|embed)\b[^>]*\ssrc=\"(?:https?:)?//[^>]*>"
     r"|<link\b[^>]*\shref=\"(?:https?:)?//[^>]*>"
@@ -72,14 +72,14 @@ def bind(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pages = list(
             pool.map(
-                lambda chapter: _read(chapter, book, notebooks[chapter.file], out), book.chapters
+                lambda chapter: read_page(chapter, book, notebooks[chapter.file], out), book.chapters
             )
         )
         for page in pages:
-            _number(page, book, out)
+            number_page(page, book, out)
         targets = {label: target for page in pages for label, target in page.targets.items()}
         for page in pages:
-            _resolve(page, book, targets)
+            resolve_page(page, book, targets)
         list(pool.map(lambda page: _write(page, pages, book, out), pages))
 
 
@@ -245,7 +245,7 @@ def pandoc(chapter: Chapter, arguments: list[str], text: str) -> str:
     return done.stdout
 
 
-def _read(chapter: Chapter, book: Book, notebook: NotebookNode, out: Path) -> Page:
+def read_page(chapter: Chapter, book: Book, notebook: NotebookNode, out: Path) -> Page:
     options = ["-f", "markdown", "-t", "json", f"--metadata=chapter:{chapter.file}"]
     options += [f"--lua-filter={book.root / file}" for file in book.filters]
     options += [f"--metadata-file={book.root / file}" for file in book.metadata]
@@ -303,7 +303,7 @@ def _span(css_class: str, inlines: list[Node], identifier: str = "") -> Node:
     return {"t": "Span", "c": [[identifier, [css_class], []], inlines]}
 
 
-def _cite(label: str) -> Node:
+def cite(label: str) -> Node:
     citation = {
         "citationId": label,
         "citationPrefix": [],
@@ -319,7 +319,7 @@ def _div_node(css_class: str, blocks: list[Node]) -> Node:
     return {"t": "Div", "c": [["", [css_class], []], blocks]}
 
 
-def _number(page: Page, book: Book, out: Path) -> None:
+def number_page(page: Page, book: Book, out: Path) -> None:
     """Numbers sections and floats, forms floats and callouts, copies the images the page shows."""
     chapter = page.chapter
     counts: Counter[str] = Counter()
@@ -339,7 +339,7 @@ def _number(page: Page, book: Book, out: Path) -> None:
     def make_float(label: str, classes: list[str], caption: list[Node], content: list[Node]):
         kind = label[:3] if label else "fig"
         if label:
-            name = f"{_NAMES[kind]}\u00a0{next_number(label, kind)}:"
+            name = f"{NAMES[kind]}\u00a0{next_number(label, kind)}:"
             caption = [_str(name), _SPACE, *caption]
         identifier = f' id="{label}"' if label else ""
         opening = f'<figure{identifier} class="{" ".join([f"float-{kind}", *classes])}">'
@@ -380,7 +380,7 @@ def _number(page: Page, book: Book, out: Path) -> None:
                 return [scrolling]
             return make_float(label, [], [i for b in caption for i in b["c"]], [scrolling])
         if kind in ("Para", "Plain") and any(n["t"] == "Math" for n in contents):
-            return [{"t": kind, "c": _equations(contents, next_number)}]
+            return [{"t": kind, "c": numbered_equations(contents, next_number)}]
         if kind == "Image":
             return [_image_node(page, book, out, contents)]
         return None
@@ -403,7 +403,7 @@ def _callout(kind: str, attributes: dict[str, str], blocks: list[Node]) -> list[
     return [_raw(opening), *title, *blocks, _raw("</div>")]
 
 
-def _equations(inlines: list[Node], next_number: Callable[[str, str], str]) -> list[Node]:
+def numbered_equations(inlines: list[Node], next_number: Callable[[str, str], str]) -> list[Node]:
     """Numbers display equations that `{#eq-x}` follows."""
     new: list[Node] = []
     for inline in inlines:
@@ -427,7 +427,7 @@ def _image_node(page: Page, book: Book, out: Path, contents: list[Any]) -> Node:
     alt = attributes.pop("fig-alt", "") or attributes.get("alt", "") or plain(inlines)
     if not alt.strip():
         raise page.chapter.error(source, f'image {source} has no fig-alt; add {{fig-alt="…"}}')
-    if _EXTERNAL.match(source) and not source.startswith("data:"):
+    if EXTERNAL.match(source) and not source.startswith("data:"):
         raise page.chapter.error(source, f"image {source} is remote; keep a copy in the project")
     place = posixpath.normpath(posixpath.join(posixpath.dirname(page.chapter.file), source))
     if not source.startswith("data:") and not (out / place).is_file():
@@ -444,7 +444,7 @@ def _image_node(page: Page, book: Book, out: Path, contents: list[Any]) -> Node:
     }
 
 
-def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
+def resolve_page(page: Page, book: Book, targets: dict[str, Target]) -> None:
     """Turns cross-references and links to chapters into links to pages; notes what is cited."""
     chapter = page.chapter
     pages = {other.file: other.page for other in book.chapters}
@@ -462,7 +462,7 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
         elif citation["citationMode"]["t"] == "SuppressAuthor":
             text = [_str(found.number)]
         else:
-            name = "Chapter" if found.kind == "chapter" else _NAMES[found.kind]
+            name = "Chapter" if found.kind == "chapter" else NAMES[found.kind]
             text = [*(citation["citationPrefix"] or [_str(name)]), _str(f"\u00a0{found.number}")]
         where = "" if found.chapter is chapter else _relative(chapter.page, found.chapter.page)
         return {"t": "Link", "c": [["", ["xref"], []], text, [f"{where}#{label}", ""]]}
@@ -484,7 +484,7 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
         if node["t"] == "Link":
             attributes, text, (url, title) = node["c"]
             path, hash_, anchor = url.partition("#")
-            if path.endswith(".qmd") and not _EXTERNAL.match(path):
+            if path.endswith(".qmd") and not EXTERNAL.match(path):
                 place = posixpath.join(posixpath.dirname(chapter.file), path)
                 file = posixpath.normpath(place).removeprefix("/")
                 if file not in pages:
@@ -549,7 +549,7 @@ def _write(page: Page, pages: list[Page], book: Book, out: Path) -> None:
         meta["next"] = inlines([link(pages[i + 1], rel="next")])
     if cited:
         meta["link-citations"] = {"t": "MetaBool", "c": True}
-        meta["nocite"] = inlines([_cite(label) for label in sorted(cited)])
+        meta["nocite"] = inlines([cite(label) for label in sorted(cited)])
     options = ["-f", "json", "-t", "html5", "--standalone", "--mathml", "--wrap=none", "--toc"]
     options += [f"--toc-depth={book.toc_depth}", f"--template={ASSETS / 'page.html'}"]
     if cited:

@@ -30,6 +30,7 @@ from bookbinder.source import CALLOUTS, Book
 _FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")  # DejaVu: signs that Typst's fonts lack
 _MARKER = re.compile(r"(?:=+|[-+/]|\d+\.)(?: |$)")  # a heading, list item … of Typst's
 _SPACE = {"t": "Space"}
+_INTERVAL = re.compile(r"\[[^]\[\s]+, [^]\[\s]+\]\S*")
 
 
 def bind_pdf(book: Book, notebooks: dict[str, NotebookNode], file: Path) -> None:
@@ -64,15 +65,15 @@ def _compress(image: Path) -> None:
 def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
     """The book's Typst source; writes the images that it shows below the folder `out`."""
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda c: pages._read(c, book, notebooks[c.file], out), book.chapters))
+        read = list(pool.map(lambda c: pages.read_page(c, book, notebooks[c.file], out), book.chapters))
     for page in read:  # for the numbers, and the images in `out`; its HTML is dropped
-        pages._number(replace(page), book, out)
+        pages.number_page(replace(page), book, out)
     targets = {label: target for page in read for label, target in page.targets.items()}
     body: list[Node] = []
     code: list[Node] = []
     cells = 0
     for page in read:
-        pages._resolve(page, book, targets)
+        pages.resolve_page(page, book, targets)
         blocks, folded = _chapter(page, {page.chapter.page: page for page in read}, cells)
         body += blocks
         cells += len(folded)
@@ -95,7 +96,7 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
         options += ["--citeproc", *(f"--bibliography={book.root / b}" for b in book.bibliography)]
         tree["meta"] = {
             "link-citations": {"t": "MetaBool", "c": True},
-            "nocite": {"t": "MetaInlines", "c": [pages._cite(label) for label in sorted(cited)]},
+            "nocite": {"t": "MetaInlines", "c": [pages.cite(label) for label in sorted(cited)]},
         }
     text = pandoc(book.chapters[0], options, json.dumps(tree))
     show = _function(
@@ -128,7 +129,7 @@ def _chapter(
             return code
         number = cells_before + len(folded) + 1
         target = page.targets.get(cell.label)
-        what = f"{pages._NAMES[target.kind]}\u00a0{target.number}" if target else ""
+        what = f"{pages.NAMES[target.kind]}\u00a0{target.number}" if target else ""
         folded.append(_call("code-cell", [code], number=number, what=what))
         return _raw("#" + _function("code-mark", number=number))
 
@@ -145,7 +146,7 @@ def _chapter(
     def floating(kind: str, label: str, caption: list[Node], content: list[Node]) -> list[Node]:
         number = page.targets[label].number if label else ""
         name = _label(page, label) if label else ""
-        settings = {"kind": kind, "word": pages._NAMES[kind], "number": number, "name": name}
+        settings = {"kind": kind, "word": pages.NAMES[kind], "number": number, "name": name}
         return _call("floating", [_plain(caption)], each(content), **settings)
 
     def table(attributes: list[Any], caption: list[Any], columns: list[Any], *rest: Any):
@@ -177,7 +178,7 @@ def _chapter(
     def link(text: list[Node], url: str) -> list[Node] | None:
         """Links within the book lead to labels, links to files beside the pages become text."""
         path, _, anchor = url.partition("#")
-        if pages._EXTERNAL.match(path):
+        if pages.EXTERNAL.match(path):
             return None
         place = posixpath.normpath(posixpath.join(posixpath.dirname(chapter.page), path))
         if other := labels.get(place) if path else page:
@@ -213,7 +214,10 @@ def _chapter(
         if kind == "Table" and "typst:no-figure" not in contents[0][1]:
             return table(*contents)
         if kind in ("Para", "Plain"):
-            inlines = pages._equations(contents, lambda label, _: page.targets[label].number)
+            inlines = pages.numbered_equations(
+                contents, lambda label, _: page.targets[label].number
+            )
+            inlines = _unbroken(inlines) if kind == "Plain" else inlines
             if kind == "Plain" and _MARKER.match(plain(inlines)):  # pandoc would not escape it
                 inlines = [_raw("#none;", "RawInline"), *inlines]
             return [{"t": kind, "c": inlines}]
@@ -239,6 +243,19 @@ def _chapter(
     title = rewrite(page.title, visit)
     heading = _header(1, title, _label(page), chapter.number is not None)
     return [heading, *rewrite(page.blocks, visit)], folded
+
+
+def _unbroken(inlines: list[Node]) -> list[Node]:
+    """The inlines of a table's cell, its intervals ([low, high]) on one line each."""
+    new: list[Node] = []
+    for inline in inlines:
+        if inline["t"] == "Str" and [n["t"] for n in new[-2:]] == ["Str", "Space"]:
+            low = new[-2]["c"]
+            if _INTERVAL.fullmatch(f"{low} {inline['c']}"):
+                new[-2:] = [_str(f"{low}\u00a0{inline['c']}")]
+                continue
+        new.append(inline)
+    return new
 
 
 def _label(page: Page, anchor: str = "") -> str:

@@ -212,6 +212,11 @@ def test_callouts_and_claims_keep_their_kind(source):
     assert re.search(r"#book.claim\(holds: false\)\[\s*No\.\s*\]", made)
 
 
+def test_an_interval_in_a_table_stays_on_one_line(source):
+    made = source({"a.qmd": "# A\n\nAt [0.8, 1.0].\n\n| a |\n|---|\n| 0.9 [0.8, 1.0], 3 seeds |\n"})
+    assert "0.9 \\[0.8,~1.0\\], 3 seeds" in made and "At \\[0.8, 1.0\\]." in made
+
+
 def test_citations_of_all_chapters_make_one_bibliography(pdf):
     files = {
         "a.qmd": "# A\nAs @knuth1984 says.\n",
