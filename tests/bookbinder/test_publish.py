@@ -1,6 +1,5 @@
 """The published edition: what is refused, how it is placed, and how damage and lag are told."""
 
-import io
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image, ImageDraw
+from test_compress import drawing, png
 
 from bookbinder import execute, publish
 from bookbinder.publish import Refused
@@ -28,22 +27,6 @@ SOURCES = {
     "README.md": "Not of the book.\n",
     ".gitignore": "/_book/\n/_book.*\n__pycache__/\n*_files/\n!/docs/**/*_files/\n",
 }
-
-
-def png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
-
-
-def drawing() -> Image.Image:
-    """Letters and lines, smoothed, as matplotlib saves them: opaque, with an alpha channel."""
-    image = Image.new("RGBA", (300, 200), "white")
-    draw = ImageDraw.Draw(image)
-    for k in range(12):
-        draw.text((10, 15 * k), "cheater and oracle", fill=(34, 34 + 5 * k, 34))
-        draw.line((150, 10, 290, 15 * k), fill=(0, 114, 178), width=2)
-    return image.resize((600, 400), Image.Resampling.BICUBIC)
 
 
 def git(root: Path, *arguments: str) -> str:
