@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from lazy_artist import edition
 
 DIGITS_WORDS = re.compile(
-    r"\b(?:digits?|zeros|sevens?|threes|nines|handwrit\w+|strokes?|(?:red|green) (?:zero|ones?))\b",
+    r"\b(?:digits?|zeros|sevens?|threes|nines|strokes?|(?:red|green) (?:zero|ones?))\b",
     re.I,
 )
 
