@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -119,7 +118,7 @@ def test_prepare_leaves_nothing_for_the_chapter_to_measure():
     cloaking.ink_table(), cloaking.pair_maps(), cloaking.masking(), cloaking.strength()
     cloaking.temperature(), cloaking.confidence(), cloaking.overrated(), cloaking.noise("cure")
     cloaking.curves("sure"), cloaking.curves("sure", "l2"), cloaking.kindest("cheater")
-    cloaking.exhibit()
+    cloaking.exhibit_table(), cloaking.deep_sureness()
     assert stored() == before
 
 
@@ -364,11 +363,33 @@ def test_the_exhibit_stays_below_the_bound_and_in_range():
     np.testing.assert_array_equal(shown["cure"]["image"], sevens()[index])
 
 
+def test_the_deep_cheater_is_attacked_on_the_seven_of_the_exhibit_and_on_the_first_that_it_reads():
+    entry, seven = cloaking.deep_exhibit(), cloaking.exhibit()["cheater"]["image"]
+    np.testing.assert_array_equal(entry["image"], seven)
+    assert 0 < entry["size"] < cloaking.BOUND
+    model = cloaking.load(cloaking.deep(0))
+    assert cloaking.deep(0)["arch"] == "resnet18"
+    few = sevens(cloaking.count("few"))
+    few = few[predict(model, few).argmax(1) == 7]
+    found = attack.minimal_epsilon(model, few, 3, "linf", 0.9, steps=cloaking.STEPS, hops=0)
+    share, size, number = cloaking.deep_sureness()
+    assert number == len(few) and share == np.mean(found.epsilon < cloaking.BOUND)
+    assert size == pytest.approx(np.median(found.epsilon))
+
+
+def test_a_seven_that_is_called_a_3_already_is_left_alone(monkeypatch):
+    image = sevens(1)
+    monkeypatch.setattr(cloaking, "predict", lambda model, x: np.tile(np.eye(10)[3], (len(x), 1)))
+    entry = cloaking._attacked(cloaking.deep(0), image)
+    np.testing.assert_array_equal(entry["changed"], image[0])
+    assert entry["size"] == 0 and entry["colour"] == (0, 0)
+
+
 def test_tables_have_a_row_for_everything():
     assert len(cloaking.sizes_table()) == 4
     assert list(cloaking.methods_table()["network"])[:4] == list(cloaking.NAMES.values())
     assert len(cloaking.methods_table()) == 5 and len(cloaking.ink_table()) == 10
-    assert isinstance(cloaking.exhibit_table(), pd.DataFrame)
+    assert list(cloaking.exhibit_table()["network"]) == ["cheater", "cure", "cheater, ResNet-18"]
     gap = cloaking.chroma_gap()
     assert gap.mean == pytest.approx(
         cloaking.chroma("cheater").mean - cloaking.chroma("cure").mean, abs=1e-9
