@@ -72,7 +72,8 @@ def bind(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pages = list(
             pool.map(
-                lambda chapter: read_page(chapter, book, notebooks[chapter.file], out), book.chapters
+                lambda chapter: read_page(chapter, book, notebooks[chapter.file], out),
+                book.chapters,
             )
         )
         for page in pages:
@@ -246,6 +247,8 @@ def pandoc(chapter: Chapter, arguments: list[str], text: str) -> str:
 
 
 def read_page(chapter: Chapter, book: Book, notebook: NotebookNode, out: Path) -> Page:
+    """The chapter with what its cells gave, as pandoc's tree past the book's filters; writes its
+    figures below the folder `out`."""
     options = ["-f", "markdown", "-t", "json", f"--metadata=chapter:{chapter.file}"]
     options += [f"--lua-filter={book.root / file}" for file in book.filters]
     options += [f"--metadata-file={book.root / file}" for file in book.metadata]

@@ -65,7 +65,9 @@ def _compress(image: Path) -> None:
 def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
     """The book's Typst source; writes the images that it shows below the folder `out`."""
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda c: pages.read_page(c, book, notebooks[c.file], out), book.chapters))
+        read = list(
+            pool.map(lambda c: pages.read_page(c, book, notebooks[c.file], out), book.chapters)
+        )
     for page in read:  # for the numbers, and the images in `out`; its HTML is dropped
         pages.number_page(replace(page), book, out)
     targets = {label: target for page in read for label, target in page.targets.items()}
