@@ -90,8 +90,8 @@ def test_cards_are_sorted_by_a_measure_either_way(tab):
 def test_only_some_cards_are_drawn_at_first_and_more_as_one_scrolls(tab):
     assert tab.locator("#cards article").count() < 80
     while tab.locator("#more").is_visible():
-        tab.locator("#more").scroll_into_view_if_needed()
-        tab.mouse.wheel(0, 2000)
+        tab.keyboard.press("End")
+        tab.wait_for_timeout(20)
     assert tab.locator("#cards article").count() == 150
 
 
