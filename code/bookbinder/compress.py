@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import pikepdf
 from PIL import Image
 
 CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are made fewer
 CLOSE_ON_AVERAGE = 0.5  # where they are made fewer than 256
 LARGE = 100_000  # bytes: an image that would be larger may be off by `CLOSE_IF_LARGE`
 CLOSE_IF_LARGE = 40
-_GROUP = 200  # objects of a PDF that are packed together
-_OBJECT = re.compile(rb"(\d+) 0 obj\s+(.*?)\s+endobj\s*", re.S)
-_TABLE = re.compile(
-    rb"xref\s+0 (\d+)\s+((?:\d{10} \d{5} [nf]\s+)+)trailer\s*<<(.*)>>\s*"
-    rb"startxref\s+\d+\s+%%EOF\s*$",
-    re.S,
-)
-_STREAM = re.compile(rb"(<<.*?>>)\s*stream\n(.*)\nendstream", re.S)
 
 
 def png(content: bytes) -> bytes:
@@ -73,107 +64,42 @@ def _packed(image: Image.Image, dots: tuple[float, float] | None) -> bytes:
 
 
 def pdf(content: bytes) -> bytes:
-    """A PDF of Typst's in fewer bytes, with the same pages, tags and pixels.
+    """The PDF in fewer bytes, with the same pages, tags and pixels: images of at most 256 colours
+    get a table of them, and objects are packed together (ISO 32000-1, 7.5.7 and 7.5.8).
 
-    Images of at most 256 colours get a table of them, and objects are packed together (ISO 32000-1,
-    7.5.7 and 7.5.8). The content is returned as it is if it is not written as Typst writes it: one
-    classic table of objects at its end.
+    Raises pikepdf.PdfError for what is no PDF.
     """
-    offsets, trailer = _table(content)
-    objects = dict(_objects(content, offsets))
-    if not objects or len(objects) != len(offsets):
-        return content
-    parts = [content[: content.index(b"\n") + 1], b"%\xe2\xe3\xcf\xd3\n"]
-    length = sum(map(len, parts))
-    entries: dict[int, tuple[int, int, int]] = {0: (0, 0, 65535)}  # how an object is found
-    number = max(objects)
-
-    def write(which: int, body: bytes) -> None:
-        nonlocal length
-        entries[which] = (1, length, 0)
-        parts.append(b"%d 0 obj\n%b\nendobj\n" % (which, body))
-        length += len(parts[-1])
-
-    loose = []
-    for which, body in objects.items():
-        if _STREAM.fullmatch(body):
-            write(which, _with_few_colours(body))
-        else:
-            loose.append(which)
-    for first in range(0, len(loose), _GROUP):
-        group = loose[first : first + _GROUP]
-        number += 1
-        index, bodies = b"", b""
-        for place, which in enumerate(group):
-            entries[which] = (2, number, place)
-            index += b"%d %d " % (which, len(bodies))
-            bodies += objects[which] + b"\n"
-        keys = b"/Type/ObjStm/N %d/First %d" % (len(group), len(index))
-        write(number, _stream(keys, index + bodies))
-    number += 1
-    entries[number] = (1, length, 0)
-    table = b"".join(struct.pack(">BIH", *entries[i]) for i in range(number + 1))
-    keys = re.sub(rb"/Size \d+", b"/Size %d" % (number + 1), trailer)
-    start = length
-    write(number, _stream(b"/Type/XRef/W[1 4 2]" + keys, table))
-    return b"".join([*parts, b"startxref\n%d\n%%%%EOF\n" % start])
+    file = io.BytesIO()
+    pikepdf.settings.set_flate_compression_level(9)
+    with pikepdf.open(io.BytesIO(content)) as document:
+        for found in document.objects:
+            if isinstance(found, pikepdf.Stream) and found.get("/Subtype") == "/Image":
+                _with_few_colours(found)
+        document.save(
+            file,
+            object_stream_mode=pikepdf.ObjectStreamMode.generate,
+            recompress_flate=True,
+            deterministic_id=True,
+        )
+    return file.getvalue()
 
 
-def _table(content: bytes) -> tuple[list[int], bytes]:
-    """Where the objects start, and what the trailer's dictionary holds; nothing if it is unlike
-    Typst's: no gaps, no generations, no earlier table."""
-    found = _TABLE.search(content[content.rfind(b"\nxref") :])
-    if not found or b"/Prev" in found[3] or b"/Encrypt" in found[3]:
-        return [], b""
-    entries = found[2].split()
-    used = [int(at) for at, kind in zip(entries[::3], entries[2::3], strict=True) if kind == b"n"]
-    return (used, found[3]) if len(used) == int(found[1]) - 1 else ([], b"")
-
-
-def _objects(content: bytes, offsets: list[int]) -> Iterator[tuple[int, bytes]]:
-    end = content.rfind(b"\nxref") + 1
-    starts = sorted(offsets) or [end]
-    for start, stop in zip(starts, [*starts, end][1:], strict=True):
-        if found := _OBJECT.fullmatch(content[start:stop]):
-            yield int(found[1]), found[2]
-
-
-def _stream(keys: bytes, data: bytes) -> bytes:
-    """The body of an object that is a stream: `keys` of its dictionary, and its data, packed."""
-    packed = zlib.compress(data, 9)
-    length = b"/Filter/FlateDecode/Length %d" % len(packed)
-    return b"<<" + keys + length + b">>\nstream\n" + packed + b"\nendstream"
-
-
-def _with_few_colours(body: bytes) -> bytes:
-    """An image of at most 256 colours with a table of them; any other stream as it is."""
-    keys, data = _STREAM.fullmatch(body).groups()
-    space = re.search(rb"/ColorSpace\s*(\d+ 0 R|/DeviceRGB)", keys)
-    plain = all(re.search(key, keys) for key in (rb"/Subtype\s*/Image", rb"/BitsPerComponent 8\b"))
-    if not (plain and space and b"/FlateDecode" in keys and b"/DecodeParms" not in keys):
-        return body
-    width, height = (
-        int(re.search(rb"/%b (\d+)" % name, keys)[1]) for name in (b"Width", b"Height")
-    )
-    pixels = zlib.decompress(data)
-    if len(pixels) != 3 * width * height:
-        return body
-    counted = Image.frombytes("RGB", (width, height), pixels).getcolors(256)
+def _with_few_colours(image: pikepdf.Stream) -> None:
+    """Gives an RGB image (8 bits a channel) of at most 256 colours a table of them."""
+    pixels, size = image.read_bytes(), (int(image.Width), int(image.Height))
+    if image.get("/BitsPerComponent") != 8 or len(pixels) != 3 * size[0] * size[1]:
+        return
+    counted = Image.frombytes("RGB", size, pixels).getcolors(256)
     if not counted:
-        return body
-    colours = np.array([colour for _, colour in sorted(counted, reverse=True)])
+        return
     weights = np.array([1 << 16, 1 << 8, 1])
-    names = np.frombuffer(pixels, np.uint8).reshape(-1, 3) @ weights
-    order = np.argsort(colours @ weights)
-    places = order[np.searchsorted((colours @ weights)[order], names)].astype(np.uint8)
-    table = b"[/Indexed %b %d<%b>]" % (
-        space[1],
-        len(colours) - 1,
-        bytes(colours.astype(np.uint8)).hex().encode(),
+    table = np.sort(np.array([colour for _, colour in counted]) @ weights)  # 0xRRGGBB
+    places = np.searchsorted(table, np.frombuffer(pixels, np.uint8).reshape(-1, 3) @ weights)
+    colours = (table[:, None] // weights % 256).astype(np.uint8).tobytes()
+    image.ColorSpace = pikepdf.Array(
+        [pikepdf.Name.Indexed, image.ColorSpace, len(table) - 1, pikepdf.String(colours)]
     )
-    keys = keys.replace(space[0], b"/ColorSpace" + table)
-    keys = re.sub(rb"/(?:Filter\s*(?:/FlateDecode|\[/FlateDecode\])|Length \d+)", b"", keys)
-    return _stream(keys[2:-2], places.tobytes())
+    image.write(places.astype(np.uint8).tobytes())  # packed when the document is saved
 
 
 _CSS_TOKEN = re.compile(
