@@ -508,29 +508,26 @@ def curves(criterion: str = "predict", norm: str = "linf") -> dict[str, np.ndarr
 
 
 def sizes_table() -> pd.DataFrame:
-    """Medians of the minimal sizes with 95% bootstrap intervals, and how many were not reached."""
-    rows = []
-    for norm, title in (("linf", "largest pixel change"), ("l2", "Euclidean length")):
+    """Medians of the minimal sizes with 95% bootstrap intervals, and how many were not reached: a
+    column for each goal and measure of size."""
+    columns = {}
+    for norm, title in (("linf", "ℓ∞"), ("l2", "ℓ2")):
         for criterion, goal in (("predict", "predicts 3"), ("sure", f"p(3) > {SURE}")):
             both = {kind: sizes(kind, norm, criterion) for kind in ("cheater", "cure")}
             share, p, number = paired_test(norm, criterion)
-            rows.append(
-                {
-                    "size": title,
-                    "goal": goal,
-                    "images": number,
-                    **{kind: in_words(median(values)) for kind, values in both.items()},
-                    "cure / cheater": ratio(norm, criterion).format("{:.2f}"),
-                    "cure needs more": f"{share:.0%}",
-                    "p (sign test)": _small(p),
-                    "not reached": " / ".join(f"{np.isinf(v).mean():.1%}" for v in both.values()),
-                }
-            )
-    return pd.DataFrame(rows)
+            columns[f"{goal}, {title}"] = {
+                **{kind: in_words(median(values)) for kind, values in both.items()},
+                "cure / cheater": ratio(norm, criterion).format("{:.2f}"),
+                "cure needs more": f"{share:.0%}",
+                "p, sign test": _small(p),
+                "not reached": " / ".join(f"{np.isinf(v).mean():.1%}" for v in both.values()),
+                "images": str(number),
+            }
+    return pd.DataFrame(columns).rename_axis("smallest change").reset_index()
 
 
 def _small(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-6 else "< 1e-6"
+    return f"{p:.2g}" if p >= 1e-6 else "<1e-6"
 
 
 def methods_table() -> pd.DataFrame:

@@ -386,7 +386,7 @@ def test_a_seven_that_is_called_a_3_already_is_left_alone(monkeypatch):
 
 
 def test_tables_have_a_row_for_everything():
-    assert len(cloaking.sizes_table()) == 4
+    assert cloaking.sizes_table().shape == (7, 5)
     assert list(cloaking.methods_table()["network"])[:4] == list(cloaking.NAMES.values())
     assert len(cloaking.methods_table()) == 5 and len(cloaking.ink_table()) == 10
     assert list(cloaking.exhibit_table()["network"]) == ["cheater", "cure", "cheater, ResNet-18"]
