@@ -23,6 +23,7 @@ UNRENDERED = {
     "an attribute": re.compile(r"\{[#.][\w-]+"),
     "a link": re.compile(r"\]\("),
     "a shortcode": re.compile(r"\{\{<"),
+    "a formula": re.compile(r"\$\$|\\(?:[a-zA-Z]+[{_^]|[Bb]ig[lr]?\b)"),
 }
 FAR = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 FAR_CSS = re.compile(r"(url\(\s*['\"]?|@import\s+['\"])(https?:)?//[^)'\"\s]*", re.IGNORECASE)

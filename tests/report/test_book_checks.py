@@ -56,6 +56,8 @@ def test_a_sound_page_passes(check: Callable[[Path], list[str]], make_book: Make
         (checks.unrendered_markdown, "<h2>Title {#sec-a}</h2>"),
         (checks.unrendered_markdown, "<p>[text](page.qmd)</p>"),
         (checks.unrendered_markdown, "<p>{{&lt; include x &gt;}}</p>"),
+        (checks.unrendered_markdown, r"<p>the sum \sum_k w</p>"),
+        (checks.unrendered_markdown, "<span class='math display'>$$ y^2 $$</span>"),
         (checks.cell_errors, '<div class="cell-output cell-output-error"></div>'),
         (checks.cell_errors, "<pre><code>Traceback (most recent call last):</code></pre>"),
         (checks.remote_requests, '<script src="https://example.org/x.js"></script>'),
