@@ -163,7 +163,7 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     `DataFrame.to_markdown(index=False, disable_numparse=True)`."""
     import pandas as pd
 
-    columns = ["Chapter", "Claim", "Statement", "Measured", "Criterion", "Holds"]
+    columns = ["Holds", "Claim", "Measured", "Criterion"]
     rows = []
     for made in claims:
         interval = f" {_interval(made)}" if made.interval else ""
@@ -171,12 +171,10 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
         statement = re.sub(r"(?<!\\)\|", r"\\|", made.statement)
         rows.append(
             (
-                made.chapter,
-                f"`{made.id}`",
-                statement,
+                _verdict(made).replace(" ", "\u00a0"),  # stays on one line
+                f"`{made.id}` ({made.chapter}): {statement}",
                 f"{_measured(made)}{interval}{seeds}",
                 _criterion(made),
-                _verdict(made),
             )
         )
     return pd.DataFrame(rows, columns=columns)

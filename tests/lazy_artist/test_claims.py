@@ -268,17 +268,15 @@ def test_the_table_holds_markdown_texts():
     simple("a", statement=r"Between | and \|.", value=0.0412, threshold=0.2, interval=(0, 1), n=3)
     simple("b", value=3, op="==", threshold=2)
     table = ledger_table(ledger())
-    assert list(table) == ["Chapter", "Claim", "Statement", "Measured", "Criterion", "Holds"]
+    assert list(table) == ["Holds", "Claim", "Measured", "Criterion"]
     assert table.values.tolist() == [
         [
-            "cheater",
-            "`a`",
-            r"Between \| and \|.",
+            "✓\u00a0holds",
+            r"`a` (cheater): Between \| and \|.",
             r"0.041 \[0, 1\], 3 seeds",
             r"\< 0.2",
-            "✓ holds",
         ],
-        ["cheater", "`b`", "It holds.", "3", "= 2", "✗ fails"],
+        ["✗\u00a0fails", "`b` (cheater): It holds.", "3", "= 2"],
     ]
     assert len(ledger_table([])) == 0
 
