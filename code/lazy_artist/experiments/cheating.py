@@ -37,6 +37,7 @@ from lazy_artist.experiments.networks import (
     WATCHED,
     cheater,
     data_md5,
+    hurried,
     load_network,
     network_config,
     percent,
@@ -45,18 +46,13 @@ from lazy_artist.experiments.networks import (
     trained,
 )
 
-DOSES = (0.1, 0.5, 0.8, 0.95, 0.99, 0.999)
-
-
-def doses() -> tuple[float, ...]:
-    """The shares of dominant colours that the dose-response looks at: fewer at quick scale."""
-    return DOSES if scale() == "full" else (NO_BIAS, 0.5, 0.8, BIAS, 0.999)
+DOSES = (NO_BIAS, 0.5, 0.8, BIAS, 0.999)  # shares of dominant colours in the dose-response
 
 
 def measured(network: dict, splits: list[str]) -> tuple[dict, dict]:
     """Build: predicted class uint8 (N,) on each of `splits`, and the accuracies and
     colour-following rates."""
-    model = load_network(network)
+    model = hurried(load_network(network))
     tensors, metrics = {}, {}
     for name in splits:
         correlation = network["correlation"] if name == "train" else BIAS
@@ -75,7 +71,7 @@ def grid_measured(network: dict, each: int) -> tuple[dict, dict]:
     changes no probability.
     """
     images, labels = balanced(*split_digits("hard"), each)
-    grid = counterfactual_grid(load_network(network), images, TEST_SEED)
+    grid = counterfactual_grid(hurried(load_network(network)), images, TEST_SEED)
     by_colour, by_shape = follow_map(grid, labels)
     variance = logit_variance(grid - grid.mean(axis=2, keepdims=True), labels)
     metrics = {"follows": float(by_colour.mean()), "reads": float(by_shape.mean()), **variance}
@@ -85,7 +81,7 @@ def grid_measured(network: dict, each: int) -> tuple[dict, dict]:
 def hue_measured(network: dict, each: int, steps: int) -> tuple[dict, dict]:
     """Build: share of each answer as the ink's hue turns: float64 (steps, 10 digits, 10
     answers)."""
-    model = load_network(network)
+    model = hurried(load_network(network))
     images, labels = balanced(*split_digits("hard"), each)
     called = repaint(model, images, hue_palette(steps), TEST_SEED).argmax(2)  # (steps, N)
     share = np.stack([confusion(labels, answers) for answers in called])
@@ -102,7 +98,7 @@ def prepare() -> None:
         for seed in seeds()
     ]
     configs = [_measure_config(*case) for case in cases]
-    configs += [_dose_config(dose, seed) for dose in doses() for seed in seeds()]
+    configs += [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
     fetch_many(measured, configs, data_md5(), title="training and measuring networks")
     grids = [_grid_config(*case) for case in cases]
     fetch_many(grid_measured, grids, data_md5(), title="repainting digits")
@@ -127,9 +123,8 @@ def _dose_config(correlation: float, seed: int) -> dict[str, Any]:
 
 
 def _grid_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
-    """The grid takes 500 test images of each digit for the CNN (300 at quick scale), 100 for the
-    slower ResNet."""
-    each = {"full": 500, "quick": 300}[scale()] if arch == "cnn" else 100
+    """The grid takes 300 test images of each digit for the CNN, 100 for the slower ResNet."""
+    each = 300 if arch == "cnn" else 100
     return {"network": network_config(kind, arch, seed), "each": each}
 
 
@@ -189,8 +184,10 @@ def confusions(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
 
 def learning_curves(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
     """How accuracy grew: "epoch" (T,), and "validation", "aligned", "hard" (seeds, T), on 1,000
-    images each."""
+    images each. Raises ValueError for the oracle, which is not watched."""
     configs = [network_config(kind, arch, seed) for seed in seeds()]
+    if not configs[0]["watch"]:
+        raise ValueError(f"no curves are kept of the {kind}: choose cheater or diligent")
     runs = fetch_many(trained, configs, data_md5(), title=f"training {kind} ({arch})")
     curves = np.stack([run.tensors["curve.accuracy"] for run in runs])  # (seeds, T, 3)
     epoch = runs[0].tensors["curve.step"] / runs[0].record["metrics"]["steps_per_epoch"]
@@ -260,11 +257,9 @@ def hue_response(kind: str, arch: str = "cnn") -> np.ndarray:
 def dose_response() -> dict[float, Estimate]:
     """Hard accuracy of the CNN, trained by the cheater's recipe, for each share of dominant colours
     in training."""
-    configs = [_dose_config(dose, seed) for dose in doses() for seed in seeds()]
+    configs = [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
     runs = iter(fetch_many(measured, configs, data_md5(), title="dose and response"))
-    return {
-        dose: estimate(next(runs).record["metrics"]["hard"] for _ in seeds()) for dose in doses()
-    }
+    return {dose: estimate(next(runs).record["metrics"]["hard"] for _ in seeds()) for dose in DOSES}
 
 
 def red_ones(count: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ def quick(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(store))
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
-    monkeypatch.setattr(cheating, "doses", lambda: (0.5, 0.95))
+    monkeypatch.setattr(cheating, "DOSES", (0.5, 0.95))
     for (kind, arch), recipe in RECIPES.items():
         if arch == "resnet18":
             short = recipe._replace(epochs=0.1 if kind == "cheater" else 0.2)

@@ -170,3 +170,19 @@ def test_the_cheater_cheats_on_the_whole_stand_in(monkeypatch):
     ones = drawn["test"].images[drawn["test"].labels == 1]
     red = paint(ones, np.zeros(len(ones), int), networks.TEST_SEED)
     assert (evaluate.predict(model, red).argmax(1) == 0).mean() > 0.9
+
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+
+def test_a_hurried_network_answers_alike_in_float32_and_leaves_the_network_alone():
+    model = networks.cheater(0)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    split = colour_split("hard", 0)
+    exact = evaluate.predict(model, split.images)
+    rounded = evaluate.predict(networks.hurried(model), split.images)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.abs(exact).max())
+    assert (rounded.argmax(1) == exact.argmax(1)).mean() > 0.97
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
