@@ -29,8 +29,8 @@ from lazy_artist.experiments.networks import TEST_SEED
 
 NETWORKS = {"cheater": cheater, "oracle": oracle}
 OURS = {  # steps of a descent, and descents after the first
-    "linf": ((15, 0), (20, 0), (30, 0), (40, 0), (60, 0), (100, 0)),
-    "l2": ((15, 0), (20, 0), (30, 0), (40, 0), (60, 0), (60, 4)),
+    "linf": ((15, 0), (20, 0), (24, 0), (28, 0), (32, 0), (40, 0), (60, 0), (100, 0)),
+    "l2": ((15, 0), (20, 0), (24, 0), (28, 0), (32, 0), (40, 0), (60, 0), (60, 4)),
 }
 TARGET = 3
 WITHIN = 1.01

@@ -35,6 +35,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lazy_artist.canvas import CLASSES
 from lazy_artist.evaluate import check_images, predict
+from lazy_artist.training import arithmetic
 
 NORMS = {"linf": 1.0, "l2": math.sqrt(3 * 28 * 28)}  # and the size that reaches every image
 SLACK = 1e-4  # margin that a search asks for, in logits: above the rounding of float32
@@ -43,6 +44,10 @@ BATCH = 125  # images at a time, so that activations stay in the processor's cac
 # or over its length (l2). Chosen, as the other numbers of the search, on validation digits.
 STEPS = {"linf": (3.0, 0.05), "l2": (3.0, 0.03)}
 CAP = (0.1, 0.005)  # largest relative change of the size in a step, at the first and the last
+# Share of a descent's steps that are taken in the arithmetic of training, which is cheaper; what is
+# found there does not count.
+ROUGH = 0.85
+PRESS = 0.05  # largest relative change of the size in a round of the test at the end
 # Descents after the first, each from a random point: far ones and near ones by turns. In linf one
 # descent was enough on validation digits; in l2 it stopped in local minima.
 HOPS = {"linf": 0, "l2": 4}
@@ -111,7 +116,7 @@ def targeted_pgd(
             sizes = torch.full((len(x),), radius)
             if run:
                 start = _inside(_noise(x, norm, sizes, generator), x)
-            delta, hit = _climb(search, x, start, t, criterion, norm, sizes, steps)
+            delta, hit, _ = _climb(search, x, start, t, criterion, norm, sizes, steps)
             found[part] = (x + delta).clamp_(0, 1).numpy()
             open_[part] = ~hit.numpy()
     size, margin, probability = _verify(model, images, found, targets, norm, criterion)
@@ -138,9 +143,9 @@ def minimal_epsilon(
     (by default `HOPS`) further descents as long, from random points (`seed`) as large as the best
     change so far: noise alone, and the best change mixed with noise, by turns (basin hopping, Wales
     and Doye 1997, doi:10.1021/jp970984n). Then the result is put to the test: an eighth as many
-    steps at a size smaller by `tolerance`, again and again as long as they succeed. So `lower` is
-    within the tolerance of `epsilon`; a search that started there, next to a solution, found none:
-    a bracket of the search, not a proof.
+    steps at a size smaller by `tolerance`, again and again as long as they succeed, by more where
+    the margin has room for more. So `lower` is within the tolerance of `epsilon`; a search that
+    started there, next to a solution, found none: a bracket of the search, not a proof.
 
     limit: the largest size that counts; by default that of the whole cube [0, 1]. Raises ValueError
     for negative hops too.
@@ -371,13 +376,15 @@ def _descend(
     zero where there is none, if they are smaller than what is there; in the first half of a way
     from elsewhere than the image, changes may be larger than those, by a tenth."""
     is_hop = bool(delta.any())
+    exact_from = round(ROUGH * steps)
     best_size = torch.where(best.flatten(1).any(1), _size(best, norm), math.inf)
     radius = _size(delta, norm)
     for step in range(steps + 1):
-        margin, gradient = _ascent(search, x + delta, t, criterion)
+        margin, gradient = _ascent(search, x + delta, t, criterion, rough=step < exact_from)
         size = _size(delta, norm)
-        better = (margin > 0) & (size < best_size)
-        best_size[better], best[better] = size[better], delta[better]
+        if step >= exact_from:
+            better = (margin > 0) & (size < best_size)
+            best_size[better], best[better] = size[better], delta[better]
         if step == steps:
             break
         decay = (1 + math.cos(math.pi * step / steps)) / 2
@@ -414,18 +421,22 @@ def _press(
     tolerance: float,
 ) -> np.ndarray:
     """Shrinks the changes `best` in place while searches at a smaller size succeed; returns the
-    sizes (n,) at which they did not."""
-    failed = torch.zeros(len(x))
+    sizes (n,) at which they did not, smaller by `tolerance`. After a success the next size is
+    smaller by what the linearised margin promises, up to `PRESS`."""
+    failed, shrink = torch.zeros(len(x)), torch.full((len(x),), tolerance)
     active = best.flatten(1).any(1).nonzero()[:, 0]
     while len(active):
-        radius = _size(best[active], norm) * (1 - tolerance)
+        radius = _size(best[active], norm) * (1 - shrink[active])
         start = _project(best[active], norm, radius)
-        delta, hit = _climb(
+        delta, hit, room = _climb(
             search, x[active], start, t[active], criterion, norm, radius, steps, late=True
         )
-        failed[active[~hit]] = radius[~hit]
-        active = active[hit]
-        best[active] = delta[hit]
+        best[active[hit]] = delta[hit]
+        done = ~hit & (shrink[active] <= tolerance)
+        failed[active[done]] = radius[done]
+        promised = (room / radius).clamp(tolerance, max(tolerance, PRESS))
+        shrink[active] = torch.where(hit, promised, tolerance)
+        active = active[~done]
     return failed.double().numpy()
 
 
@@ -469,16 +480,21 @@ def _climb(
     radius: Tensor,
     steps: int,
     late: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Ascent within balls of `radius` (n,) from `delta`, each image until its target is reached:
-    changes (n, 3, 28, 28), and who reached it (n,). late: with the steps of a search's second
-    half."""
+    changes (n, 3, 28, 28); who reached it (n,); and how much smaller the size may be for the
+    linearised margin to stay positive (n,), 0 for the others. late: with the steps of a search's
+    second half."""
     delta, hit = delta.clone(), torch.zeros(len(x), dtype=torch.bool)
+    room = torch.zeros(len(x))
     active = torch.arange(len(x))
     for step in range(steps + 1):
         margin, gradient = _ascent(search, x[active] + delta[active], t[active], criterion)
-        hit[active[margin > 0]] = True
         left = margin <= 0
+        there = active[~left]
+        hit[there] = True
+        slope = _slope(x[there], delta[there], gradient[~left], radius[there], norm)
+        room[there] = margin[~left] / slope
         active, gradient = active[left], gradient[left]
         if step == steps or not len(active):
             break
@@ -486,13 +502,19 @@ def _climb(
         if late:
             decay *= 0.25
         delta[active] = _step(x[active], delta[active], gradient, norm, radius[active], decay)
-    return delta, hit
+    return delta, hit, room
 
 
-def _ascent(search: nn.Module, x: Tensor, t: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
-    """Margins (n,), less the slack, and their gradients (n, 3, 28, 28)."""
+def _ascent(
+    search: nn.Module, x: Tensor, t: Tensor, criterion: Criterion, rough: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Margins (n,), less the slack, and their gradients (n, 3, 28, 28). rough: in the arithmetic of
+    training."""
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-    margin = _margin(search(x), t, criterion)
+    low = arithmetic()
+    with torch.autocast("cpu", low, enabled=rough and low != torch.float32):
+        logits = search(x)
+    margin = _margin(logits.float() if rough else logits, t, criterion)
     return margin.detach() - SLACK, torch.autograd.grad(margin.sum(), x)[0]
 
 
