@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from bookbinder import BookError, __version__
+from bookbinder.kernels import ForkProvisioner, KernelServer
 from bookbinder.source import Book, Chapter, Code
 
 # Shows a returned Figure as a retina PNG even where pyplot was never imported; loads nothing now.
@@ -74,7 +75,7 @@ async def _execute_all(
     async def run(chapter: Chapter, connection_file: Path) -> None:
         notebook = notebooks[chapter.file] = _empty_notebook(chapter)
         if notebook.cells:
-            async with alive, _kernel(book, notebook, connection_file) as client:
+            async with alive, _kernel(book, notebook, connection_file, server) as client:
                 if chapter.after_all:
                     await others_done.wait()
                 async with running:
@@ -86,8 +87,9 @@ async def _execute_all(
         if not left:
             others_done.set()
 
+    many = sum(bool(chapter.code) for chapter in chapters) > jobs + 1
     with tempfile.TemporaryDirectory(prefix="book-") as folder:
-        async with asyncio.TaskGroup() as tasks:
+        async with _server(book, many) as server, asyncio.TaskGroup() as tasks:
             for i, chapter in enumerate(sorted(chapters, key=lambda chapter: chapter.after_all)):
                 tasks.create_task(run(chapter, Path(folder) / f"{i}.json"))
     return notebooks
@@ -157,8 +159,33 @@ def _notebook_file(folder: Path, chapter: Chapter) -> Path:
     return (folder / chapter.file).with_suffix(".ipynb")
 
 
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "LAZY_ARTIST_BUILDER": f"bookbinder {__version__}",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(Path(__file__).with_name("assets") / "matplotlibrc"),
+    }
+
+
 @asynccontextmanager
-async def _kernel(book: Book, notebook: NotebookNode, connection_file: Path):
+async def _server(book: Book, many: bool):
+    """A server to fork kernels from, or None where new processes are better: for few kernels,
+    and where a process cannot safely be forked after it has loaded libraries (macOS) or at all.
+    """
+    if not many or sys.platform != "linux":
+        yield None
+        return
+    server = KernelServer(book.root, _environment())
+    try:
+        yield server if await server.ready() else None
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def _kernel(
+    book: Book, notebook: NotebookNode, connection_file: Path, server: KernelServer | None
+):
     """A client whose fresh kernel is ready to run; on the way out the kernel is shut down."""
     manager = AsyncKernelManager(
         kernel_spec_manager=_ThisInterpreter(),
@@ -166,14 +193,13 @@ async def _kernel(book: Book, notebook: NotebookNode, connection_file: Path):
         transport="tcp" if os.name == "nt" else "ipc",
         shutdown_wait_time=3.0,
     )
-    environment = os.environ | {
-        "LAZY_ARTIST_BUILDER": f"bookbinder {__version__}",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MATPLOTLIBRC": str(Path(__file__).with_name("assets") / "matplotlibrc"),
-    }
+    if server:
+        manager.provisioner = ForkProvisioner(
+            server, kernel_id="", kernel_spec=manager.kernel_spec, parent=manager
+        )
     client = None
     try:
-        await manager.start_kernel(cwd=str(book.root), env=environment)
+        await manager.start_kernel(cwd=str(book.root), env=_environment())
         client = manager.client()
         client.start_channels()
         await client.wait_for_ready(timeout=120)
