@@ -338,6 +338,24 @@ def rivalled(network: dict, spec: dict, most: int, steps: dict[str, int]) -> tup
     return tensors, {}
 
 
+def attacked(network: dict, spec: dict, index: int) -> tuple[dict, dict]:
+    """Build: an entry of `exhibit`, of the shared seven `index`; one that is called the target
+    already is left alone."""
+    model, image = load(network), _shared(spec, "sevens")[[index]]
+    changed, size = image, 0.0
+    if predict(model, image).argmax() != TARGET:
+        attack = targeted_pgd(model, image, TARGET, BOUND, steps=100, restarts=3, confidence=SURE)
+        changed, size = attack.images, float(attack.size[0])
+    colour = ciede2000(image, changed)
+    logits = torch.from_numpy(predict(model, np.concatenate([image, changed])))
+    before, after = logits.softmax(1).numpy()
+    return {"image": image[0], "changed": changed[0], "before": before, "after": after}, {
+        "size": size,
+        "colour": [float(colour.mean()), float(colour.max())],
+        "ssim": float(ssim(image, changed)[0]),
+    }
+
+
 def gradients(norm: str, steps: int) -> int:
     """Gradients of all descents of our full search."""
     return steps * (1 + HOPS[norm])
@@ -367,6 +385,7 @@ def prepare() -> None:
         (masked, [{"network": lazy(0), "other": cure(0), **few},
                   {"network": cure(0), "other": lazy(0), **few}]),
         (rivalled, [{"network": n(0), "steps": RIVALLED, **few} for n in (lazy, cure)]),
+        (attacked, list(_exhibited().values())),
     ]  # fmt: skip
     for build_, configs in work:
         fetch_many(build_, configs, data_md5(), title=build_.__name__)
@@ -783,39 +802,27 @@ def exhibit() -> dict[str, dict[str, Any]]:
     Of all seeds and sevens it is the one for which the needier of the two networks needs the
     smallest change to be more than 0.9 sure: the kindest to the attack, and said so in the chapter.
     """
-    needed = np.maximum(sizes("cheater", "linf", "sure"), sizes("cure", "linf", "sure"))
-    seed, index = (int(i) for i in np.unravel_index(int(np.argmin(needed)), needed.shape))
-    image = _shared(shared(), "sevens")[[index]]
-    return {"cheater": _attacked(lazy(seed), image), "cure": _attacked(cure(seed), image)}
+    return {kind: _entry(config) for kind, config in _exhibited().items() if kind != "deep"}
 
 
 def deep_exhibit() -> dict[str, Any]:
     """The exhibit's seven under the same attack on the ResNet-18 that cheats, first seed: as one of
     the entries of `exhibit`."""
-    return _attacked(deep(0), exhibit()["cheater"]["image"][None])
+    return _entry(_exhibited()["deep"])
 
 
-def _attacked(network: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
-    """An entry of `exhibit`: image (1, 3, 28, 28); one that is called the target already is left
-    alone."""
-    model = load(network)
-    changed, size = image, 0.0
-    if predict(model, image).argmax() != TARGET:
-        attack = targeted_pgd(model, image, TARGET, BOUND, steps=100, restarts=3, confidence=SURE)
-        changed, size = attack.images, float(attack.size[0])
-    colour = ciede2000(image, changed)
-    logits = torch.from_numpy(predict(model, np.concatenate([image, changed])))
-    before, after = logits.softmax(1).numpy()
-    return {
-        "seed": network["seed"],
-        "image": image[0],
-        "changed": changed[0],
-        "before": before,
-        "after": after,
-        "size": size,
-        "colour": (float(colour.mean()), float(colour.max())),
-        "ssim": float(ssim(image, changed)[0]),
-    }
+def _exhibited() -> dict[str, dict[str, Any]]:
+    """What the entries of `exhibit`, and "deep", are made of."""
+    needed = np.maximum(sizes("cheater", "linf", "sure"), sizes("cure", "linf", "sure"))
+    seed, index = (int(i) for i in np.unravel_index(int(np.argmin(needed)), needed.shape))
+    networks = {"cheater": lazy(seed), "cure": cure(seed), "deep": deep(0)}
+    seven = {"spec": shared(), "index": index}
+    return {kind: {"network": network, **seven} for kind, network in networks.items()}
+
+
+def _entry(config: dict[str, Any]) -> dict[str, Any]:
+    tensors, record = fetch(attacked, config, data_md5())
+    return {"seed": config["network"]["seed"], **tensors, **record["metrics"]}
 
 
 def deep_sureness() -> tuple[float, float, int]:

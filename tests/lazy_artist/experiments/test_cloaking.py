@@ -378,11 +378,11 @@ def test_the_deep_cheater_is_attacked_on_the_seven_of_the_exhibit_and_on_the_fir
 
 
 def test_a_seven_that_is_called_a_3_already_is_left_alone(monkeypatch):
-    image = sevens(1)
+    image = sevens(1)[0]
     monkeypatch.setattr(cloaking, "predict", lambda model, x: np.tile(np.eye(10)[3], (len(x), 1)))
-    entry = cloaking._attacked(cloaking.deep(0), image)
-    np.testing.assert_array_equal(entry["changed"], image[0])
-    assert entry["size"] == 0 and entry["colour"] == (0, 0)
+    tensors, metrics = cloaking.attacked(cloaking.deep(0), cloaking.shared(), 0)
+    np.testing.assert_array_equal(tensors["changed"], image)
+    assert metrics["size"] == 0 and metrics["colour"] == [0, 0]
 
 
 def test_tables_have_a_row_for_everything():
