@@ -111,7 +111,8 @@ def fetch_many(
     the machine and its memory; the others wait. On a terminal a progress bar called `title` (by
     default the build's name) counts the missing ones.
     """
-    entries = [_entry(build, config, data_md5) for config in configs]
+    parts = fingerprint(build)
+    entries = [_entry(build, config, data_md5, parts) for config in configs]
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     found = {entry.stem: _lookup(entry.stem) for entry in entries}
@@ -202,16 +203,13 @@ def fingerprint(function: Callable[..., Any]) -> dict[str, str]:
                 names.update(inner.partition(".")[0] for m, inner in reached if m == home)
                 modules.update(m for m, _ in reached if m != home)
                 continue
-        source = []
-        for node in bindings:
-            modules.update(_resolve(_imports(node, _package(home)), project))
-            if not isinstance(node, ast.Import | ast.ImportFrom):
-                source.append(ast.unparse(node))
-                names.update(_global_names(source[-1]))
-        if source:
+        read = [_read_statement(node, _package(home)) for node in bindings]
+        modules.update(_resolve((i for statement in read for i in statement.imports), project))
+        names.update(*(statement.names for statement in read))
+        if source := [statement.text for statement in read if statement.text]:
             parts[f"{home}:{name}"] = _current(home, f":{name}", _sha256("\n".join(source)))
     for node in _source(home).bindings.get("*", []):
-        modules.update(_resolve(_imports(node, _package(home)), project))
+        modules.update(_resolve(_read_statement(node, _package(home)).imports, project))
 
     while modules:
         module = modules.pop()
@@ -273,6 +271,19 @@ def _parse(path: Path, package: str, mtime: int, size: int) -> _Source:
     return _Source(_sha256(ast.unparse(tree)), frozenset(_imports(tree, package)), bindings)
 
 
+class _Statement(NamedTuple):
+    text: str  # "" of an import
+    imports: frozenset[tuple[str, str]]
+    names: frozenset[str]  # the module-level names that it refers to
+
+
+@functools.cache
+def _read_statement(node: ast.stmt, package: str) -> _Statement:
+    """What a top-level statement of a parsed source holds."""
+    text = "" if isinstance(node, ast.Import | ast.ImportFrom) else ast.unparse(node)
+    return _Statement(text, frozenset(_imports(node, package)), frozenset(_global_names(text)))
+
+
 def _locate(module: str) -> Path | None:
     """The file of a module of a loaded top-level package, found without importing the module."""
     root, *rest = module.split(".")
@@ -280,10 +291,10 @@ def _locate(module: str) -> Path | None:
     if not rest:
         return Path(top.__file__) if getattr(top, "__file__", None) else None
     for folder in getattr(top, "__path__", ()):
-        base = Path(folder, *rest)
-        for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
-            if path.is_file():
-                return path
+        base = os.path.join(folder, *rest)
+        for path in (os.path.join(base, "__init__.py"), f"{base}.py"):
+            if os.path.isfile(path):
+                return Path(path)
     return None
 
 
@@ -417,9 +428,11 @@ class _Entry(NamedTuple):
         return f"{self.build.__name__}({arguments})"
 
 
-def _entry(build: Build, config: dict[str, Any], data_md5: str) -> _Entry:
+def _entry(
+    build: Build, config: dict[str, Any], data_md5: str, parts: dict[str, str] | None = None
+) -> _Entry:
     _check_json(config, "config")
-    parts = fingerprint(build)
+    parts = parts or fingerprint(build)
     whole = _sha256(
         _canonical(
             {
