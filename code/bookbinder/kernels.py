@@ -42,6 +42,7 @@ class KernelServer:
     """The process that forks kernels for this one, all in the folder `cwd` with `environment`."""
 
     def __init__(self, cwd: Path, environment: dict[str, str]) -> None:
+        self._ready = False
         self._connection, other = multiprocessing.Pipe()
         with other:
             self._process = subprocess.Popen(
@@ -58,8 +59,8 @@ class KernelServer:
         while not self._connection.poll():
             await asyncio.sleep(0.02)
         with suppress(EOFError):
-            return self._connection.recv()
-        return False
+            self._ready = self._connection.recv()
+        return self._ready
 
     def ask(self, request: list[str] | int) -> int | None:
         """Raises OSError or EOFError if the process is gone."""
@@ -68,6 +69,8 @@ class KernelServer:
 
     def close(self) -> None:
         """Ends the process; its kernels should have been shut down."""
+        if not self._ready:
+            self._process.terminate()  # it would hear of the other end only after its imports
         self._connection.close()
         self._process.wait()
 

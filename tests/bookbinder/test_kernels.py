@@ -145,6 +145,15 @@ def test_a_server_that_fails_is_not_used(tmp_path):
         server.close()
 
 
+def test_a_server_is_ended_at_once_and_silently(tmp_path, capfd):
+    started = time.monotonic()
+    server = KernelServer(tmp_path, dict(os.environ))
+    time.sleep(0.3)
+    server.close()
+    assert time.monotonic() - started < 1.5
+    assert capfd.readouterr() == ("", "")
+
+
 def test_only_libraries_are_shared():
     """A module of the project would be the same for all kernels, though it be edited meanwhile."""
     assert not {name.partition(".")[0] for name in LIBRARIES} & {"lazy_artist", "bookbinder"}
