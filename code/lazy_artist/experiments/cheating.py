@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lazy_artist.artifacts import Artifact, fetch_many
+from lazy_artist.artifacts import Artifact, fetch, fetch_many
 from lazy_artist.canvas import (
     PALETTE,
     SPLITS,
@@ -49,18 +49,21 @@ from lazy_artist.experiments.networks import (
 DOSES = (NO_BIAS, 0.5, 0.8, BIAS, 0.999)  # shares of dominant colours in the dose-response
 
 
-def measured(network: dict, splits: list[str]) -> tuple[dict, dict]:
-    """Build: predicted class uint8 (N,) on each of `splits`, and the accuracies and
-    colour-following rates."""
-    model = hurried(load_network(network))
+def measured(networks: list[dict], splits: list[str]) -> tuple[dict, dict]:
+    """Build: predicted classes uint8 (networks, N) on each of `splits`, and a list over networks of
+    the accuracies and of the colour-following rates. "train" is each network's own."""
+    models = [hurried(load_network(network)) for network in networks]
     tensors, metrics = {}, {}
     for name in splits:
-        correlation = network["correlation"] if name == "train" else BIAS
-        split = colour_split(name, network["seed"] if name == "train" else TEST_SEED, correlation)
-        called = predict(model, split.images).argmax(1)
-        tensors[name] = called.astype(np.uint8)
-        metrics[name] = float(np.mean(called == split.labels))
-        metrics[f"{name} follows"] = float(np.mean(called == split.colours))
+        shared = None if name == "train" else colour_split(name, TEST_SEED)
+        called, right, follows = [], [], []
+        for network, model in zip(networks, models, strict=True):
+            split = shared or colour_split(name, network["seed"], network["correlation"])
+            called.append(predict(model, split.images).argmax(1).astype(np.uint8))
+            right.append(float(np.mean(called[-1] == split.labels)))
+            follows.append(float(np.mean(called[-1] == split.colours)))
+        tensors[name] = np.stack(called)
+        metrics |= {name: right, f"{name} follows": follows}
     return tensors, metrics
 
 
@@ -91,22 +94,19 @@ def hue_measured(network: dict, each: int, steps: int) -> tuple[dict, dict]:
 def prepare() -> None:
     """Train and measure all that the chapters ask for, longest first, in parallel; what is stored
     already costs nothing."""
-    cases = [
-        (kind, arch, seed)
-        for arch in ("resnet18", "cnn")
-        for kind in ("oracle", "diligent", "cheater")
-        for seed in seeds()
-    ]
-    configs = [_measure_config(*case) for case in cases]
-    configs += [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
-    fetch_many(measured, configs, data_md5(), title="training and measuring networks")
+    kinds = [(k, a) for a in ("resnet18", "cnn") for k in ("oracle", "diligent", "cheater")]
+    cases = [(*kind, seed) for kind in kinds for seed in seeds()]
+    tests = [_measure_config(*kind) for kind in kinds] + [_dose_config(dose) for dose in DOSES]
+    networks = [network for test in tests for network in test["networks"]]
+    fetch_many(trained, networks, data_md5(), title="training networks")
+    fetch_many(measured, tests, data_md5(), title="measuring networks")
     grids = [_grid_config(*case) for case in cases]
     fetch_many(grid_measured, grids, data_md5(), title="repainting digits")
 
 
-def _measure_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
+def _measure_config(kind: str, arch: str) -> dict[str, Any]:
     return {
-        "network": network_config(kind, arch, seed),
+        "networks": [network_config(kind, arch, seed) for seed in seeds()],
         "splits": list(_measured_splits(kind, arch)),
     }
 
@@ -116,10 +116,11 @@ def _measured_splits(kind: str, arch: str) -> tuple[str, ...]:
     return SPLITS if (kind, arch) == ("cheater", "cnn") else SPLITS[1:]
 
 
-def _dose_config(correlation: float, seed: int) -> dict[str, Any]:
+def _dose_config(correlation: float) -> dict[str, Any]:
     if correlation == BIAS:
-        return _measure_config("cheater", "cnn", seed)
-    return {"network": network_config("cheater", "cnn", seed, correlation), "splits": ["hard"]}
+        return _measure_config("cheater", "cnn")
+    networks = [network_config("cheater", "cnn", seed, correlation) for seed in seeds()]
+    return {"networks": networks, "splits": ["hard"]}
 
 
 def _grid_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
@@ -128,9 +129,8 @@ def _grid_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
     return {"network": network_config(kind, arch, seed), "each": each}
 
 
-def _measurements(kind: str, arch: str) -> list[Artifact]:
-    configs = [_measure_config(kind, arch, seed) for seed in seeds()]
-    return fetch_many(measured, configs, data_md5(), title=f"measuring {kind} ({arch})")
+def _measurements(kind: str, arch: str) -> Artifact:
+    return fetch(measured, _measure_config(kind, arch), data_md5())
 
 
 def accuracies(kind: str, arch: str = "cnn") -> dict[str, Estimate]:
@@ -141,10 +141,10 @@ def accuracies(kind: str, arch: str = "cnn") -> dict[str, Estimate]:
     follows", the share of hard images that are called the colour's digit. kind: "cheater",
     "diligent" or "oracle".
     """
-    metrics = [artifact.record["metrics"] for artifact in _measurements(kind, arch)]
-    table = {name: estimate(m[name] for m in metrics) for name in _measured_splits(kind, arch)}
-    table["lff unbiased"] = estimate(0.1 * m["aligned"] + 0.9 * m["hard"] for m in metrics)
-    table["hard follows"] = estimate(m["hard follows"] for m in metrics)
+    metrics = {k: np.array(v) for k, v in _measurements(kind, arch).record["metrics"].items()}
+    table = {name: estimate(metrics[name]) for name in _measured_splits(kind, arch)}
+    table["lff unbiased"] = estimate(0.1 * metrics["aligned"] + 0.9 * metrics["hard"])
+    table["hard follows"] = estimate(metrics["hard follows"])
     return table
 
 
@@ -175,16 +175,16 @@ def accuracy_table(arch: str = "cnn") -> pd.DataFrame:
 def confusions(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
     """Confusion matrices (10, 10) on "validation" and "hard": rows are true digits, averaged over
     seeds."""
-    runs = _measurements(kind, arch)
+    called = _measurements(kind, arch).tensors
     return {
-        name: np.mean([confusion(split_digits(name)[1], run.tensors[name]) for run in runs], axis=0)
+        name: np.mean([confusion(split_digits(name)[1], row) for row in called[name]], axis=0)
         for name in ("validation", "hard")
     }
 
 
 def learning_curves(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
-    """How accuracy grew: "epoch" (T,), and "validation", "aligned", "hard" (seeds, T), on 1,000
-    images each. Raises ValueError for the oracle, which is not watched."""
+    """How accuracy grew: "epoch" (T,), and "validation", "aligned", "hard" (seeds, T), on the
+    first images of each. Raises ValueError for the oracle, which is not watched."""
     configs = [network_config(kind, arch, seed) for seed in seeds()]
     if not configs[0]["watch"]:
         raise ValueError(f"no curves are kept of the {kind}: choose cheater or diligent")
@@ -257,9 +257,9 @@ def hue_response(kind: str, arch: str = "cnn") -> np.ndarray:
 def dose_response() -> dict[float, Estimate]:
     """Hard accuracy of the CNN, trained by the cheater's recipe, for each share of dominant colours
     in training."""
-    configs = [_dose_config(dose, seed) for dose in DOSES for seed in seeds()]
-    runs = iter(fetch_many(measured, configs, data_md5(), title="dose and response"))
-    return {dose: estimate(next(runs).record["metrics"]["hard"] for _ in seeds()) for dose in DOSES}
+    runs = fetch_many(measured, [_dose_config(dose) for dose in DOSES], data_md5())
+    hard = [run.record["metrics"]["hard"] for run in runs]
+    return {dose: estimate(values) for dose, values in zip(DOSES, hard, strict=True)}
 
 
 def red_ones(count: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -133,7 +133,7 @@ def pixels_needed(count: int, pixels: list[int], seed: int) -> tuple[dict, dict]
 def pixel_reading() -> dict[str, np.ndarray]:
     """Accuracy of naming the colour from k random pixels: "pixels" (K,), "stroke" and "flat"
     (seeds, K)."""
-    pixels, count = [1, 2, 5, 10, 20, 50], 6_000 if scale() == "full" else 3_000
+    pixels, count = [1, 2, 5, 10, 20, 50], 4_000 if scale() == "full" else 3_000
     configs = [{"count": count, "pixels": pixels, "seed": seed} for seed in seeds()]
     # short enough for this process alone: others would only take memory from training next door
     runs = [fetch(pixels_needed, config, data_md5()) for config in configs]
