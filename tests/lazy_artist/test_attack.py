@@ -134,6 +134,39 @@ def test_to_convince_takes_more_than_to_be_predicted_and_more_steps_do_not_hurt(
     assert (sure > long).all()
 
 
+def test_what_is_found_in_rough_arithmetic_does_not_count(monkeypatch):
+    model, x = Linear(direction(), 500.0), torch.from_numpy(images(4))
+    exact = attack._ascent
+
+    def liar(*arguments, rough=False):
+        margin, gradient = exact(*arguments)
+        return margin + 1e4 * rough, gradient
+
+    monkeypatch.setattr(attack, "_ascent", liar)
+    best, t = torch.zeros_like(x), torch.ones(4, dtype=torch.long)
+    start = torch.full_like(x, 0.01)  # reaches nothing, whatever rough arithmetic says
+    attack._descend(model, x, start, best, t, "predict", "linf", 20, 1.0)
+    claimed = best.flatten(1).any(1)
+    assert (exact(model, x + best, t, "predict")[0][claimed] > 0).all()
+
+
+def test_the_final_test_shrinks_by_what_the_margin_promises(monkeypatch):
+    w, x = direction(), images(4, 0.4, 0.6)
+    model = Linear(w, float((x * w).sum((1, 2, 3)).max()) + 20.0)
+    least = (model.offset - (x * w).sum((1, 2, 3))) / np.abs(w).sum()  # the range does not matter
+    best = torch.from_numpy(3 * least[:, None, None, None] * np.sign(w)[None]).float()
+    rounds, climb = [], attack._climb
+    monkeypatch.setattr(attack, "_climb", lambda *a, **k: rounds.append(1) or climb(*a, **k))
+    t = torch.ones(4, dtype=torch.long)
+    failed = attack._press(
+        model, torch.from_numpy(x), best, t, "predict", "linf", steps=5, tolerance=0.01
+    )
+    found = best.flatten(1).abs().amax(1).numpy()
+    assert (found >= least).all() and (found <= 1.011 * least).all()
+    np.testing.assert_allclose(failed, 0.99 * found, rtol=1e-5)
+    assert len(rounds) < 40  # one percent at a time would take 110
+
+
 class Bowl(nn.Module):
     """z_1 - z_0 = |x - centre|^2 - 1: no gradient at the centre, the same way out everywhere."""
 
