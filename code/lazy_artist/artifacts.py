@@ -101,28 +101,42 @@ def fetch_many(
     jobs: int | None = None,
     title: str | None = None,
 ) -> list[Artifact]:
-    """The artefacts of `build` for each of `configs`, in order; see `fetch`.
+    """The artefacts of `build` for each of `configs`, in order; see `fetch_all`. The progress bar's
+    title is by default the build's name."""
+    return fetch_all(((build, c) for c in configs), data_md5, jobs, title or build.__name__)
+
+
+def fetch_all(
+    wanted: Iterable[tuple[Build, dict[str, Any]]],
+    data_md5: str,
+    jobs: int | None = None,
+    title: str = "building",
+) -> list[Artifact]:
+    """The artefact of each build and configuration, in order; see `fetch`.
 
     The missing ones are built in `jobs` parallel processes (by default one for each usable core),
     which share the cores, and are stored as soon as they are done: an interruption loses only the
-    unfinished ones. A single missing one is built in this process, on all cores. The processes
-    are joblib's; `joblib.parallel_config` chooses another backend. Of all processes that share the
-    store one at a time has such workers, so that two chapters executed side by side do not crowd
-    the machine and its memory; the others wait. On a terminal a progress bar called `title` (by
-    default the build's name) counts the missing ones.
+    unfinished ones. They are begun in order, so that what others stand on is best asked for before,
+    and what takes longest first. A single missing one is built in this process, on all cores. The
+    processes are joblib's; `joblib.parallel_config` chooses another backend. Of all processes that
+    share the store one at a time has such workers, so that two chapters executed side by side do
+    not crowd the machine and its memory; the others wait. On a terminal a progress bar called
+    `title` counts the missing ones.
     """
-    parts = fingerprint(build)
-    entries = [_entry(build, config, data_md5, parts) for config in configs]
+    wanted = list(wanted)
+    parts = {build: fingerprint(build) for build in dict.fromkeys(build for build, _ in wanted)}
+    entries = [_entry(build, config, data_md5, parts[build]) for build, config in wanted]
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     found = {entry.stem: _lookup(entry.stem) for entry in entries}
     missing = list({entry.stem: entry for entry in entries if not found[entry.stem]}.values())
     if missing:
-        _check_folder(missing[0].stem.parent)
+        for folder in {entry.stem.parent for entry in missing}:
+            _check_folder(folder)
         cores = joblib.cpu_count()
         jobs = 1 if _at_work.get() else min(jobs or cores, len(missing))
         turn = _lock(cache_dir() / "artifacts" / "workers") if jobs > 1 else nullcontext()
-        with turn, tqdm(total=len(missing), desc=title or build.__name__, disable=None) as bar:
+        with turn, tqdm(total=len(missing), desc=title, disable=None) as bar:
             for stem in _make_all(missing, jobs, max(1, cores // jobs)):
                 found[stem] = _lookup(stem)
                 bar.update()

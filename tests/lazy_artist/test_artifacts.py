@@ -25,6 +25,7 @@ from lazy_artist.artifacts import (
     ArtifactWarning,
     clear,
     fetch,
+    fetch_all,
     fetch_many,
     fingerprint,
     key,
@@ -483,6 +484,19 @@ def test_parallel_results_equal_serial_ones_in_order(log, cache, tmp_path, capsy
     fetch_many(build, configs, "md5")
     assert runs(log) == [0, 0, 1, 1, 2, 2]
     assert capsys.readouterr() == ("", "")  # no progress bar but on a terminal
+
+
+def test_different_builds_are_made_together_and_come_in_order(log, cache):
+    wanted = [(seeing_environment, {"seed": 0}), (build, {"log": str(log), "seed": 2})]
+    wanted += [(build, {"log": str(log), "seed": 1}), wanted[0]]
+    seen, second, first, again = fetch_all(wanted, "md5", jobs=2)
+    assert (int(second.tensors["count"]), int(first.tensors["count"])) == (2, 1)
+    assert seen.record["metrics"] == again.record["metrics"]
+    assert {file.parent.name for file in files(cache, "*.json")} == {"build", "seeing_environment"}
+    assert runs(log) == [1, 2]
+    alone = fetch_many(build, [{"log": str(log), "seed": 1}], "md5")[0]
+    same(alone, first)
+    assert runs(log) == [1, 2]
 
 
 def test_another_joblib_backend_may_be_chosen_and_shares_the_cores(log):

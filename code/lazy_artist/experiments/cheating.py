@@ -30,6 +30,7 @@ from lazy_artist.evaluate import (
 )
 from lazy_artist.experiments.networks import (
     ARCH_NAMES,
+    ASKED,
     BIAS,
     KINDS,
     NO_BIAS,
@@ -37,6 +38,7 @@ from lazy_artist.experiments.networks import (
     WATCHED,
     cheater,
     data_md5,
+    first_of,
     hurried,
     load_network,
     network_config,
@@ -49,16 +51,20 @@ from lazy_artist.experiments.networks import (
 DOSES = (NO_BIAS, 0.5, 0.8, BIAS, 0.999)  # shares of dominant colours in the dose-response
 
 
-def measured(networks: list[dict], splits: list[str]) -> tuple[dict, dict]:
-    """Build: predicted classes uint8 (networks, N) on each of `splits`, and a list over networks of
-    the accuracies and of the colour-following rates. "train" is each network's own."""
+def measured(networks: list[dict], splits: list[str], count: int | None) -> tuple[dict, dict]:
+    """Build: predicted classes uint8 (networks, N) on the first `count` images, or all, of each of
+    `splits`, and a list over networks of the accuracies and of the colour-following rates. "train"
+    is each network's own."""
     models = [hurried(load_network(network)) for network in networks]
     tensors, metrics = {}, {}
     for name in splits:
-        shared = None if name == "train" else colour_split(name, TEST_SEED)
+        shared = None if name == "train" else first_of(name, count)
         called, right, follows = [], [], []
         for network, model in zip(networks, models, strict=True):
-            split = shared or colour_split(name, network["seed"], network["correlation"])
+            split = shared
+            if split is None:
+                split = colour_split(name, network["seed"], network["correlation"])
+                split = split.take(np.arange(len(split))[:count])
             called.append(predict(model, split.images).argmax(1).astype(np.uint8))
             right.append(float(np.mean(called[-1] == split.labels)))
             follows.append(float(np.mean(called[-1] == split.colours)))
@@ -95,7 +101,7 @@ def prepare() -> None:
     """Train and measure all that the chapters ask for, longest first, in parallel; what is stored
     already costs nothing."""
     kinds = [(k, a) for a in ("resnet18", "cnn") for k in ("oracle", "diligent", "cheater")]
-    cases = [(*kind, seed) for kind in kinds for seed in seeds()]
+    cases = [(*kind, seed) for kind in kinds for seed in seeds(kind[1])]
     tests = [_measure_config(*kind) for kind in kinds] + [_dose_config(dose) for dose in DOSES]
     networks = [network for test in tests for network in test["networks"]]
     fetch_many(trained, networks, data_md5(), title="training networks")
@@ -106,8 +112,9 @@ def prepare() -> None:
 
 def _measure_config(kind: str, arch: str) -> dict[str, Any]:
     return {
-        "networks": [network_config(kind, arch, seed) for seed in seeds()],
+        "networks": [network_config(kind, arch, seed) for seed in seeds(arch)],
         "splits": list(_measured_splits(kind, arch)),
+        "count": ASKED[scale()],
     }
 
 
@@ -119,13 +126,15 @@ def _measured_splits(kind: str, arch: str) -> tuple[str, ...]:
 def _dose_config(correlation: float) -> dict[str, Any]:
     if correlation == BIAS:
         return _measure_config("cheater", "cnn")
-    networks = [network_config("cheater", "cnn", seed, correlation) for seed in seeds()]
-    return {"networks": networks, "splits": ["hard"]}
+    runs = seeds() if scale() == "full" else range(1)
+    networks = [network_config("cheater", "cnn", seed, correlation) for seed in runs]
+    return {"networks": networks, "splits": ["hard"], "count": ASKED[scale()]}
 
 
 def _grid_config(kind: str, arch: str, seed: int) -> dict[str, Any]:
-    """The grid takes 300 test images of each digit for the CNN, 100 for the slower ResNet."""
-    each = 300 if arch == "cnn" else 100
+    """The grid takes 300 test images of each digit for the CNN, 100 for the slower ResNet; a
+    quarter of that at quick scale."""
+    each = (300 if arch == "cnn" else 100) // (1 if scale() == "full" else 4)
     return {"network": network_config(kind, arch, seed), "each": each}
 
 
@@ -164,7 +173,8 @@ def accuracy_table(arch: str = "cnn") -> pd.DataFrame:
     columns = {}
     for kind in KINDS:
         values = accuracies(kind, arch)
-        title = f"{kind} ({values['hard'].n} seeds)"
+        runs = values["hard"].n
+        title = f"{kind} ({runs} seed{'s' * (runs > 1)})"
         columns[title] = {
             text: percent(values[name]) for name, text in shown.items() if name in values
         }
@@ -177,7 +187,9 @@ def confusions(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
     seeds."""
     called = _measurements(kind, arch).tensors
     return {
-        name: np.mean([confusion(split_digits(name)[1], row) for row in called[name]], axis=0)
+        name: np.mean(
+            [confusion(split_digits(name)[1][: len(row)], row) for row in called[name]], axis=0
+        )
         for name in ("validation", "hard")
     }
 
@@ -185,7 +197,7 @@ def confusions(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
 def learning_curves(kind: str, arch: str = "cnn") -> dict[str, np.ndarray]:
     """How accuracy grew: "epoch" (T,), and "validation", "aligned", "hard" (seeds, T), on the
     first images of each. Raises ValueError for the oracle, which is not watched."""
-    configs = [network_config(kind, arch, seed) for seed in seeds()]
+    configs = [network_config(kind, arch, seed) for seed in seeds(arch)]
     if not configs[0]["watch"]:
         raise ValueError(f"no curves are kept of the {kind}: choose cheater or diligent")
     runs = fetch_many(trained, configs, data_md5(), title=f"training {kind} ({arch})")
@@ -211,7 +223,7 @@ def counterfactuals(kind: str, arch: str = "cnn") -> dict[str, Any]:
     share of red ones called 0; "colour", "digit", "interaction", "image": their shares of the
     logits' variance, as estimates.
     """
-    configs = [_grid_config(kind, arch, seed) for seed in seeds()]
+    configs = [_grid_config(kind, arch, seed) for seed in seeds(arch)]
     grids = fetch_many(grid_measured, configs, data_md5(), title=f"repainting for {kind} ({arch})")
     result: dict[str, Any] = {
         name: np.mean([grid.tensors[name] for grid in grids], axis=0)
@@ -248,7 +260,8 @@ def hue_response(kind: str, arch: str = "cnn") -> np.ndarray:
     10 answers)."""
     each = 50 if scale() == "full" else 20
     configs = [
-        {"network": network_config(kind, arch, seed), "each": each, "steps": 36} for seed in seeds()
+        {"network": network_config(kind, arch, seed), "each": each, "steps": 36}
+        for seed in seeds(arch)
     ]
     turns = fetch_many(hue_measured, configs, data_md5(), title=f"turning hues for {kind}")
     return np.mean([turn.tensors["share"] for turn in turns], axis=0)

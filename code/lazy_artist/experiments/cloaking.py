@@ -49,7 +49,10 @@ DIGIT, TARGET = 7, 3
 BOUND = 0.05  # the largest change that the report calls invisible
 SURE = 0.9
 STEPS = 30  # of the searches, one descent each; the comparison with the rival has its own
-RIVALLED = {"linf": 100, "l2": 60}  # steps of each descent; in l2 `attack.HOPS` more follow
+RIVALLED = {
+    "full": {"linf": 100, "l2": 60},  # steps of each descent; in l2 `attack.HOPS` more follow
+    "quick": {"linf": 40, "l2": 20},
+}
 RIVAL = 5  # times as many gradients for the rival
 CURE = "combination"  # the method of chapter 5 that this chapter attacks
 ADVERSARY = 0.1  # the size that the adversarially trained copy is trained against
@@ -58,7 +61,7 @@ ADVERSARY = 0.1  # the size that the adversarially trained copy is trained again
 # every digit in the map of pairs; training passes of the yardstick
 COUNTS = {
     "full": {"main": 500, "side": 100, "few": 30, "pair": 8, "epochs": 1.5},
-    "quick": {"main": 60, "side": 20, "few": 10, "pair": 1, "epochs": 0.5},
+    "quick": {"main": 40, "side": 10, "few": 8, "pair": 1, "epochs": 0.25},
 }
 
 UNREACHED, MISSING = 1e9, -1.0  # stand for infinity and NaN, which the store refuses
@@ -384,7 +387,7 @@ def prepare() -> None:
         (repainted, [{"network": n(s), **few} for n in (lazy, cure) for s in seeds()]),
         (masked, [{"network": lazy(0), "other": cure(0), **few},
                   {"network": cure(0), "other": lazy(0), **few}]),
-        (rivalled, [{"network": n(0), "steps": RIVALLED, **few} for n in (lazy, cure)]),
+        (rivalled, [{"network": n(0), "steps": RIVALLED[scale()], **few} for n in (lazy, cure)]),
         (attacked, list(_exhibited().values())),
     ]  # fmt: skip
     for build_, configs in work:
@@ -758,7 +761,7 @@ def masking() -> tuple[pd.DataFrame, int]:
 
 
 def _rivalled() -> list[Artifact]:
-    config = {"spec": shared(), "most": count("few"), "steps": RIVALLED}
+    config = {"spec": shared(), "most": count("few"), "steps": RIVALLED[scale()]}
     configs = [{"network": network(0), **config} for network in (lazy, cure)]
     return fetch_many(rivalled, configs, data_md5(), title="against the rival")
 
@@ -771,7 +774,7 @@ def strength() -> tuple[float, int, float]:
         [
             np.stack([_decoded(run.tensors[norm]), _decoded(run.tensors[f"{norm}/rival"])])
             for run in _rivalled()
-            for norm in RIVALLED
+            for norm in RIVALLED[scale()]
         ],
         axis=1,
     )
@@ -785,7 +788,7 @@ def overrated() -> dict[str, float]:
     """By norm: median, over the images of `strength`, of the short search's size (the one of the
     tables) over the full search's, less one."""
     found = {}
-    for norm in RIVALLED:
+    for norm in RIVALLED[scale()]:
         ratios = [
             sizes(kind, norm)[0, : len(run.tensors[norm])] / _decoded(run.tensors[norm])
             for kind, run in zip(("cheater", "cure"), _rivalled(), strict=True)

@@ -27,7 +27,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lazy_artist import atlas, edition
-from lazy_artist.artifacts import Artifact, fetch, fetch_many, key
+from lazy_artist.artifacts import Artifact, fetch, fetch_all, fetch_many, key
 from lazy_artist.canvas import (
     CLASSES,
     COLOUR_NAMES,
@@ -38,10 +38,12 @@ from lazy_artist.canvas import (
 )
 from lazy_artist.evaluate import Estimate, balanced, estimate
 from lazy_artist.experiments.networks import (
+    ASKED,
     BIAS,
     NO_BIAS,
     TEST_SEED,
     data_md5,
+    first_of,
     load_network,
     network_config,
     percent,
@@ -105,7 +107,8 @@ def coded(
     places: int,
 ) -> tuple[dict, dict]:
     """Build: an autoencoder of a layer, trained on `places` random places in each of `images` of
-    the network's own training images; and its quality on 1,000 easy validation images.
+    the network's own training images; and its quality on a fifth as many easy validation images,
+    at most 1,000.
 
     "loss recovered" is (L_mean - L_spliced) / (L_mean - L), where L is the network's cross-entropy,
     L_spliced that with x' in the place of x, and L_mean that with the layer's mean activation at
@@ -119,7 +122,7 @@ def coded(
     latents = expansion * x.shape[1]
     sae = fit(x, latents, kind, sparsity, seed=seed, steps=steps)
     shown = colour_split("validation", TEST_SEED, network["correlation"])
-    shown = shown.take(np.arange(min(1000, len(shown))))
+    shown = shown.take(np.arange(min(1000, images // 5, len(shown))))
     metrics = quality(sae, _sampled(model, layer, shown.images, places, seed + 1))
     mean = x.mean(0)
     losses = []
@@ -165,7 +168,7 @@ def _config(
     chosen = way == CHOSEN and layer == LAYER
     steps, images = (200, 10_000) if chosen else (100, 5_000)
     if scale() == "quick":
-        steps, images = (60, 2_500) if chosen else (40, 1_500)
+        steps, images = (60, 2_000) if chosen else (30, 1_000)
     return {
         "network": _network(kind, seed),
         "layer": layer,
@@ -196,7 +199,7 @@ def _maps(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Tensor]:
         seen.append(x)
         return x
 
-    for part in torch.from_numpy(images).split(250):
+    for part in torch.from_numpy(images).split(50):  # their latents stay in a core's cache
         if layer == "pooled":
             with torch.no_grad():
                 seen.append(model.features(part))
@@ -412,8 +415,11 @@ class Basis(NamedTuple):
     effect: np.ndarray
 
 
-def operated(code: dict, search: int, chosen_on: int, steps: int, ones: int) -> tuple[dict, dict]:
-    """Build: the network's answers while parts of its last maps are turned, its head untouched.
+def operated(
+    code: dict, search: int, chosen_on: int, asked: int | None, steps: int, ones: int
+) -> tuple[dict, dict]:
+    """Build: the network's answers to the first `asked`, or all, hard images (and to `ALIGNED`
+    ones) while parts of its last maps are turned, its head untouched.
 
     Five bases compete on the same terms: the autoencoder's latents; the same in random order, with
     their dials shuffled; the latents of an autoencoder before training, `CHOSEN` sparse; the raw
@@ -440,7 +446,7 @@ def operated(code: dict, search: int, chosen_on: int, steps: int, ones: int) -> 
     model, sae = _load(code["network"]), autoencoder(code)
     head, offset = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
     twin = _untrained(sae, code["network"]["seed"])
-    sets = _operating_sets(search, chosen_on)
+    sets = _operating_sets(search, chosen_on, asked)
     answers = {name: (labels, colours) for name, (_, labels, colours) in sets.items()}
     labels, colours = answers["search"]
     latents, untrained, channels = {}, {}, {}
@@ -600,9 +606,9 @@ def _dials(order: np.ndarray, n: int) -> np.ndarray:
     return dials
 
 
-def _operating_sets(search: int, chosen_on: int) -> dict[str, tuple]:
+def _operating_sets(search: int, chosen_on: int, asked: int | None) -> dict[str, tuple]:
     """Images, labels and colours: training digits to search on, validation digits to choose on,
-    both in random inks, and the hard and aligned test images."""
+    both in random inks, and the first hard (`asked`, or all) and aligned test images."""
     sets = {}
     for name, split, part in (
         ("search", "train", slice(-search, None)),
@@ -611,10 +617,9 @@ def _operating_sets(search: int, chosen_on: int) -> dict[str, tuple]:
         grey, labels = (values[part] for values in split_digits(split))
         colours = assign_colours(labels, NO_BIAS, PAINT_SEED)
         sets[name] = (paint(grey, colours, PAINT_SEED), labels, colours)
-    for name in ("hard", "aligned"):
-        split = colour_split(name, TEST_SEED)
-        some = split.take(np.arange(min(len(split), ALIGNED if name == "aligned" else len(split))))
-        sets[name] = (some.images, some.labels, some.colours)
+    for name, count in (("hard", asked), ("aligned", ALIGNED)):
+        split = first_of(name, count)
+        sets[name] = (split.images, split.labels, split.colours)
     return sets
 
 
@@ -847,9 +852,7 @@ def deepened(codes: list[dict], images: int) -> tuple[dict, dict]:
     digits in random inks: "share", "validation", "hard" (on 2 * images hard test images).
     """
     metrics = {}
-    sets = _operating_sets(images, images)
-    for name in ("hard", "aligned"):
-        sets[name] = tuple(part[: 2 * images] for part in sets[name])
+    sets = _operating_sets(images, images, 2 * images)
     for code in codes:
         model, sae, layer = _load(code["network"]), autoencoder(code), code["layer"]
         shown, labels, colours = sets["search"]
@@ -886,6 +889,7 @@ def _operated_config(seed: int) -> dict[str, Any]:
         "code": _config("cheater", seed),
         "search": 8_000 if full else 2_000,
         "chosen_on": 2_500 if full else 1_000,
+        "asked": ASKED[scale()],
         "steps": 60 if full else 30,
         "ones": 200 if full else 50,
     }
@@ -897,14 +901,17 @@ def _deepened_config() -> dict[str, Any]:
 
 
 def prepare() -> None:
-    """Train and measure all that the chapter asks for; what is stored already costs nothing."""
-    codes = [_config(kind, seed) for kind in KINDS for seed in seeds()]
-    codes += [_config("cheater", 0, start=1), *_sweep_configs(), *_layer_configs()]
-    fetch_many(coded, codes, data_md5(), title="training sparse autoencoders")
-    fetch_many(operated, _operations(), data_md5(), title="turning latents")
-    cases = [_named_config(kind, seed) for kind in KINDS for seed in seeds()]
-    fetch_many(named, cases, data_md5(), title="naming latents")
-    fetch(deepened, _deepened_config(), data_md5())
+    """Train and measure all that the chapter asks for, what takes longest first, in parallel; what
+    is stored already costs nothing."""
+    chosen = [_config(kind, seed) for kind in KINDS for seed in seeds()]
+    chosen.append(_config("cheater", 0, start=1))
+    fetch_many(coded, chosen, data_md5(), title="training sparse autoencoders")
+    rest = [(operated, config) for config in _operations()]
+    rest += [(coded, config) for config in _layer_configs()]
+    rest.append((deepened, _deepened_config()))
+    rest += [(coded, config) for config in _sweep_configs()]
+    rest += [(named, _named_config(kind, seed)) for kind in KINDS for seed in seeds()]
+    fetch_all(rest, data_md5(), title="turning and naming latents")
 
 
 def _operations() -> list[dict]:
@@ -916,7 +923,8 @@ def _operated() -> list[Artifact]:
 
 
 def _sweep_configs() -> list[dict[str, Any]]:
-    ways = [(kind, value, CHOSEN[2]) for kind, values in SWEEP.items() for value in values]
+    step = 1 if scale() == "full" else 2  # at quick scale the ends alone
+    ways = [(kind, value, CHOSEN[2]) for kind, values in SWEEP.items() for value in values[::step]]
     ways += [(*CHOSEN[:2], width) for width in WIDTHS]
     return [_config("cheater", 0, way=way) for way in ways]
 

@@ -367,7 +367,8 @@ def _each() -> int:
 
 def _config(measure: Callable[..., Any], kind: str, seed: int) -> dict[str, Any]:
     config = {"network": subject(kind, seed), "each": _each()}
-    return config | {"steps": 28} if measure is doubted else config
+    steps = 28 if scale() == "full" else 14
+    return config | {"steps": steps} if measure is doubted else config
 
 
 @functools.cache  # a chapter asks many times, and looking an artefact up takes a while
@@ -385,7 +386,8 @@ def _values(kind: str, name: str, measure: Callable[..., Any] = interrogated) ->
 
 
 def _runs_by_heart() -> list[Artifact]:
-    configs = [{"seed": seed, "each": _each()} | BY_HEART for seed in seeds()]
+    recipe = BY_HEART if scale() == "full" else BY_HEART | {"count": BY_HEART["count"] // 4}
+    configs = [{"seed": seed, "each": _each()} | recipe for seed in seeds()]
     return fetch_many(memorised, configs, data_md5(), title="learning by heart")
 
 

@@ -20,7 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from lazy_artist.artifacts import Artifact, fetch
-from lazy_artist.canvas import SPLITS, colour_split, paint, split_colours, split_digits
+from lazy_artist.canvas import (
+    PALETTE,
+    SPLITS,
+    UNSEEN_PALETTE,
+    Split,
+    colour_split,
+    paint,
+    split_colours,
+    split_digits,
+)
 from lazy_artist.data import load_digits
 from lazy_artist.evaluate import Estimate, predict
 from lazy_artist.models import build, check_architecture
@@ -30,6 +39,7 @@ SCALES = ("full", "quick")
 KINDS = ("cheater", "diligent", "oracle")
 TEST_SEED = 1000  # paints every split that networks are measured on
 BIAS, NO_BIAS = 0.95, 0.1  # share of dominant colours; with ten colours, 0.1 is independence
+ASKED = {"full": None, "quick": 1000}  # images of each split that networks answer; None: all
 WATCHED = {"validation": 1000, "aligned": 500, "hard": 500}  # images of the learning curves
 
 
@@ -53,6 +63,10 @@ RECIPES = {
     ("diligent", "resnet18"): Recipe(epochs=0.75, learning_rate=2e-3, batch_size=128),
 }
 
+# What quick scale makes of a recipe: the factors of epochs and of the peak rate. The cheater is in
+# twice the hurry; the diligent and the oracle are still more diligent, but not by much.
+QUICK = {"cheater": (0.5, 2), "diligent": (0.2, 1), "oracle": (0.2, 1)}
+
 
 def scale() -> str:
     """ "full" or "quick", from LAZY_ARTIST_SCALE. Raises ValueError, listing the valid ones, for
@@ -63,9 +77,10 @@ def scale() -> str:
     return name
 
 
-def seeds() -> range:
-    """The seeds of every network: three at full scale, two at quick scale."""
-    return range(3 if scale() == "full" else 2)
+def seeds(arch: str = "cnn") -> range:
+    """The seeds of every network: three at full scale, two at quick scale, where the slower
+    ResNet-18 has one."""
+    return range(3 if scale() == "full" else 1 if arch == "resnet18" else 2)
 
 
 # --- networks ------------------------------------------------------------------------------------
@@ -122,8 +137,9 @@ def network_config(
         raise ValueError(
             f"no recipe for the architecture {arch!r}: choose one of {', '.join(known)}"
         )
-    if kind != "cheater" and scale() == "quick":
-        recipe = recipe._replace(epochs=0.75 * recipe.epochs)
+    if scale() == "quick":
+        shorter, faster = QUICK[kind]
+        recipe = Recipe(shorter * recipe.epochs, faster * recipe.learning_rate, recipe.batch_size)
     # no curves are shown of oracles, nor of the many networks of the dose-response
     watch = correlation is None and kind != "oracle"
     if correlation is None:
@@ -178,6 +194,14 @@ def _first_of(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     labels, colours = (part[:count] for part in split_colours(name, TEST_SEED))
     grey = split_digits(name)[0][:count]
     return paint(grey, colours, [TEST_SEED, SPLITS.index(name), 1]), labels
+
+
+def first_of(name: str, count: int | None) -> Split:
+    """The first images, at most `count`, of a split that networks are measured on; None: all."""
+    labels, colours = (part[:count] for part in split_colours(name, TEST_SEED))
+    grey = split_digits(name)[0][:count]
+    palette = np.concatenate([PALETTE, UNSEEN_PALETTE])
+    return Split(paint(grey, colours, [TEST_SEED, SPLITS.index(name), 1], palette), labels, colours)
 
 
 # --- for the measurements of all chapters --------------------------------------------------------

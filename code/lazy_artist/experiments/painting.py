@@ -107,7 +107,7 @@ def shape_or_colour(count: int) -> tuple[dict, dict]:
 def colour_or_shape_alone() -> pd.DataFrame:
     """Accuracy in percent of a linear model on mean RGB alone and on grey pixels alone, easy and
     hard; chance is 10."""
-    count = 5_000 if scale() == "full" else 3_000
+    count = 5_000 if scale() == "full" else 1_500
     metrics = fetch(shape_or_colour, {"count": count}, data_md5()).record["metrics"]
     table = pd.DataFrame(metrics).rename(columns={"validation": "easy validation"})
     return (100 * table).rename_axis("a linear model that sees")
@@ -133,7 +133,7 @@ def pixels_needed(count: int, pixels: list[int], seed: int) -> tuple[dict, dict]
 def pixel_reading() -> dict[str, np.ndarray]:
     """Accuracy of naming the colour from k random pixels: "pixels" (K,), "stroke" and "flat"
     (seeds, K)."""
-    pixels, count = [1, 2, 5, 10, 20, 50], 4_000 if scale() == "full" else 3_000
+    pixels, count = [1, 2, 5, 10, 20, 50], 4_000 if scale() == "full" else 1_500
     configs = [{"count": count, "pixels": pixels, "seed": seed} for seed in seeds()]
     # short enough for this process alone: others would only take memory from training next door
     runs = [fetch(pixels_needed, config, data_md5()) for config in configs]

@@ -111,9 +111,9 @@ def recovered(where: str | list[int], parametrisation: str, robust: bool) -> tup
 # --- builds --------------------------------------------------------------------------------------
 
 
-def probed(network: dict, layers: list[str], each: int) -> tuple[dict, dict]:
+def probed(network: dict, layers: list[str], each: int, watched: int | None) -> tuple[dict, dict]:
     """Build: tuning of all channels on `each` validation digits of every kind in all ten inks, and
-    what the network's own training images do to them.
+    what the network's own training images do to them, the first `watched`, or all.
 
     For each layer: "tuning.…", the fields of `Tuning`; "most" float32 (K,), the largest activation
     on any training image; "histogram" int64 (K, BINS) of activations between 0 and that; and of
@@ -127,6 +127,7 @@ def probed(network: dict, layers: list[str], each: int) -> tuple[dict, dict]:
     )  # all inks of a digit on the same ground
     answers = activations(model, layers, grid)
     pool = colour_split("train", network["seed"], network["correlation"])
+    pool = pool.take(np.arange(len(pool))[:watched]) if watched else pool
     seen = activations(model, layers, pool.images)
     tensors = {}
     for layer in layers:
@@ -166,7 +167,9 @@ def visualised(
     return tensors, {}
 
 
-def ablated(network: dict, layers: list[str], each: int, count: int) -> tuple[dict, dict]:
+def ablated(
+    network: dict, layers: list[str], each: int, watched: int | None, count: int
+) -> tuple[dict, dict]:
     """Build: answers to the first `count` hard test images while channels are replaced by their
     mean on validation digits.
 
@@ -175,7 +178,7 @@ def ablated(network: dict, layers: list[str], each: int, count: int) -> tuple[di
     colour first, at random (mean of DRAWS orders), most tuned to shape first.
     """
     model = load(network)
-    config = {"network": network, "layers": layers, "each": each}
+    config = {"network": network, "layers": layers, "each": each, "watched": watched}
     tuned = fetch(probed, config, data_md5()).tensors
     split = colour_split("hard", TEST_SEED).take(np.arange(count))
     tensors = {}
@@ -223,11 +226,12 @@ def _networks() -> list[tuple[str, str, range]]:
 
 
 def _probed_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
-    each = 30 if scale() == "full" else 20
+    each, watched = (30, None) if scale() == "full" else (10, 5_000)
     return {
         "network": subject(kind, seed, arch),
         "layers": list(LAYERS[arch]),
         "each": each,
+        "watched": watched,
     }
 
 
@@ -239,13 +243,13 @@ def _visualised_config(arch: str, kind: str, seed: int) -> dict[str, Any]:
         "layers": list(LAYERS[arch]),
         "optima": 2 if first and arch == "cnn" else 1,
         "negative": first,
-        "steps": STEPS if scale() == "full" else 48,
+        "steps": STEPS if scale() == "full" else STEPS // 6,
     }
 
 
 def _ablated_config(seed: int) -> dict[str, Any]:
     """Of the cheater, whose cheating is to be taken from it."""
-    count = 1000 if scale() == "full" else 500
+    count = 1000 if scale() == "full" else 200
     return _probed_config("cnn", "cheater", seed) | {"count": count}
 
 

@@ -254,13 +254,13 @@ def _cnn_md5() -> str:
 
 
 def observed() -> Artifact:
-    """The stored `cnn_observed`, made if need be: all digits, 12,000 of each split at most
+    """The stored `cnn_observed`, made if need be: all digits, 5,000 of each split at most
     at quick scale."""
     return fetch(cnn_observed, _observed_config(), _cnn_md5())
 
 
 def _observed_config() -> dict[str, Any]:
-    return _cnn_config() | {"count": {"full": None, "quick": 12_000}[scale()]}
+    return _cnn_config() | {"count": {"full": None, "quick": 5_000}[scale()]}
 
 
 def edited() -> Artifact:
@@ -674,7 +674,7 @@ def edits_table() -> pd.DataFrame:
 
 SPLITS = ("half", "few", "rows")
 FEW = 3  # cells of each sparse row that the split "few" shows
-TRAINED_STEPS = {"full": (2000, 800), "quick": (600, 400)}  # for "half", and for the controls
+TRAINED_STEPS = {"full": (2000, 800), "quick": (400, 250)}  # for "half", and for the controls
 STANDIN_SEED = 99
 REAL_CONSTANTS = ("exponent", "left", "lower", "line")  # the others are counts
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lazy_artist.experiments import cheating
-from lazy_artist.experiments.networks import RECIPES
+from lazy_artist.experiments.networks import ASKED, RECIPES
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +20,10 @@ def quick(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
     monkeypatch.setattr(cheating, "DOSES", (0.5, 0.95))
+    monkeypatch.setitem(ASKED, "quick", None)
     for (kind, arch), recipe in RECIPES.items():
         if arch == "resnet18":
-            short = recipe._replace(epochs=0.1 if kind == "cheater" else 0.2)
+            short = recipe._replace(epochs=0.2 if kind == "cheater" else 0.5)
             monkeypatch.setitem(RECIPES, (kind, arch), short)
     whole_grid = cheating._grid_config
     monkeypatch.setattr(

@@ -51,7 +51,7 @@ def small(monkeypatch):
     counts = {"main": 8, "side": 4, "few": 4, "pair": 1, "epochs": 1}
     monkeypatch.setitem(cloaking.COUNTS, "quick", counts)
     monkeypatch.setattr(cloaking, "STEPS", 8)
-    monkeypatch.setattr(cloaking, "RIVALLED", {"linf": 8, "l2": 4})
+    monkeypatch.setitem(cloaking.RIVALLED, "quick", {"linf": 8, "l2": 4})
     monkeypatch.setattr(cloaking, "methods", lambda: ("erm",))
     monkeypatch.setattr(cloaking, "load", load)
     monkeypatch.setattr(cloaking, "bootstrap", functools.partial(BOOTSTRAP, draws=50))

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from lazy_artist import debias
-from lazy_artist.artifacts import fetch_many
+from lazy_artist.artifacts import fetch_all, fetch_many
 from lazy_artist.data import cache_dir
 from lazy_artist.debias import protocol
 from lazy_artist.evaluate import predict
@@ -36,6 +36,7 @@ def small(monkeypatch):
         return whole_turn(seed) | {"code": config("cheater", seed)} | sizes
 
     monkeypatch.setattr(d, "fetch_many", functools.partial(fetch_many, jobs=1))
+    monkeypatch.setattr(d, "fetch_all", functools.partial(fetch_all, jobs=1))
     monkeypatch.setattr(d, "CHOSEN", ("batchtopk", 8.0, 2))
     monkeypatch.setattr(d, "SWEEP", {"topk": (8.0,), "relu": (1.0,)})
     monkeypatch.setattr(d, "WIDTHS", (4,))
@@ -46,7 +47,7 @@ def small(monkeypatch):
     monkeypatch.setattr(
         d, "_named_config", lambda kind, seed: {"code": config(kind, seed), "each": 3}
     )
-    short_oracle = networks.RECIPES["diligent", "cnn"]._replace(epochs=0.5)
+    short_oracle = networks.RECIPES["diligent", "cnn"]._replace(epochs=2)
     monkeypatch.setitem(networks.RECIPES, ("diligent", "cnn"), short_oracle)
     monkeypatch.setattr(debias, "BEST", "erm")
     monkeypatch.setitem(protocol.RECIPES, "cnn", protocol.Recipe(0.5, 2e-3, 64))
@@ -251,13 +252,13 @@ def test_only_training_and_validation_digits_choose(monkeypatch):
     """Other test images: other results on them, the same dials, order and counts."""
     config = d._operated_config(0)
     _, before = d.operated(**config)
-    split = d.colour_split
+    first = d.first_of
 
-    def shuffled(name, *arguments):
-        made = split(name, *arguments)
-        return made.take(np.arange(len(made))[::-2]) if name in ("hard", "aligned") else made
+    def shuffled(name, count):
+        made = first(name, count)
+        return made.take(np.arange(len(made))[::-2])
 
-    monkeypatch.setattr(d, "colour_split", shuffled)
+    monkeypatch.setattr(d, "first_of", shuffled)
     _, after = d.operated(**config)
     for name, value in before.items():
         if name.endswith(("validation", "count", "which")):

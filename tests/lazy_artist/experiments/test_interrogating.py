@@ -171,7 +171,7 @@ def test_shares_and_areas_are_what_they_say():
         np.testing.assert_allclose(heat[:, 1, 0], interrogating.stroke_area())
     for kind in DOUBTED:
         curves = interrogating.faithfulness_curves()[kind]
-        assert curves["deletion"].shape == (2, len(CONTROLS), 29)
+        assert curves["deletion"].shape == (2, len(CONTROLS), 15)
         whole, bare = curves["deletion"][:, :, 0], curves["deletion"][:, :, -1]
         np.testing.assert_allclose(curves["insertion"][:, :, -1], whole, rtol=1e-5)
         np.testing.assert_allclose(curves["insertion"][:, :, 0], bare, rtol=1e-5)

@@ -32,13 +32,27 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("named", "seeds"), [("full", 3), ("quick", 2), (None, 3)])
-def test_the_scale_decides_the_seeds(named, seeds, monkeypatch):
+@pytest.mark.parametrize(
+    ("named", "seeds", "of_resnets"), [("full", 3, 3), ("quick", 2, 1), (None, 3, 3)]
+)
+def test_the_scale_decides_the_seeds(named, seeds, of_resnets, monkeypatch):
     monkeypatch.delenv("LAZY_ARTIST_SCALE")
     if named:
         monkeypatch.setenv("LAZY_ARTIST_SCALE", named)
     assert networks.scale() == (named or "full")
-    assert networks.seeds() == range(seeds)
+    assert networks.seeds() == range(seeds) and networks.seeds("resnet18") == range(of_resnets)
+
+
+@pytest.mark.parametrize("name", ["hard", "unseen", "validation"])
+def test_the_first_of_a_split_are_its_digits_in_its_inks(name):
+    whole, first = colour_split(name, networks.TEST_SEED), networks.first_of(name, 40)
+    assert first.images.shape == (40, 3, 28, 28)
+    assert np.array_equal(first.labels, whole.labels[:40])
+    assert np.array_equal(first.colours, whole.colours[:40])
+    brightest = [part.images[:40].reshape(40, 3, -1).max(2) for part in (whole, first)]
+    assert np.abs(brightest[0] - brightest[1]).mean() < 0.1  # jitter and ground are drawn anew
+    everything = networks.first_of(name, None)
+    assert np.array_equal(everything.images, whole.images)
 
 
 BY_KIND = ("accuracies", "confusions", "counterfactuals", "learning_curves", "hue_response")
@@ -129,10 +143,12 @@ def test_the_cheater_is_trained_once_and_reloads_with_the_same_weights(monkeypat
 def test_the_stored_cheater_is_what_training_by_its_recipe_gives():
     split = colour_split("train", 1, 0.95)
     model = build("cnn", 1)
-    history = train(model, split, seed=1, **RECIPES["cheater", "cnn"]._asdict())
+    config = networks.network_config("cheater", "cnn", 1)
+    recipe = {name: config[name] for name in networks.Recipe._fields}
+    history = train(model, split, seed=1, **recipe)
     kept = networks.cheater(1).state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in model.state_dict().items())
-    assert len(history.losses) == round(1375 / 256)
+    assert len(history.losses) == round(config["epochs"] * 1375 / 256)
 
 
 def test_ctrl_c_in_training_stores_nothing(monkeypatch, tmp_path):
