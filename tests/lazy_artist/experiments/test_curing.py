@@ -101,12 +101,12 @@ def test_fewer_images_keep_the_exact_share_of_dominant_inks():
 
 
 def test_results_are_those_of_the_networks():
-    values = curing.results("erm")
+    values = curing.results("combination")
     assert values["hard"].n == 2
     expected = []
     for seed in range(2):
         split = colour_split("hard", networks.TEST_SEED)
-        called = protocol.run(curing.robust("erm", seed), split.images).argmax(1)
+        called = protocol.run(curing.robust("combination", seed), split.images).argmax(1)
         expected.append(np.mean(called == split.labels))
     np.testing.assert_allclose(values["hard"].mean, np.mean(expected))
     np.testing.assert_allclose(
