@@ -1,7 +1,6 @@
 # The Lazy Artist. `make help` lists what there is.
 #   make report SCALE=quick                   fewer seeds, shorter training
 #   make report STRICT=1                      fail if a claim of the book does
-#   make report EDITION=fashion               the book on Fashion-MNIST, in _book-fashion/ (pdf, check … too)
 #   make report CHAPTER=report/cheater.qmd    execute this chapter alone (and the ledger; Quarto: its page alone)
 
 SHELL := /bin/bash
@@ -17,26 +16,6 @@ ifndef LAZY_ARTIST_DATA
 ifneq ($(wildcard ../shared/data),)
 export LAZY_ARTIST_DATA := $(abspath ../shared/data)
 endif
-endif
-# The edition: the digits', or that of a Quarto profile with images and words of its own. EDITION
-# names it, or else QUARTO_PROFILE or LAZY_ARTIST_SOURCE; what does not fit together is refused.
-EDITIONS := digits $(patsubst _quarto-%.yml,%,$(wildcard _quarto-*.yml))
-IMAGES_digits := auto mnist procedural
-IMAGES_fashion := fashion-mnist
-EDITION ?= $(firstword $(filter $(EDITIONS),$(QUARTO_PROFILE)) \
-  $(if $(filter fashion-mnist,$(LAZY_ARTIST_SOURCE)),fashion) digits)
-ifeq ($(filter $(EDITION),$(EDITIONS)),)
-$(error EDITION=$(EDITION) is unknown: the editions are $(EDITIONS))
-endif
-ifneq ($(filter-out $(IMAGES_$(EDITION)),$(LAZY_ARTIST_SOURCE)),)
-$(error EDITION=$(EDITION), but LAZY_ARTIST_SOURCE is $(LAZY_ARTIST_SOURCE): unset it)
-endif
-ifeq ($(EDITION),digits)
-BOOK := _book
-else
-BOOK := _book-$(EDITION)
-export QUARTO_PROFILE := $(EDITION)
-export LAZY_ARTIST_SOURCE := $(IMAGES_$(EDITION))
 endif
 # Real Quarto if it is there (QUARTO names it, or it is on PATH), else bookbinder builds the same book.
 QUARTO ?= $(shell command -v quarto 2>/dev/null)
@@ -61,21 +40,21 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(READY)
 
-report: $(READY)  ## build the book into _book/ (SCALE=full or quick, EDITION=digits or fashion)
+report: $(READY)  ## build the book into _book/ (SCALE=full or quick)
 ifneq ($(QUARTO),)
 	@echo "Building with Quarto: $(QUARTO)"
 ifdef CHAPTER
 	$(RUN) $(BUILDER) "$(QUARTO)" render $(CHAPTER)
 else
-	@rm -rf $(BOOK).new
-	$(RUN) $(BUILDER) "$(QUARTO)" render --output-dir $(BOOK).new
-	@rm -rf $(BOOK) && mv $(BOOK).new $(BOOK)
+	@rm -rf _book.new
+	$(RUN) $(BUILDER) "$(QUARTO)" render --output-dir _book.new
+	@rm -rf _book && mv _book.new _book
 endif
 else
 	@echo "Quarto is not here: building with bookbinder"
 	$(RUN) python -m bookbinder $(addprefix --chapter ,$(CHAPTER))
 endif
-	@$(if $(STRICT),$(RUN) python -m lazy_artist.claims --book $(BOOK) --strict)
+	@$(if $(STRICT),$(RUN) python -m lazy_artist.claims --book _book --strict)
 
 # By bookbinder also where Quarto is, so that there is one PDF and one way to it.
 pdf: $(READY)  ## put the whole book as one PDF into _book/, through Typst (no TeX)
@@ -86,7 +65,7 @@ ifneq ($(QUARTO),)
 	$(RUN) $(BUILDER) "$(QUARTO)" preview
 else
 	@$(MAKE) --no-print-directory report
-	$(RUN) python -m webbrowser -t "file://$(CURDIR)/$(BOOK)/index.html"
+	$(RUN) python -m webbrowser -t "file://$(CURDIR)/_book/index.html"
 endif
 
 # One worker a core, each on one thread.
@@ -95,7 +74,7 @@ test: $(READY)  ## run the tests (no network, no data set needed)
 
 check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser; and the one published in docs/
 	@$(RUN) python -m bookbinder.publish check
-	LAZY_ARTIST_BOOK=$(BOOK) $(RUN) python -m pytest tests/report
+	$(RUN) python -m pytest tests/report
 
 # docs/ is replaced when all has succeeded, and not before. What is committed meanwhile is noticed.
 publish: $(READY)  ## build the book that others read into docs/: full scale, MNIST, Quarto, all committed
@@ -117,6 +96,5 @@ lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements
 	  --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:  ## remove the book and all that was trained or measured (not .venv, not downloaded data)
-	rm -rf _book _book.* .quarto .cache/artifacts .cache/claims .cache/bookbinder .cache/pages
-	rm -rf $(foreach edition,$(filter-out digits,$(EDITIONS)),_book-$(edition)* .cache/$(edition))
+	rm -rf _book _book.* .quarto $(addprefix .cache/,results artifacts claims bookbinder pages)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

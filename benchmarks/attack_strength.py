@@ -23,9 +23,9 @@ from torch import nn
 from common import machine
 from lazy_artist.attack import change_sizes, minimal_epsilon
 from lazy_artist.canvas import colour_split
+from lazy_artist.config import TEST_SEED
 from lazy_artist.evaluate import predict
-from lazy_artist.experiments import cheater, oracle
-from lazy_artist.experiments.networks import TEST_SEED
+from lazy_artist.networks import cheater, oracle
 
 NETWORKS = {"cheater": cheater, "oracle": oracle}
 OURS = {  # steps of a descent, and descents after the first
@@ -109,13 +109,13 @@ def compare(name: str, norm: str, model: nn.Module, images: np.ndarray) -> None:
         seconds[peer] = time.process_time() - start
         reached = predict(model, np.clip(changed, 0, 1)).argmax(1) == TARGET
         sizes[peer] = np.where(reached, change_sizes(images, changed, norm), math.inf)
-    rivals = [peer for peer in sizes if peer not in ours(norm)]
-    best = np.min([sizes[peer] for peer in rivals], axis=0)
+    published = [peer for peer in sizes if peer not in ours(norm)]
+    best = np.min([sizes[peer] for peer in published], axis=0)
     print(f"\n### {name}, {norm}: {len(images)} sevens to be seen as {TARGET}\n")
     print("| attack | seconds | median size | not larger than the best peer's (+1%) | ours is |")
     print("|---|---|---|---|---|")
     for attack, size in sizes.items():
-        speed = _faster(attack, norm, sizes, seconds) if attack in rivals else ""
+        speed = _faster(attack, norm, sizes, seconds) if attack in published else ""
         share = np.mean(size <= WITHIN * best)
         print(
             f"| {attack} | {seconds[attack]:.1f} | {np.median(size):.5f} | {share:.0%} | {speed} |",

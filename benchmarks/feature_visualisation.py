@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from common import machine
+from lazy_artist.featurevis import visualise
 from lazy_artist.models import build
-from lazy_artist.probe import visualise
 
 LAYER, WIDTH, SIDE, TARGET = "block3", 128, 28, 10.0
 

@@ -116,7 +116,7 @@ def main() -> int:
         contenders = {"ours": lambda m=model, n=name: grad_cam(m, n, images, classes)}
         for batch in BATCHES:
             title = f"forward pass alone, batches of {batch}"
-            contenders[title] = lambda m=model, b=batch: predict(m, images, b)
+            contenders[title] = lambda m=model, b=batch: predict(m, images, batch_size=b)
         contenders[product] = lambda: square @ square
         for peer in (captum, pytorch_grad_cam):
             for batch in (*BATCHES, options.images):

@@ -24,9 +24,9 @@ import torch
 
 from common import machine
 from lazy_artist.canvas import colour_split
-from lazy_artist.experiments.decomposing import LAYER, _sampled
-from lazy_artist.experiments.networks import cheater
-from lazy_artist.sae import fit
+from lazy_artist.latents import sample_activations
+from lazy_artist.networks import cheater
+from lazy_artist.sae import fit_autoencoder
 
 LATENTS, K, BATCH = 1024, 16, 2048
 RATES = (1e-3, 2e-3, 6e-3)  # for the peers; the last is ours
@@ -34,7 +34,7 @@ TARGET_SPEED, TARGET_VARIANCE = 2.0, 0.02
 
 
 def ours(x: torch.Tensor, steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    sae = fit(x, LATENTS, "topk", K, seed=0, steps=steps, batch=BATCH)
+    sae = fit_autoencoder(x, LATENTS, "topk", K, seed=0, steps=steps, batch=BATCH)
     return lambda y: sae.decode(sae.encode(y))
 
 
@@ -95,21 +95,21 @@ def sae_lens(x: torch.Tensor, steps: int, rate: float):
     torch.manual_seed(0)
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=LATENTS, k=K, device="cpu"))
     optimiser = torch.optim.Adam(sae.parameters(), lr=rate)
-    silent = torch.zeros(LATENTS)
+    inactive = torch.zeros(LATENTS)
     for step, index in enumerate(_batches(len(x), steps)):
         optimiser.param_groups[0]["lr"] = rate * _falling(step, steps)
-        given = TrainStepInput(x[index], {}, silent > 50, step, False)
+        given = TrainStepInput(x[index], {}, inactive > 50, step, False)
         result = sae.training_forward_pass(given)
         optimiser.zero_grad()
         result.loss.backward()
         optimiser.step()
         fired = (result.feature_acts.detach() > 0).any(0)
-        silent = torch.where(fired, 0, silent + 1)
+        inactive = torch.where(fired, 0, inactive + 1)
     return sae.eval()
 
 
 def _falling(step: int, steps: int) -> float:
-    """As in `fit`: linearly to 0 over the last third."""
+    """As in `fit_autoencoder`: linearly to 0 over the last third."""
     return min(1, 3 * (steps - step) / steps)
 
 
@@ -142,7 +142,7 @@ def main() -> None:
         colour_split(name, 0).take(np.arange(n))
         for name, n in (("train", 8000), ("validation", 1000))
     ]
-    x, held = (_sampled(model, LAYER, split.images, 16, 0) for split in sets)
+    x, held = (sample_activations(model, "block3", split.images, 16, 0) for split in sets)
     centre, scale = x.mean(0), (x - x.mean(0)).square().mean().sqrt()
     x, held = (x - centre) / scale, (held - centre) / scale
     contenders = {

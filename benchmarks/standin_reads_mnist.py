@@ -47,8 +47,8 @@ def train(images: Tensor, labels: Tensor, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    guesses = torch.cat([model(batch).argmax(1) for batch in images.split(1000)])
-    return (guesses == labels).double().mean().item()
+    predictions = torch.cat([model(batch).argmax(1) for batch in images.split(1000)])
+    return (predictions == labels).double().mean().item()
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     scores = []
     for seed in SEEDS:
         scores.append(accuracy(train(*tensors(drawn), seed), *tensors(real)))
-        print(f"seed {seed}: {scores[-1]:.2%} of the real digits read rightly", flush=True)
+        print(f"seed {seed}: {scores[-1]:.2%} of the real digits read correctly", flush=True)
     print(f"mean {np.mean(scores):.2%}, range {min(scores):.2%} to {max(scores):.2%}")
 
 

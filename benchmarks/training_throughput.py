@@ -36,7 +36,7 @@ from common import cores, machine
 from lazy_artist.canvas import Split, colour_split
 from lazy_artist.data import load_digits
 from lazy_artist.models import build
-from lazy_artist.training import arithmetic, train
+from lazy_artist.training import low_precision, train
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 256, 5e-4, 0.01
 MATRICES = (1024, 2048, 4096)
@@ -86,10 +86,10 @@ def usual(dataset: Painted, workers: int, seed: int = 0) -> float:
 
 
 def matrix_peak() -> float:
-    """GFLOP/s of this process in products of square matrices, in our arithmetic: the best size."""
+    """GFLOP/s of this process in products of square matrices, in low precision: the best size."""
     rates = []
     for size in MATRICES:
-        a, b = (torch.randn(size, size).to(arithmetic()) for _ in range(2))
+        a, b = (torch.randn(size, size).to(low_precision()) for _ in range(2))
         torch.mm(a, b)
         rounds = max(1, 2 * (MATRICES[-1] // size) ** 2 // 4)
         start = time.perf_counter()
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_240, help="images in the epoch")
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
-    print(f"{machine()}, torch {torch.__version__}, ours in {arithmetic()}\n", flush=True)
+    print(f"{machine()}, torch {torch.__version__}, ours in {low_precision()}\n", flush=True)
     images = min(options.images, len(load_digits("train").labels) * 11 // 12) // BATCH * BATCH
     if images < BATCH:
         parser.error(f"--images must be at least {BATCH}, one batch")

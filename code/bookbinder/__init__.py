@@ -1,7 +1,8 @@
 """Builds a Quarto book's HTML pages where Quarto cannot be had: `python -m bookbinder`.
 
-`source` reads and checks the book, `execute` runs its cells, `pages` turns the results into HTML,
-and `build` ties them together so that a failure at any moment leaves the last good book in place.
+`source` reads and checks the book, `execute` runs its cells, `compose` makes of both one tree a
+chapter with all numbers and references, which `pages` writes as HTML and `pdf` as one PDF; `build`
+ties them together so that a failure at any moment leaves the last good book in place.
 """
 
 __version__ = "0.1.0"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bookbinder.reader import dress
 from lazy_artist import claims
-from lazy_artist.edition import built
+from lazy_artist.data import cache_dir
 
 if __name__ == "__main__":
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_book"))
-    for page in (built() / "pages").glob("*.html"):
+    for page in (cache_dir() / "pages").glob("*.html"):
         shutil.copy(page, book)
     claims.main(["--book", str(book)])
     dress(book)

@@ -1,13 +1,12 @@
 """Runs the cells of chapters in Jupyter kernels and keeps what they gave, as notebooks."""
 
-from __future__ import annotations
-
 import asyncio
+import hashlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,21 +17,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from bookbinder import BookError, __version__
-from bookbinder.kernels import ForkProvisioner, KernelServer
-from bookbinder.source import Book, Chapter, Code
+from bookbinder import __version__
+from bookbinder.kernels import ForkProvisioner
+from bookbinder.source import ASSETS, Book, Chapter, Code
+from lazy_artist.data import cache_dir
 
-# Shows a returned Figure as a retina PNG even where pyplot was never imported; loads nothing now.
-_SETUP = """
-def _show_figures(shell):
-    def png(figure):
-        from IPython.core.pylabtools import retina_figure
-        return retina_figure(figure, base64=True, bbox_inches="tight")
-    formatter = shell.display_formatter.formatters["image/png"]
-    formatter.for_type_by_name("matplotlib.figure", "Figure", png)
-_show_figures(get_ipython())
-del _show_figures
-"""
+JOBS = 2  # kernels at a time: the chapters' own work is parallel
 
 
 class _ThisInterpreter(KernelSpecManager):
@@ -46,146 +36,96 @@ class _ThisInterpreter(KernelSpecManager):
 
 
 def execute(
-    book: Book, chapters: Iterable[Chapter], done: Callable[[Chapter], None] = lambda _: None
+    book: Book, chapters: list[Chapter], done: Callable[[Chapter], None]
 ) -> dict[str, NotebookNode]:
-    """Executes the chapters, BOOKBINDER_JOBS (default 2) at a time, those marked `after: all` last.
+    """Executes the chapters, `JOBS` at a time, those marked `after: all` last.
 
     Kernels are this interpreter, in the project's root, with this environment. `done` is called
     after each cell. Returns a notebook for each chapter's file: one code cell per piece of code.
     Raises BookError at the first cell that fails, naming chapter, line, label and error.
     """
-    try:
-        return asyncio.run(_execute_all(book, list(chapters), done))
-    except ExceptionGroup as group:  # the first failure; it has cancelled the other chapters
-        raise group.exceptions[0] from None
-
-
-async def _execute_all(
-    book: Book, chapters: list[Chapter], done: Callable[[Chapter], None]
-) -> dict[str, NotebookNode]:
-    wish = os.environ.get("BOOKBINDER_JOBS") or "2"
-    if not re.fullmatch(r"[1-9]\d*", wish):
-        raise BookError(f"BOOKBINDER_JOBS={wish}: not a number of kernels; set it to 1 or more")
-    jobs = int(wish)
-    alive, running = asyncio.Semaphore(jobs + 1), asyncio.Semaphore(jobs)  # one kernel starts ahead
-    others_done = asyncio.Event()
-    left = {chapter.file for chapter in chapters if not chapter.after_all}
-    notebooks: dict[str, NotebookNode] = {}
+    notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
+    # New processes are better for few kernels, and where a process cannot safely be forked after it
+    # has loaded libraries (macOS) or at all.
+    forked = sum(bool(c.code) for c in chapters) > JOBS + 1 and sys.platform == "linux"
+    at_once = asyncio.Semaphore(JOBS)
 
     async def run(chapter: Chapter, connection_file: Path) -> None:
-        notebook = notebooks[chapter.file] = _empty_notebook(chapter)
-        if notebook.cells:
-            async with alive, _kernel(book, notebook, connection_file, server) as client:
-                if chapter.after_all:
-                    await others_done.wait()
-                async with running:
-                    for i, code in enumerate(chapter.code):
-                        if not code.options or code.options.get("eval", True):
-                            await _execute_cell(chapter, code, client, i)
-                        done(chapter)
-        left.discard(chapter.file)
-        if not left:
-            others_done.set()
+        notebook = notebooks[chapter.file]
+        async with at_once, _kernel(book, notebook, connection_file, forked) as client:
+            for i, code in enumerate(chapter.code):
+                await _execute_cell(chapter, code, client, i)
+                done(chapter)
 
-    many = sum(bool(chapter.code) for chapter in chapters) > jobs + 1
+    async def run_all(folder: Path) -> None:
+        for last in (False, True):
+            async with asyncio.TaskGroup() as tasks:
+                for i, chapter in enumerate(chapters):
+                    if chapter.code and chapter.after_all == last:
+                        tasks.create_task(run(chapter, folder / f"{i}.json"))
+
     with tempfile.TemporaryDirectory(prefix="book-") as folder:
-        async with _server(book, many) as server, asyncio.TaskGroup() as tasks:
-            for i, chapter in enumerate(sorted(chapters, key=lambda chapter: chapter.after_all)):
-                tasks.create_task(run(chapter, Path(folder) / f"{i}.json"))
+        try:
+            asyncio.run(run_all(Path(folder)))
+        except ExceptionGroup as group:  # the first failure; it has cancelled the other chapters
+            raise group.exceptions[0] from None
     return notebooks
 
 
 async def _execute_cell(chapter: Chapter, code: Code, client: NotebookClient, i: int) -> None:
-    what = f"cell {code.label}" if code.label else "cell" if code.options else f"`{code.source}`"
+    what = f"`{code.source}`" if code.options is None else f"cell {code.label}".strip()
     try:
         await client.async_execute_cell(client.nb.cells[i], i)
     except CellExecutionError as error:
         trace = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback).strip().splitlines()[-12:]
-        raise chapter.error(
-            code.line, f"{what} failed: {error.ename}: {error.evalue}\n    " + "\n    ".join(trace)
-        ) from None
+        lines = [f"{what} failed: {error.ename}: {error.evalue}", *trace]
+        raise chapter.error(code.line, "\n    ".join(lines)) from None
     except DeadKernelError:
         if asyncio.current_task().cancelling():  # nbclient takes cancelling for a death
             raise asyncio.CancelledError from None
         raise chapter.error(code.line, f"{what} ended the kernel; is memory short?") from None
 
 
-def settings() -> dict[str, str]:
-    """The settings that a kept result depends on besides its chapter's text."""
-    return {
-        "LAZY_ARTIST_SCALE": os.environ.get("LAZY_ARTIST_SCALE") or "full",
-        "LAZY_ARTIST_SOURCE": os.environ.get("LAZY_ARTIST_SOURCE") or "auto",
-        "LAZY_ARTIST_COMMIT": os.environ.get("LAZY_ARTIST_COMMIT") or "",  # of an edition
-    }
-
-
 def _empty_notebook(chapter: Chapter) -> NotebookNode:
-    cells = [
-        nbformat.v4.new_code_cell(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)
-    ]
-    record = {"sha256": chapter.sha256, "settings": settings()}
+    """The notebook before it is executed, with what its results depend on besides the modules."""
+    new = nbformat.v4.new_code_cell
+    cells = [new(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)]
+    usual = {"LAZY_ARTIST_SCALE": "full", "LAZY_ARTIST_SOURCE": "auto", "LAZY_ARTIST_COMMIT": ""}
+    settings = {name: os.environ.get(name) or value for name, value in usual.items()}
+    record = {"sha256": chapter.sha256, "settings": settings}
     return nbformat.v4.new_notebook(cells=cells, metadata={"bookbinder": record})
 
 
-def kept_notebook(folder: Path, chapter: Chapter, since: float = 0.0) -> NotebookNode | None:
+def _kept(book: Book, chapter: Chapter) -> Path:
+    """Where a chapter's notebook is kept, apart from those of any other book."""
+    name = hashlib.sha256(str(book.root / book.output_dir).encode()).hexdigest()[:12]
+    return (cache_dir() / "bookbinder" / name / chapter.file).with_suffix(".ipynb")
+
+
+def kept_notebook(book: Book, chapter: Chapter, since: float = 0.0) -> NotebookNode | None:
     """The chapter's notebook of an earlier build if it fits the text and settings of today, and
     was executed after `since` (seconds of the epoch)."""
+    file = _kept(book, chapter)
     try:
-        if _notebook_file(folder, chapter).stat().st_mtime < since:
-            return None
-        notebook = nbformat.read(_notebook_file(folder, chapter), as_version=4)
+        notebook = nbformat.read(file, as_version=4)
         fits = notebook.metadata["bookbinder"] == _empty_notebook(chapter).metadata["bookbinder"]
+        fits = fits and len(notebook.cells) == len(chapter.code)
+        return notebook if fits and file.stat().st_mtime >= since else None
     except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError):
         return None  # never executed, or damaged: it is executed again
-    return notebook if fits and len(notebook.cells) == len(chapter.code) else None
 
 
-def keep_notebook(folder: Path, chapter: Chapter, notebook: NotebookNode) -> None:
+def keep_notebook(book: Book, chapter: Chapter, notebook: NotebookNode) -> None:
     """Stores a chapter's executed notebook for later builds, whole or not at all."""
-    file = _notebook_file(folder, chapter)
+    file = _kept(book, chapter)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as new:
-        try:
-            new.write(nbformat.writes(notebook))
-            new.flush()
-            os.fsync(new.fileno())
-            os.replace(new.name, file)
-        except BaseException:
-            os.unlink(new.name)
-            raise
-
-
-def _notebook_file(folder: Path, chapter: Chapter) -> Path:
-    return (folder / chapter.file).with_suffix(".ipynb")
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {
-        "LAZY_ARTIST_BUILDER": f"bookbinder {__version__}",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MATPLOTLIBRC": str(Path(__file__).with_name("assets") / "matplotlibrc"),
-    }
+    new = file.with_suffix(f".{os.getpid()}")
+    nbformat.write(notebook, new)
+    os.replace(new, file)
 
 
 @asynccontextmanager
-async def _server(book: Book, many: bool):
-    """A server to fork kernels from, or None where new processes are better: for few kernels,
-    and where a process cannot safely be forked after it has loaded libraries (macOS) or at all.
-    """
-    if not many or sys.platform != "linux":
-        yield None
-        return
-    server = KernelServer(book.root, _environment())
-    try:
-        yield server if await server.ready() else None
-    finally:
-        server.close()
-
-
-@asynccontextmanager
-async def _kernel(
-    book: Book, notebook: NotebookNode, connection_file: Path, server: KernelServer | None
-):
+async def _kernel(book: Book, notebook: NotebookNode, connection_file: Path, forked: bool):
     """A client whose fresh kernel is ready to run; on the way out the kernel is shut down."""
     manager = AsyncKernelManager(
         kernel_spec_manager=_ThisInterpreter(),
@@ -193,17 +133,20 @@ async def _kernel(
         transport="tcp" if os.name == "nt" else "ipc",
         shutdown_wait_time=3.0,
     )
-    if server:
-        manager.provisioner = ForkProvisioner(
-            server, kernel_id="", kernel_spec=manager.kernel_spec, parent=manager
-        )
+    if forked:
+        spec = manager.kernel_spec
+        manager.provisioner = ForkProvisioner(kernel_id="", kernel_spec=spec, parent=manager)
+    environment = os.environ | {
+        "LAZY_ARTIST_BUILDER": f"bookbinder {__version__}",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(ASSETS / "matplotlibrc"),
+    }
     client = None
     try:
-        await manager.start_kernel(cwd=str(book.root), env=_environment())
+        await manager.start_kernel(cwd=str(book.root), env=environment)
         client = manager.client()
         client.start_channels()
         await client.wait_for_ready(timeout=120)
-        client.execute(_SETUP, silent=True, store_history=False)
         runner = NotebookClient(notebook, km=manager, timeout=None)
         runner.kc = client
         yield runner

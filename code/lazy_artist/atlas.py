@@ -11,7 +11,6 @@ import base64
 import html
 import io
 import json
-import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -56,26 +55,17 @@ class Card(NamedTuple):
 
 
 def write(
-    path: Path,
-    cards: Sequence[Card],
-    *,
-    title: str,
-    intro: str,
-    back: tuple[str, str],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    grid_title: str,
-    histogram_title: str,
-) -> None:
+    path: Path, cards: Sequence[Card], *, title: str, intro: str, back: tuple[str, str],
+    rows: Sequence[str], columns: Sequence[str], grid_title: str, histogram_title: str,
+) -> None:  # fmt: skip
     """Write the page of `cards`, in their order, to `path`.
 
     intro: HTML, some paragraphs on how to read a card; back: address and text of a link to where
     the page belongs; rows, columns: names of the grid's rows and columns, which are shown by their
     first letters; the titles are plain text.
 
-    Raises ValueError for no cards, a path that is no permalink or is not the card's own, cards with
-    different facets or measures, measures that are not finite, and pictures or grids of another
-    shape.
+    Raises ValueError for no cards, a path that is no permalink or is not the card's own, facets
+    or measures unlike the first card's or not finite, and pictures or grids of another shape.
     """
     _check(cards, rows, columns)
     tiles: dict[bytes, int] = {}
@@ -89,9 +79,7 @@ def write(
         top = np.unravel_index(card.grid.argmax(), card.grid.shape)
         shown.append(
             {
-                "path": card.path,
-                "title": card.title,
-                "subtitle": card.subtitle,
+                **{name: getattr(card, name) for name in ("path", "title", "subtitle")},
                 "facets": [list(card.facets[name]) for name in facets],
                 "measures": [float(f"{card.measures[name]:.3g}") for name in measures],
                 "pictures": [[place(image), name] for name, image in card.pictures],
@@ -109,16 +97,12 @@ def write(
         "gridRows": list(rows), "gridColumns": list(columns), "gridTitle": grid_title,
         "histogramTitle": histogram_title,
     }  # fmt: skip
+    packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
     parts = {
-        "title": html.escape(title),
-        "intro": intro,
-        "back": html.escape(back[0]),
-        "back_text": html.escape(back[1]),
-        "sheet": _sheet(tiles),
-        "width": str(COLUMNS * PITCH),
-        "table": _table(shown, measures),
-        "data": _deflated(json.dumps(data, separators=(",", ":"))),
-    }
+        "title": html.escape(title), "intro": intro, "back": html.escape(back[0]),
+        "back_text": html.escape(back[1]), "sheet": _sheet(tiles), "width": str(COLUMNS * PITCH),
+        "table": _table(shown, measures), "data": base64.b64encode(packed).decode(),
+    }  # fmt: skip
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -130,16 +114,12 @@ def _digits(values: np.ndarray) -> str:
     return "".join(DIGITS[round(value / top * (len(DIGITS) - 1))] for value in values.tolist())
 
 
-def _deflated(text: str) -> str:
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-
-
 def _sheet(tiles: dict[bytes, int]) -> str:
     """All tiles, in rows of COLUMNS, each with a rim of its own edge, as a data URI."""
     images = np.frombuffer(b"".join(tiles), np.uint8).reshape(-1, 3, SIDE, SIDE)
-    rim = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
-    images = np.pad(images.transpose(0, 2, 3, 1), rim, mode="edge")
-    height = math.ceil(len(images) / COLUMNS)
+    rim = (MARGIN, MARGIN)
+    images = np.pad(images.transpose(0, 2, 3, 1), ((0, 0), rim, rim, (0, 0)), mode="edge")
+    height = -(-len(images) // COLUMNS)
     sheet = np.zeros((height * COLUMNS, PITCH, PITCH, 3), np.uint8)
     sheet[: len(images)] = images
     sheet = sheet.reshape(height, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
@@ -155,11 +135,9 @@ def _table(shown: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:
     lines = [f"<table><thead><tr>{heads}</tr></thead><tbody>"]
     for card in shown:
         index, name = card["pictures"][0]
-        x, y = (PITCH * (index % COLUMNS) + MARGIN, PITCH * (index // COLUMNS) + MARGIN)
-        tile = (
-            f'<span class="t" role="img" aria-label="{html.escape(name)}" '
-            f'style="background-position:-{x}px -{y}px"></span>'
-        )
+        place = " ".join(f"-{PITCH * at + MARGIN}px" for at in (index % COLUMNS, index // COLUMNS))
+        tile = f'<span class="t" role="img" aria-label="{html.escape(name)}" '
+        tile += f'style="background-position:{place}"></span>'
         cells = [html.escape(card["title"]), tile, html.escape(card["subtitle"])]
         cells += [f"{value:g}" for value in card["measures"]]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -170,29 +148,20 @@ def _table(shown: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:
 def _check(cards: Sequence[Card], rows: Sequence[str], columns: Sequence[str]) -> None:
     if not cards:
         raise ValueError("an atlas needs at least one card")
-    seen = set()
+    first, seen, shape = cards[0], set(), (len(rows), len(columns))
     for card in cards:
-        where = f"card {card.path!r}"
-        if not _PATH.fullmatch(card.path):
-            raise ValueError(f"{where}: a path is of letters, digits and ._- between slashes")
-        if card.path in seen:
-            raise ValueError(f"{where} occurs twice")
+        tiles = [picture for _, picture in (*card.pictures, *card.examples)]
+        pictured = all(t.dtype == np.uint8 and t.shape == (3, SIDE, SIDE) for t in tiles)
+        for wrong, what in (
+            (not _PATH.fullmatch(card.path), "a path is of letters, digits and ._-, with slashes"),
+            (card.path in seen, "occurs twice"),
+            (list(card.facets) != list(first.facets), f"other facets than card {first.path!r}"),
+            (list(card.measures) != list(first.measures), f"other measures than {first.path!r}"),
+            (not np.isfinite([*card.measures.values()]).all(), "measures must be finite"),
+            (card.grid.shape != shape or not card.grid.min() >= 0, f"grid must be {shape}, >= 0"),
+            (not card.pictures, "no picture"),
+            (not pictured, f"all pictures must be uint8 (3, {SIDE}, {SIDE})"),
+        ):
+            if wrong:
+                raise ValueError(f"card {card.path!r}: {what}")
         seen.add(card.path)
-        for name in ("facets", "measures"):
-            if list(getattr(card, name)) != list(getattr(cards[0], name)):
-                raise ValueError(f"{where} has other {name} than card {cards[0].path!r}")
-        if not np.isfinite(list(card.measures.values())).all():
-            raise ValueError(f"{where}: measures must be finite, not {card.measures}")
-        if card.grid.shape != (len(rows), len(columns)) or not card.grid.min() >= 0:
-            raise ValueError(
-                f"{where}: the grid must be ({len(rows)}, {len(columns)}) and >= 0, not "
-                f"{card.grid.shape}"
-            )
-        for name, picture in (*card.pictures, *card.examples):
-            if picture.dtype != np.uint8 or picture.shape != (3, SIDE, SIDE):
-                raise ValueError(
-                    f"{where}: picture {name!r} must be uint8 (3, {SIDE}, {SIDE}), not "
-                    f"{picture.dtype} {picture.shape}"
-                )
-        if not card.pictures:
-            raise ValueError(f"{where} has no picture")

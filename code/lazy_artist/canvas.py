@@ -1,14 +1,12 @@
 """The biased canvas: grey digits are painted so that colour betrays the label.
 
-Every digit has one *dominant* colour, the palette entry with the digit's own number: zeros are red,
-ones are green, and so on. A split is made in two steps. `assign_colours` decides which colour each
-image gets, with an exact share of dominant ones; `paint` then lays that colour on the stroke, over
-a dark textured ground. Neither the digits nor their grey structure are altered. The set-up follows
-the Colored MNIST of Kim et al. (2019, arXiv:1812.10352) and Nam et al. (2020, arXiv:2007.02561).
+Every digit has one *dominant* colour, the palette entry with its own number: zeros are red, ones
+green. `assign_colours` decides which colour each image gets, with an exact share of dominant ones;
+`paint` lays it on the stroke, over a dark textured background. The set-up is that of Colored MNIST
+in Kim et al. (2019, arXiv:1812.10352) and Nam et al. (2020, arXiv:2007.02561).
 
-The random draws of `paint` do not depend on the colours asked for. Painting the same images with
-the same seed in another colour therefore changes the colour and nothing else, which is what makes a
-repainted image a counterfactual (see `evaluate.counterfactual_grid`).
+What is random in `paint` does not depend on the colours asked for: the same images, painted with
+the same seed in another colour, differ in nothing else, and are counterfactuals of one another.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lazy_artist.config import TEST_SEED
 from lazy_artist.data import Digits, load_digits
 
 COLOUR_NAMES = (
@@ -62,13 +61,14 @@ UNSEEN_PALETTE = np.array(
 )
 """float64 (10, 3) in [0, 1]: RGB of ten colours that no training image carries."""
 
-SPLITS = ("train", "validation", "hard", "aligned", "unbiased", "unseen")
-"""The splits of the protocol; the first two come from the training digits, the rest from the test
-digits."""
+_TWENTY = np.concatenate([PALETTE, UNSEEN_PALETTE])
 
-CLASSES = 10
+SPLITS = ("train", "validation", "hard", "aligned", "unbiased", "unseen")
+"""The first two come from the training digits, the others from the test digits."""
+
+N_CLASSES = 10
 JITTER = 0.03  # standard deviation of the per-image shift of the stroke colour, each channel
-GROUND = 0.15  # brightest value of the slow texture of the ground
+BACKGROUND = 0.15  # brightest value of the slow texture of the background
 GRAIN = 0.03  # standard deviation of the per-pixel grain
 
 
@@ -108,8 +108,18 @@ def colour_split(
     """
     labels, colours = split_colours(name, seed, correlation, digits)
     images = split_digits(name, digits)[0]
-    palette = np.concatenate([PALETTE, UNSEEN_PALETTE])
-    return Split(paint(images, colours, [seed, SPLITS.index(name), 1], palette), labels, colours)
+    return Split(paint(images, colours, [seed, SPLITS.index(name), 1], _TWENTY), labels, colours)
+
+
+def test_split(name: str, n: int | None = None) -> Split:
+    """The first `n` images (None: all) of a split, as every network is measured on them.
+
+    They are painted as a split of their own: the colours are those of the whole split of seed
+    `TEST_SEED`, the backgrounds are not.
+    """
+    labels, colours = (part[:n] for part in split_colours(name, TEST_SEED))
+    stream = [TEST_SEED, SPLITS.index(name), 1]
+    return Split(paint(split_digits(name)[0][:n], colours, stream, _TWENTY), labels, colours)
 
 
 def split_colours(
@@ -123,8 +133,8 @@ def split_colours(
     share = {"hard": 0.0, "aligned": 1.0, "unbiased": 0.1}.get(name, correlation)
     stream = [seed, SPLITS.index(name)]
     if name == "unseen":
-        steps = np.random.default_rng(stream).integers(CLASSES, size=len(labels))
-        return labels, CLASSES + steps
+        steps = np.random.default_rng(stream).integers(N_CLASSES, size=len(labels))
+        return labels, N_CLASSES + steps
     return labels, assign_colours(labels, share, stream)
 
 
@@ -145,33 +155,33 @@ def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
     Of each digit's n images exactly `correlation * n`, rounded up and picked at random, get the
     digit's dominant colour; each of the others draws one of the nine remaining colours uniformly.
 
-    Raises ValueError for a correlation outside [0, 1].
+    Raises ValueError for a correlation outside [0, 1] or labels outside 0 to 9.
     """
     _check_correlation(correlation)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < CLASSES:
-        raise ValueError(f"labels must lie in 0..{CLASSES - 1}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < N_CLASSES:
+        raise ValueError(f"labels must lie in 0..{N_CLASSES - 1}")
     rng = np.random.default_rng(seed)
     colours = np.empty(len(labels), dtype=np.int64)
-    for digit in range(CLASSES):
+    for digit in range(N_CLASSES):
         members = rng.permutation(np.flatnonzero(labels == digit))
         dominant = math.ceil(correlation * len(members) - 1e-9)
         colours[members[:dominant]] = digit
         # 1 to 9 steps along the palette never land on the dominant colour
-        steps = rng.integers(1, CLASSES, size=len(members) - dominant)
-        colours[members[dominant:]] = (digit + steps) % CLASSES
+        steps = rng.integers(1, N_CLASSES, size=len(members) - dominant)
+        colours[members[dominant:]] = (digit + steps) % N_CLASSES
     return colours
 
 
 def paint(
     images: np.ndarray, colour_ids: np.ndarray, seed, palette: np.ndarray = PALETTE
 ) -> np.ndarray:
-    """Lay one colour on the stroke of each grey digit, over a dark textured ground.
+    """Lay one colour on the stroke of each grey digit, over a dark textured background.
 
     images: uint8 (N, 28, 28); colour_ids: integers (N,) that index `palette`; palette: (K, 3) in
     [0, 1]; seed: an integer or a sequence of integers. Returns float32 (N, 3, 28, 28) in [0, 1]: `a
-    * colour + (1 - a) * ground` per pixel, where `a` is the grey value in [0, 1], `colour` the
-    palette entry shifted by a small normal jitter of its own for each image, and `ground` a slow
-    coloured texture plus fine grain. What is random depends on `seed` and N alone, never on
+    * colour + (1 - a) * background` per pixel, where `a` is the grey value in [0, 1], `colour` the
+    palette entry shifted by a small normal jitter of its own for each image, and `background` a
+    slow coloured texture plus fine grain. What is random depends on `seed` and N alone, never on
     `colour_ids`.
 
     Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or
@@ -182,37 +192,32 @@ def paint(
     rng = np.random.default_rng(seed)
     count = len(images)
     jitter = rng.normal(0, JITTER, size=(count, 3)).astype(np.float32)
-    ink = np.clip(palette.astype(np.float32)[colour_ids] + jitter, 0, 1)  # (N, 3)
+    stroke = np.clip(palette.astype(np.float32)[colour_ids] + jitter, 0, 1)  # (N, 3)
     painted = np.empty((count, 3, 28, 28), dtype=np.float32)
-    for start in range(
-        0, count, 2048
-    ):  # in chunks, to stay in the processor's cache and small in memory
+    # in chunks, to stay in the processor's cache and small in memory
+    for start in range(0, count, 2048):
         part = slice(start, min(start + 2048, count))
         alpha = images[part, None].astype(np.float32) / 255  # (n, 1, 28, 28)
-        ground = _texture(rng, len(alpha))
-        # a * ink + (1 - a) * ground, written so that it allocates once
-        np.subtract(ink[part, :, None, None], ground, out=painted[part])
+        background = _texture(rng, len(alpha))
+        # a * stroke + (1 - a) * background, written so that it allocates once
+        np.subtract(stroke[part, :, None, None], background, out=painted[part])
         painted[part] *= alpha
-        painted[part] += ground
+        painted[part] += background
     return painted
 
 
 def flat_fill(images: np.ndarray, colour_ids: np.ndarray, seed) -> np.ndarray:
-    """The easy alternative that the report does not use: a white digit on a flat ground of the
-    colour.
-
-    Arguments and result as for `paint`. It serves for comparison in chapter 1.
-    """
+    """The easy alternative that the report does not use: white digits on flat backgrounds of the
+    colour. Arguments and result as for `paint`."""
     colour_ids = _check_paint(images, colour_ids, PALETTE)
     jitter = np.random.default_rng(seed).normal(0, JITTER, size=(len(images), 3))
-    ground = np.clip(PALETTE[colour_ids] + jitter, 0, 1).astype(np.float32)[:, :, None, None]
+    background = np.clip(PALETTE[colour_ids] + jitter, 0, 1).astype(np.float32)[:, :, None, None]
     alpha = images[:, None].astype(np.float32) / 255
-    return ground + alpha * (1 - ground)
+    return background + alpha * (1 - background)
 
 
 def hue_palette(steps: int) -> np.ndarray:
-    """Fully turned colour wheel at the palette's saturation and value: (steps, 3), hue k/steps turn
-    at row k."""
+    """The colour wheel at the palette's saturation and value, (steps, 3): row k at k/steps turn."""
     from matplotlib.colors import hsv_to_rgb
 
     hues = np.arange(steps) / steps
@@ -242,33 +247,29 @@ DEFICIENCIES = {
 def simulate_deficiency(colours: np.ndarray, kind: str) -> np.ndarray:
     """sRGB colours (..., 3) in [0, 1] as a person with the deficiency of this `kind` (see
     `DEFICIENCIES`) sees them."""
-    if kind not in DEFICIENCIES:
-        raise ValueError(f"unknown deficiency {kind!r}: choose one of {', '.join(DEFICIENCIES)}")
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(DEFICIENCIES[kind]).T, 0, 1)
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
 
 
 def contingency(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Counts int64 (10, 10): images of each digit (row) in each colour (column; for "unseen",
-    colours 10 to 19)."""
-    table = np.zeros((CLASSES, CLASSES), dtype=np.int64)
-    np.add.at(table, (labels, colours % CLASSES), 1)
+    """Counts int64 (10, 10): images of each digit (row) in each colour, modulo 10 (column)."""
+    table = np.zeros((N_CLASSES, N_CLASSES), dtype=np.int64)
+    np.add.at(table, (labels, colours % N_CLASSES), 1)
     return table
 
 
 def mutual_information(labels: np.ndarray, colours: np.ndarray) -> float:
-    """Mutual information of label and colour in bits, from their own counts (0 to log2 10 =
-    3.32)."""
+    """Mutual information of label and colour in bits, from their counts (0 to log2 10 = 3.32)."""
     from sklearn.metrics import mutual_info_score
 
     return float(mutual_info_score(labels, colours) / np.log(2))
 
 
 def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Dark ground (count, 3, 28, 28) in [0, 1]: a coarse 7x7 lattice of random colours,
-    interpolated, plus grain."""
-    lattice = rng.random((count, 3, 7, 7), dtype=np.float32) * np.float32(GROUND)
+    """Dark background (count, 3, 28, 28) in [0, 1]: an interpolated 7x7 lattice of random colours
+    plus grain."""
+    lattice = rng.random((count, 3, 7, 7), dtype=np.float32) * np.float32(BACKGROUND)
     slow = np.matmul(np.matmul(_LIFT, lattice), _LIFT.T)
     grain = rng.standard_normal((count, 1, 28, 28), dtype=np.float32) * np.float32(GRAIN)
     slow += grain
@@ -276,8 +277,7 @@ def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _bilinear(coarse: int, fine: int) -> np.ndarray:
-    """Matrix float32 (fine, coarse) that interpolates linearly from `coarse` to `fine` equally
-    spaced points."""
+    """Matrix float32 (fine, coarse) of linear interpolation between equally spaced points."""
     position = np.linspace(0, coarse - 1, fine)
     return np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, None).astype(np.float32)
 

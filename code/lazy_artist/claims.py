@@ -1,10 +1,9 @@
 """Claims that the prose makes, checked where they stand and gathered at the end.
 
 A chapter's first cell calls `begin_chapter`; each claim of its prose is a `claim(...)`, which shows
-itself there as one line, holding or failing. `ledger` gathers the claims of the book, and
+itself there as one line, holding or failing. `book_ledger` gathers the claims of the book, and
 `python -m lazy_artist.claims` writes them to the built book's claims.json and prints a summary.
-A claim's record is a file in `<cache>/claims/<chapter>/`, since each chapter is its own process;
-another edition than the digits' has a folder of its own in the cache.
+Each chapter is its own process, so its claims are kept in `<cache>/claims/<chapter>.json`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ import json
 import math
 import numbers
 import operator
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lazy_artist import edition
+from lazy_artist.config import scale
+from lazy_artist.data import cache_dir, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,14 +59,13 @@ class Claim:
     scale: str
 
     def _repr_markdown_(self) -> str:
-        interval = f", 95% interval {_interval(self)}" if self.interval else ""
-        seeds = f"; {_seeds(self.n)}" if self.n else ""
-        reason = "" if self.holds else edition.reason(self.id)
+        text = _texts(self)
+        interval = f", 95% interval {text['interval']}" if self.interval else ""
+        seeds = f"; {text['seeds']}" if self.n else ""
         return (
             f"::: {{.claim .claim-{'holds' if self.holds else 'fails'}}}\n"
-            f"**{_verdict(self)}** `{self.id}`: {self.statement} "
-            f"(measured {_measured(self)}{interval}; criterion {_criterion(self)}{seeds})"
-            f"{f'. *Why in this edition:* {reason}' if reason else ''}\n"
+            f"**{text['verdict']}** `{self.id}`: {self.statement} (measured {text['measured']}"
+            f"{interval}; criterion {_SIGNS[self.op]} {text['threshold']}{seeds})\n"
             f":::\n"
         )
 
@@ -78,9 +75,7 @@ def begin_chapter(name: str) -> None:
     stem of the chapter's file: lowercase letters, digits and hyphens) for this process."""
     global _chapter
     _check_name("chapter name", name)
-    edition.begin_chapter(name)
-    if (_folder() / name).exists():
-        shutil.rmtree(_folder() / name)
+    _path(name).unlink(missing_ok=True)
     _chapter = name
 
 
@@ -109,7 +104,7 @@ def claim(
             f"first cell"
         )
     _check_name("claim id", id)
-    statement = edition.words(" ".join(statement.split()))
+    statement = " ".join(statement.split())
     if not statement:
         raise ValueError(f"claim {id!r} has an empty statement")
     if op not in _OPERATORS:
@@ -137,25 +132,37 @@ def claim(
         interval=interval,
         n=n,
         holds=bool(_OPERATORS[op](value, threshold)),
-        scale=os.environ.get("LAZY_ARTIST_SCALE") or "full",
+        scale=scale(),
     )
-    _record(made)
+    earlier = _read(_chapter)
+    others = [other for other in earlier if other.id == id]
+    if others and others[0].statement != statement:  # else its cell was run again
+        raise ValueError(
+            f"claim {id!r} is made twice in chapter {_chapter!r}: give one of them another id (or, "
+            f"if you reworded it, run the chapter from its first cell)"
+        )
+    current = [made if other.id == id else other for other in earlier] + [made] * (not others)
+    write_whole(_path(_chapter), json.dumps([asdict(m) for m in current], indent=1).encode())
     return made
 
 
-def ledger(chapters: Iterable[str] | None = None) -> list[Claim]:
-    """The current claims, in the order in which each chapter made them.
+def book_ledger() -> list[Claim]:
+    """The current claims of the book, in the order of `_quarto.yml` in this folder and in which
+    each chapter made them.
 
-    chapters: the stems of the chapters to gather, in the book's order; by default all chapters
-    that have claims, by name.
+    Raises FileNotFoundError if there is no `_quarto.yml` here, ValueError for a damaged record and
+    for an id that two chapters use.
     """
-    if chapters is None:
-        chapters = sorted(path.name for path in _folder().glob("*") if path.is_dir())
-    found = []
-    for chapter in chapters:
-        records = [_read(path) for path in (_folder() / chapter).glob("*.json")]
-        found += [made for _, made in sorted(records, key=lambda record: record[0])]
-    return found
+    found: dict[str, Claim] = {}
+    for chapter in _chapters():
+        for made in _read(chapter):
+            if made.id in found:
+                raise ValueError(
+                    f"claim {made.id!r} of chapter {chapter!r} is already made in chapter "
+                    f"{found[made.id].chapter!r}: give one of them another id"
+                )
+            found[made.id] = made
+    return list(found.values())
 
 
 def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
@@ -163,38 +170,20 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     `DataFrame.to_markdown(index=False, disable_numparse=True)`."""
     import pandas as pd
 
-    columns = ["Holds", "Claim", "Measured", "Criterion"]
     rows = []
     for made in claims:
-        interval = f" {_interval(made)}" if made.interval else ""
-        seeds = f", {_seeds(made.n)}" if made.n else ""
+        text = _texts(made)
         statement = re.sub(r"(?<!\\)\|", r"\\|", made.statement)
         rows.append(
             (
-                _verdict(made).replace(" ", "\u00a0"),  # stays on one line
+                text["verdict"].replace(" ", "\u00a0"),  # stays on one line
                 f"`{made.id}` ({made.chapter}): {statement}",
-                f"{_measured(made)}{interval}{seeds}",
-                _criterion(made),
+                f"{text['measured']} {text['interval']}".strip()
+                + f", {text['seeds']}" * bool(made.n),
+                f"{_SIGNS[made.op]} {text['threshold']}",
             )
         )
-    return pd.DataFrame(rows, columns=columns)
-
-
-def book_ledger() -> list[Claim]:
-    """The current claims of the book's chapters, in the order of `_quarto.yml` in this folder.
-
-    Raises FileNotFoundError if there is no `_quarto.yml` here.
-    """
-    return ledger(path.stem for path in _book_chapters())
-
-
-def reasons(claims: Iterable[Claim]) -> str:
-    """In another edition than the digits', in Markdown: each claim that fails there, with why."""
-    failed = [made for made in claims if not made.holds]
-    if edition.name() == edition.DIGITS or not failed:
-        return ""
-    lines = [f"* `{m.id}`: {edition.reason(m.id) or 'we have not found out.'}" for m in failed]
-    return "\n".join(["Why claims fail in this edition, as far as we know:", "", *lines])
+    return pd.DataFrame(rows, columns=["Holds", "Claim", "Measured", "Criterion"])
 
 
 def summary(claims: Iterable[Claim]) -> str:
@@ -224,8 +213,12 @@ def main(argv: list[str] | None = None) -> int:
     except FileNotFoundError:
         print("there is no _quarto.yml here: run this in the project's root", file=sys.stderr)
         return 2
-    content = json.dumps([_strict_json(asdict(made)) for made in claims], indent=1)
-    _write(options.book / "claims.json", content + "\n")
+    written = [asdict(made) for made in claims]
+    for record in written:  # JSON has no NaN and no infinities: they become null
+        record["value"] = record["value"] if math.isfinite(record["value"]) else None
+        if record["interval"]:
+            record["interval"] = [x if math.isfinite(x) else None for x in record["interval"]]
+    write_whole(options.book / "claims.json", (json.dumps(written, indent=1) + "\n").encode())
 
     failed = [made for made in claims if not made.holds]
     count = f"{len(claims) - len(failed)} of {len(claims)}"
@@ -236,13 +229,13 @@ def main(argv: list[str] | None = None) -> int:
         page = re.sub(
             r'(<span id="claims-count">)[^<]*', rf"\g<1>: {count}.", opening.read_text("utf-8")
         )
-        _write(opening, page)
+        write_whole(opening, page.encode())
     for made in failed:
-        value, threshold = _numbers(made)
-        interval = f" {_interval(made)}".replace("\\", "") if made.interval else ""
+        text = _texts(made)
+        measured = f"{text['measured']} {text['interval']}".replace("\\", "").strip()
         print(
-            f"  failed: {made.id} ({made.chapter}): measured {value}{interval}, "
-            f"criterion {made.op} {threshold}"
+            f"  failed: {made.id} ({made.chapter}): measured {measured}, "
+            f"criterion {made.op} {text['threshold']}"
         )
     return int(options.strict and (bool(failed) or not claims))
 
@@ -250,100 +243,37 @@ def main(argv: list[str] | None = None) -> int:
 # --- records -------------------------------------------------------------------------------------
 
 
-def _folder() -> Path:
-    return edition.built() / "claims"
+def _path(chapter: str) -> Path:
+    return cache_dir() / "claims" / f"{chapter}.json"
 
 
-def _record(made: Claim) -> None:
-    _refuse_duplicate(made)
-    folder = _folder() / made.chapter
-    path = folder / f"{made.id}.json"
-    if path.exists():
-        order = _read(path)[0]
-    else:
-        order = 1 + max((_read(other)[0] for other in folder.glob("*.json")), default=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps({"order": order, **asdict(made)}, indent=1) + "\n")
-
-
-def _refuse_duplicate(made: Claim) -> None:
-    for path in _folder().glob(f"*/{made.id}.json"):
-        chapter = path.parent.name
-        if chapter != made.chapter and _is_stale(path):
-            path.unlink(missing_ok=True)
-        elif chapter != made.chapter:
-            raise ValueError(
-                f"claim {made.id!r} of chapter {made.chapter!r} is already made in chapter "
-                f"{chapter!r}: give one of them another id"
-            )
-        elif _read(path)[1].statement != made.statement:  # else its cell was run again
-            raise ValueError(
-                f"claim {made.id!r} is made twice in chapter {chapter!r}: give one of them "
-                f"another id (or, if you reworded it, run the chapter from its first cell)"
-            )
-
-
-def _is_stale(path: Path) -> bool:
-    """Whether a record's chapter left the book, or was edited since: the claim may have moved."""
+def _read(chapter: str) -> list[Claim]:
     try:
-        sources = {source.stem: source for source in _book_chapters()}
+        records = json.loads(_path(chapter).read_text(encoding="utf-8"))
+        return [Claim(**r | {"interval": r["interval"] and tuple(r["interval"])}) for r in records]
     except FileNotFoundError:
-        return False
-    source = sources.get(path.parent.name)
-    if source is None or not source.exists():
-        return True
-    return source.stat().st_mtime > path.stat().st_mtime
-
-
-def _read(path: Path) -> tuple[int, Claim]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        made = Claim(**{field.name: record[field.name] for field in fields(Claim)})
-        interval = tuple(made.interval) if made.interval else None
-        return record["order"], Claim(**{**asdict(made), "interval": interval})
+        return []
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"the claim record {path} is damaged: delete it and run its chapter again"
+            f"the claims in {_path(chapter)} are damaged: delete the file and run its chapter again"
         ) from error
 
 
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _book_chapters() -> list[Path]:
-    """The sources of the book's chapters and appendices, in order, from _quarto.yml here."""
+def _chapters() -> list[str]:
+    """The stems of the book's chapters and appendices, in order, from _quarto.yml here."""
     import yaml
 
     book = yaml.safe_load(Path("_quarto.yml").read_text(encoding="utf-8")).get("book", {})
 
-    def sources(entries: list[Any]) -> Iterator[Path]:
+    def files(entries: list[Any]) -> Iterator[str]:
         for entry in entries:
             if isinstance(entry, dict):
-                yield from sources([entry.get("part", ""), entry.get("file", "")])
-                yield from sources(entry.get("chapters") or [])
+                yield from files([entry.get("part", ""), entry.get("file", "")])
+                yield from files(entry.get("chapters") or [])
             elif str(entry).endswith((".qmd", ".md", ".ipynb")):
-                yield Path(entry)
+                yield Path(entry).stem
 
-    return list(sources([*(book.get("chapters") or []), *(book.get("appendices") or [])]))
-
-
-def _strict_json(value: Any) -> Any:
-    """JSON has no NaN and no infinities: they become null."""
-    if isinstance(value, dict):
-        return {name: _strict_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return list(files([*(book.get("chapters") or []), *(book.get("appendices") or [])]))
 
 
 # --- checks and texts ----------------------------------------------------------------------------
@@ -362,38 +292,24 @@ def _plain(id: str, what: str, value: Any) -> int | float:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def _verdict(made: Claim) -> str:
-    return "✓ holds" if made.holds else "✗ fails"
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' if n > 1 else ''}"
-
-
-def _numbers(made: Claim) -> tuple[str, str]:
-    """Value and threshold: a threshold is not rounded to three digits, and a value not so far that
-    it seems to be its threshold."""
+def _texts(made: Claim) -> dict[str, str]:
+    """What is told of a claim. A threshold is not rounded to three digits, and a value not so far
+    that it seems to be its threshold."""
     threshold = _number(made.threshold)
     if _parsed(threshold) != made.threshold:
         threshold = _number(made.threshold, 6)
     for digits in range(3, 18):
-        value = _number(made.value, digits)
-        if made.value == made.threshold or _parsed(value) != _parsed(threshold):
+        measured = _number(made.value, digits)
+        if made.value == made.threshold or _parsed(measured) != _parsed(threshold):
             break
-    return value, threshold
-
-
-def _measured(made: Claim) -> str:
-    return _numbers(made)[0]
-
-
-def _criterion(made: Claim) -> str:
-    return f"{_SIGNS[made.op]} {_numbers(made)[1]}"
-
-
-def _interval(made: Claim) -> str:
-    low, high = made.interval
-    return rf"\[{_number(low)}, {_number(high)}\]"
+    ends = ", ".join(_number(end) for end in made.interval or ())
+    return {
+        "verdict": "✓ holds" if made.holds else "✗ fails",
+        "measured": measured,
+        "threshold": threshold,
+        "interval": rf"\[{ends}\]" if ends else "",
+        "seeds": f"{made.n} seed{'s' * (made.n > 1)}" if made.n else "",
+    }
 
 
 def _number(x: float, digits: int = 3) -> str:

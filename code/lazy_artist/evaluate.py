@@ -1,18 +1,24 @@
-"""Measuring a network: accuracies with intervals, confusion, and what happens when only the colour
-changes."""
+"""Measuring a network: predictions, accuracies with intervals, confusion, and what happens when
+only the colour changes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import stdtrit  # the quantiles of Student's t; scipy.stats is slow to import
 from torch import nn
 
-from lazy_artist.canvas import CLASSES, PALETTE, Split, paint
+from lazy_artist.canvas import N_CLASSES, PALETTE, Split, colour_split, paint, test_split
+from lazy_artist.store import stored
+from lazy_artist.training import low_precision
+
+if TYPE_CHECKING:
+    from lazy_artist.networks import Network
 
 
 class Estimate(NamedTuple):
@@ -50,28 +56,86 @@ def estimate(values: Iterable[float], bounds: tuple[float, float] = (0, 1)) -> E
     return Estimate(mean, (max(mean - reach, bounds[0]), min(mean + reach, bounds[1])), n)
 
 
-def predict(model: nn.Module, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
-    """Logits float32 (N, 10) of images float32 (N, 3, 28, 28) in [0, 1], in float32 and eval mode.
+def percent(value: Estimate) -> str:
+    """An estimate of a share in percent with its interval, such as "3.1 [2.0, 4.2]"."""
+    scaled = tuple(100 * bound for bound in value.interval) if value.interval else None
+    return Estimate(100 * value.mean, scaled, value.n).format("{:.1f}")
 
-    The model is left in the mode it was in. Raises ValueError for images of another type, shape or
-    range.
+
+def summarise(
+    frame: pd.DataFrame,
+    by: str | list[str],
+    values: str | list[str],
+    bounds: tuple[float, float] = (0, 1),
+) -> Any:
+    """Estimates over the rows of each group, one row a seed: a frame of `Estimate`, indexed by `by`
+    in the order of first appearance, with the columns `values`; a series for a single column."""
+    columns = [values] if isinstance(values, str) else values
+    groups = frame.groupby(by, sort=False)
+    table = pd.DataFrame(
+        {
+            column: pd.Series([estimate(g[column], bounds) for _, g in groups], dtype=object)
+            for column in columns
+        }
+    )
+    keys = list(groups.groups)
+    table.index = (
+        pd.Index(keys, name=by)
+        if isinstance(by, str)
+        else pd.MultiIndex.from_tuples(keys, names=by)
+    )
+    return table[values] if isinstance(values, str) else table
+
+
+def split_table(measured: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `evaluate_networks` as estimates over seeds, indexed by "arch" and "network": a
+    column for the accuracy on each split, "mixture", 0.1 aligned + 0.9 hard (Nam et al. 2020), and
+    "shortcut rate", that on hard images. NaN where something was not measured."""
+    keys = ["arch", "network", "seed"]
+    wide = measured.pivot(index=keys, columns="split", values="accuracy")
+    wide["mixture"] = 0.1 * wide["aligned"] + 0.9 * wide["hard"]
+    wide["shortcut rate"] = measured[measured["split"] == "hard"].set_index(keys)["shortcut_rate"]
+    long = wide.melt(var_name="split", ignore_index=False).dropna().reset_index()
+    return summarise(long, [*keys[:2], "split"], "value").unstack("split")
+
+
+def predict(
+    model: nn.Module,
+    images: np.ndarray,
+    precision: str = "float32",
+    output: str = "logits",
+    batch_size: int = 500,
+) -> np.ndarray:
+    """Logits float32 (N, K) of images float32 (N, 3, 28, 28) in [0, 1], in eval mode.
+
+    precision: "float32", or "low": the arithmetic of training (bfloat16 where the processor has
+    it), twice as fast and rounded on the way, which is near enough where the predictions of
+    thousands of images are counted. output: "logits", or "features", what `model.features` returns.
+    The model's parts are left in the modes they were in. Raises ValueError for images of another
+    type, shape or range, and for an unknown precision or output.
     """
     check_images(images)
-    training = model.training
+    if precision not in ("float32", "low"):
+        raise ValueError(f"unknown precision {precision!r}: choose float32 or low")
+    if output not in ("logits", "features"):
+        raise ValueError(f"unknown output {output!r}: choose logits or features")
+    dtype = low_precision() if precision == "low" else torch.float32
+    forward = model if output == "logits" else model.features
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            parts = [
-                model(
-                    torch.from_numpy(images[i : i + batch_size]).contiguous(
-                        memory_format=torch.channels_last
-                    )
-                )
-                for i in range(0, len(images), batch_size)
-            ]
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),
+        ):
+            parts = []
+            for start in range(0, len(images), batch_size):
+                batch = torch.tensor(images[start : start + batch_size])
+                parts.append(forward(batch.contiguous(memory_format=torch.channels_last)).float())
     finally:
-        model.train(training)
-    return torch.cat(parts).numpy() if parts else np.empty((0, CLASSES), np.float32)
+        for module, mode in modes:
+            module.training = mode
+    return torch.cat(parts).numpy() if parts else np.empty((0, N_CLASSES), np.float32)
 
 
 def check_images(images: np.ndarray) -> None:
@@ -85,67 +149,122 @@ def check_images(images: np.ndarray) -> None:
 
 
 def accuracy(model: nn.Module, split: Split) -> float:
-    """Share of the split's images that the model classifies rightly."""
+    """Share of the split's images that the model classifies correctly."""
     return float(np.mean(predict(model, split.images).argmax(1) == split.labels))
 
 
-def follows(model: nn.Module, split: Split) -> float:
+def shortcut_rate(model: nn.Module, split: Split) -> float:
     """Share of the split's images whose predicted class is the digit that the *colour* is dominant
     for."""
     return float(np.mean(predict(model, split.images).argmax(1) == split.colours))
 
 
+@stored
+def evaluate_networks(
+    networks: list[Network], splits: list[str], n_eval: int | None
+) -> pd.DataFrame:
+    """How networks fare on the first `n_eval` images (None: all) of each split, in low precision.
+
+    One row a network and split: "network" (its name), "arch", "seed", "split", "n" (images),
+    "accuracy", "shortcut_rate" (share of predictions that are the colour's digit), both in [0, 1].
+    "train" is each network's own.
+    """
+    models = [network.load() for network in networks]
+    rows = []
+    for name in splits:
+        shared = None if name == "train" else test_split(name, n_eval)
+        for network, model in zip(networks, models, strict=True):
+            split = shared
+            if split is None:
+                split = colour_split(name, network.seed, network.correlation)
+                split = split.take(np.arange(len(split))[:n_eval])
+            predictions = predict(model, split.images, "low").argmax(1)
+            rows.append(
+                {
+                    "network": network.name,
+                    "arch": network.arch,
+                    "seed": network.seed,
+                    "split": name,
+                    "n": len(split),
+                    "accuracy": float(np.mean(predictions == split.labels)),
+                    "shortcut_rate": float(np.mean(predictions == split.colours)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Row-normalised confusion matrix float64 (10, 10): share of digit r (row) that is called c
-    (column)."""
-    table = np.zeros((CLASSES, CLASSES))
+    """Row-normalised confusion matrix float64 (10, 10): share of digit r (row) that is predicted
+    as c (column)."""
+    table = np.zeros((N_CLASSES, N_CLASSES))
     np.add.at(table, (labels, predictions), 1)
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1)
 
 
-def balanced(images: np.ndarray, labels: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `each` images of every digit, ordered by digit. Raises ValueError if a digit has
-    fewer."""
-    counts = np.bincount(labels, minlength=CLASSES)
-    if counts.min() < each:
+def balanced(
+    images: np.ndarray, labels: np.ndarray, n_per_class: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `n_per_class` images of every digit, ordered by digit. Raises ValueError if a digit
+    has fewer."""
+    counts = np.bincount(labels, minlength=N_CLASSES)
+    if counts.min() < n_per_class:
         digit = int(counts.argmin())
         raise ValueError(
-            f"digit {digit} has {counts[digit]} images, fewer than the {each} asked for"
+            f"digit {digit} has {counts[digit]} images, fewer than the {n_per_class} asked for"
         )
-    index = np.concatenate([np.flatnonzero(labels == digit)[:each] for digit in range(CLASSES)])
+    index = np.concatenate(
+        [np.flatnonzero(labels == digit)[:n_per_class] for digit in range(N_CLASSES)]
+    )
     return images[index], labels[index]
 
 
-def repaint(model: nn.Module, images: np.ndarray, palette: np.ndarray, seed: int) -> np.ndarray:
+def repaint(
+    model: nn.Module,
+    images: np.ndarray,
+    palette: np.ndarray,
+    seed: int,
+    precision: str = "float32",
+    output: str = "logits",
+) -> np.ndarray:
     """The same digits in every colour of a palette: logits float32 (K, N, 10).
 
-    images: grey uint8 (N, 28, 28); palette: (K, 3). All K versions of an image share ground, grain
-    and jitter: nothing but the colour differs (see `canvas.paint`).
+    images: grey uint8 (N, 28, 28); palette: (K, 3). All K versions of an image share background,
+    grain and jitter: nothing but the colour differs (see `canvas.paint`). precision, output: as for
+    `predict`; features are float32 (K, N, F).
     """
     ids = np.zeros(len(images), dtype=np.int64)
     return np.stack(
-        [predict(model, paint(images, ids + k, seed, palette)) for k in range(len(palette))]
+        [
+            predict(model, paint(images, ids + k, seed, palette), precision, output)
+            for k in range(len(palette))
+        ]
     )
 
 
-def counterfactual_grid(model: nn.Module, images: np.ndarray, seed: int) -> np.ndarray:
+def counterfactual_grid(
+    model: nn.Module,
+    images: np.ndarray,
+    seed: int,
+    precision: str = "float32",
+    output: str = "logits",
+) -> np.ndarray:
     """Every digit in each of the ten palette colours: logits float32 (10 colours, N, 10 classes);
     see `repaint`."""
-    return repaint(model, images, PALETTE, seed)
+    return repaint(model, images, PALETTE, seed, precision, output)
 
 
-def follow_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shortcut_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What decides, cell by cell of the counterfactual grid (10 colours, N, 10): colour or shape?
 
-    Returns two float64 (10 digits, 10 colours): the share of each cell that is called the colour's
-    digit, and the share that is called the true digit. On the diagonal the two are the same.
+    Returns two float64 (10 digits, 10 colours): the share of each cell predicted as the colour's
+    digit, and the share predicted as the true digit. On the diagonal the two are the same.
     """
     predictions = grid.argmax(2)  # (10 colours, N)
-    by_colour, by_shape = np.zeros((2, CLASSES, CLASSES))
-    for digit in range(CLASSES):
-        called = predictions[:, labels == digit]  # (10 colours, n)
-        by_colour[digit] = (called == np.arange(CLASSES)[:, None]).mean(1)
-        by_shape[digit] = (called == digit).mean(1)
+    by_colour, by_shape = np.zeros((2, N_CLASSES, N_CLASSES))
+    for digit in range(N_CLASSES):
+        cell = predictions[:, labels == digit]  # (10 colours, n)
+        by_colour[digit] = (cell == np.arange(N_CLASSES)[:, None]).mean(1)
+        by_shape[digit] = (cell == digit).mean(1)
     return by_colour, by_shape
 
 
@@ -160,13 +279,13 @@ def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Raises ValueError if the digits are not equally frequent.
     """
-    counts = np.bincount(labels, minlength=CLASSES)
+    counts = np.bincount(labels, minlength=N_CLASSES)
     if len(set(counts)) != 1:
         raise ValueError(
             f"the grid must hold equally many images of each digit, not {counts.tolist()}"
         )
     logits = grid.astype(np.float64) - grid.mean(axis=(0, 1), dtype=np.float64)
-    cells = np.stack([logits[:, labels == digit].mean(1) for digit in range(CLASSES)], axis=1)
+    cells = np.stack([logits[:, labels == digit].mean(1) for digit in range(N_CLASSES)], axis=1)
     colour = cells.mean(1, keepdims=True)  # (10 colours, 1, 10 classes)
     digit = cells.mean(0, keepdims=True)  # (1, 10 digits, 10 classes)
     total = np.square(logits).mean(axis=(0, 1)).sum()

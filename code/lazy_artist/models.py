@@ -13,20 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLASSES = 10
+from lazy_artist.canvas import N_CLASSES
 
 
 class CNN(nn.Module):
     """Three convolutions, global average pooling, one linear layer (Lin et al. 2013,
     arXiv:1312.4400): 96,000 weights.
 
-    `block1`, `block2` and `block3` end in a ReLU; their outputs are the feature maps that later
-    chapters look at: (N, 32, 14, 14), (N, 64, 7, 7) and (N, 128, 7, 7). Because the maps are
-    averaged before the linear layer, where something is seen does not matter, only how much of it:
-    the kind of architecture that colour tempts most.
+    `block1`, `block2` and `block3` end in a ReLU, with feature maps (N, 32, 14, 14), (N, 64, 7, 7)
+    and (N, 128, 7, 7). As these are averaged before the linear layer, it does not matter where
+    something is seen, only how much of it: the kind of architecture that colour tempts most.
     """
 
-    def __init__(self, classes: int = CLASSES):
+    def __init__(self, classes: int = N_CLASSES):
         super().__init__()
         self.block1 = _conv_block(3, 32, kernel=5, stride=2)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -47,16 +46,14 @@ class CNN(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 (He et al. 2016, arXiv:1512.03385) cut to the size of small images and small
-    machines: 701,000 weights.
+    """ResNet-18 (He et al. 2016, arXiv:1512.03385) for small images and machines: 701,000 weights.
 
-    The eighteen layers, their blocks, strides and initialisation are the original's. The first
-    convolution is 3x3 with stride 2, no max-pooling follows it, and each stage has a quarter of the
-    width: `layer1` to `layer4` give (N, 16, 14, 14), (N, 32, 7, 7), (N, 64, 4, 4) and
-    (N, 128, 2, 2).
+    Layers, blocks, strides and initialisation are the original's, but the first convolution is 3x3,
+    no max-pooling follows it, and stages have a quarter of the width: `layer1` to `layer4` give
+    (N, 16, 14, 14), (N, 32, 7, 7), (N, 64, 4, 4) and (N, 128, 2, 2).
     """
 
-    def __init__(self, classes: int = CLASSES):
+    def __init__(self, classes: int = N_CLASSES):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -105,7 +102,7 @@ class MLP(nn.Module):
     """Three hidden layers of 100 units: the network of Nam et al. (2020, arXiv:2007.02561) for
     Colored MNIST."""
 
-    def __init__(self, classes: int = CLASSES):
+    def __init__(self, classes: int = N_CLASSES):
         super().__init__()
         self.hidden = nn.Sequential(
             nn.Flatten(), nn.Linear(3 * 28 * 28, 100), nn.ReLU(),
@@ -125,11 +122,8 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"cnn": CNN, "resnet18": Res
 
 
 def build(arch: str, seed: int) -> nn.Module:
-    """A freshly initialised network of the architecture, the same for the same seed; torch's own
-    generator is left alone.
-
-    Raises ValueError for an unknown architecture.
-    """
+    """A freshly initialised network, the same for the same seed; torch's own generator is left
+    alone. Raises ValueError for an unknown architecture."""
     check_architecture(arch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

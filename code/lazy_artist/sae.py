@@ -1,4 +1,4 @@
-"""Sparse autoencoders from first principles: training and quality.
+"""Sparse autoencoders from first principles: training, quality, and steering a network by them.
 
 An activation x of width W becomes a sum of a few of many directions (Bricken et al. 2023, "Towards
 Monosemanticity"). With u = (x - centre) / scale, of mean square 1,
@@ -16,26 +16,33 @@ for L latents z >= 0 and rows of D of length 1. Three ways to be sparse (`KINDS`
 The last two revive dead latents by Gao et al.'s auxiliary loss. E starts as D; what lies along a
 row of D is taken off its gradient before each step of Adam, and rows are renormalised after it.
 
-Gradients are clipped (Pascanu et al. 2013, arXiv:1211.5063) to a length that all exceed, and so are
-of one length. Theirs falls fortyfold in the first hundred steps, and Adam, which remembers squares
-for a thousand, would go on with steps too short by as much; a shorter memory helps nearly as well.
+Gradients are clipped (Pascanu et al. 2013, arXiv:1211.5063) to a length that all exceed: theirs
+falls fortyfold in the first hundred steps, and Adam, which remembers squares for a thousand, would
+go on with steps too short by as much.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import sparse
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from lazy_artist.training import arithmetic
+from lazy_artist.training import low_precision
 
 KINDS = ("relu", "topk", "batchtopk")
-AUXILIARY, REVIVED, PATIENCE = 1 / 32, 64, 50  # weight; latents an input wakes; steps of silence
+# weight of the auxiliary loss; latents that an input wakes; steps after which one counts as dead
+AUXILIARY, REVIVED, PATIENCE = 1 / 32, 64, 50
 LENGTH = 1e-3  # of all gradients together
+
+Rewrite = Callable[[Tensor], Tensor]
+"""Activations (M, W) -> (M, W)."""
 
 
 class SparseAutoencoder(nn.Module):
@@ -81,22 +88,15 @@ class SparseAutoencoder(nn.Module):
         return self.decoder * self.scale
 
 
-def fit(
-    x: Tensor,
-    latents: int,
-    kind: str,
-    sparsity: float,
-    *,
-    seed: int,
-    steps: int,
-    batch: int = 2048,
-    learning_rate: float = 6e-3,
-) -> SparseAutoencoder:
+def fit_autoencoder(
+    x: Tensor, latents: int, kind: str, sparsity: float, *, seed: int, steps: int,
+    batch: int = 2048, learning_rate: float = 6e-3,
+) -> SparseAutoencoder:  # fmt: skip
     """An autoencoder trained on activations float32 (N, W), in eval mode.
 
     Inputs are drawn without replacement, pass by pass; the learning rate falls linearly to 0 over
-    the last third. A latent silent for `PATIENCE` steps counts as dead, and the auxiliary loss asks
-    the dead ones to explain what is missing. The same arguments give the same autoencoder.
+    the last third. A latent inactive for `PATIENCE` steps counts as dead, and the auxiliary loss
+    asks the dead ones to explain what is missing. The same arguments give the same autoencoder.
 
     Raises ValueError for activations that are empty, not (N, W) or not finite, for less than one
     step, and as `SparseAutoencoder` does.
@@ -109,7 +109,7 @@ def fit(
     model.scale.copy_((x - model.centre).square().mean().sqrt().clamp(min=1e-12))
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
-    silent, order = np.zeros(latents, dtype=int), torch.empty(0, dtype=torch.long)
+    inactive, order = np.zeros(latents, dtype=int), torch.empty(0, dtype=torch.long)
     batch, smallest = min(batch, len(x)), []
     for step in range(steps):
         if len(order) < batch:
@@ -118,12 +118,12 @@ def fit(
         optimiser.param_groups[0]["lr"] = learning_rate * min(1, 3 * (steps - step) / steps)
         optimiser.zero_grad()
         u = (x[index] - model.centre) / model.scale
-        fired, least = _slopes(model, u, np.flatnonzero(silent >= PATIENCE))
+        fired, least = _gradients(model, u, np.flatnonzero(inactive >= PATIENCE))
         smallest.append(least)
-        silent = np.where(fired, 0, silent + 1)
+        inactive = np.where(fired, 0, inactive + 1)
         with torch.no_grad():
-            slope, rows = model.decoder.grad, model.decoder
-            slope -= (slope * rows).sum(1, keepdim=True) * rows
+            gradient, rows = model.decoder.grad, model.decoder
+            gradient -= (gradient * rows).sum(1, keepdim=True) * rows
             nn.utils.clip_grad_norm_(model.parameters(), LENGTH)
             optimiser.step()
             rows.copy_(F.normalize(rows))
@@ -132,44 +132,45 @@ def fit(
     return model.eval()
 
 
-def _slopes(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[np.ndarray, float]:
+def _gradients(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[np.ndarray, float]:
     """Sets the gradients of the loss on scaled inputs (B, W), given the numbers of dead latents.
     Returns which latents fired, bool (L,), and the smallest value that stayed.
 
     Where few latents stay the gradients are written by hand: only the choice takes a dense product,
-    in `arithmetic()`; all else is sparse, in float32.
+    in `low_precision()`; all else is sparse, in float32.
     """
     weights = (model.encoder, model.bias, model.decoder, model.offset)
     if model.kind == "relu":
-        with torch.autocast("cpu", torch.bfloat16, enabled=arithmetic() == torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision() == torch.bfloat16):
             z = F.linear(u, *weights[:2]).relu()
-            price = model.sparsity * z.sum(1, dtype=torch.float32).mean() / u.shape[1]
-            ((u - model.offset - z @ model.decoder).square().mean() + price).backward()
+            penalty = model.sparsity * z.sum(1, dtype=torch.float32).mean() / u.shape[1]
+            ((u - model.offset - z @ model.decoder).square().mean() + penalty).backward()
         return (z > 0).any(0).numpy(), 0.0
-    p = F.linear(*(t.detach().to(arithmetic()) for t in (u, *weights[:2])))  # (B, L)
+    p = F.linear(*(t.detach().to(low_precision()) for t in (u, *weights[:2])))  # (B, L)
     u, encoder, bias, decoder, offset = (t.detach().numpy() for t in (u, *weights))
-    slopes = [np.zeros_like(t) for t in (encoder, bias, decoder, offset)]
+    gradients = [np.zeros_like(t) for t in (encoder, bias, decoder, offset)]
 
     def explain(z: sparse.csr_array, target: np.ndarray, weight: float) -> np.ndarray:
-        """Fills in z and adds the slopes of weight * |target - z D|^2; returns target - z D."""
+        """Fills in z and adds the gradients of weight * |target - z D|^2; returns target - z D."""
         z.data = np.maximum(_dots(z, u, encoder) + bias[z.indices], 0)
         missing = target - z @ decoder
         by_sum, by_z = -2 * weight * missing, z.copy()
         by_z.data = _dots(z, by_sum, decoder) * (z.data > 0)
-        for slope, part in zip(slopes, (by_z.T @ u, by_z.sum(0), z.T @ by_sum), strict=False):
-            slope += part
+        parts = (by_z.T @ u, by_z.sum(0), z.T @ by_sum)
+        for gradient, part in zip(gradients, parts, strict=False):
+            gradient += part
         return missing
 
     z = _largest(p, model.sparsity, model.kind == "batchtopk")
     missing = explain(z, u - offset, 1 / u.size)
-    slopes[3] -= 2 / u.size * missing.sum(0)
+    gradients[3] -= 2 / u.size * missing.sum(0)
     fired = np.bincount(z.indices[z.data > 0], minlength=len(bias)) > 0
     if len(dead):
         woken = _largest(p[:, dead], min(REVIVED, len(dead)))
         woken = sparse.csr_array((woken.data, dead[woken.indices], woken.indptr), shape=z.shape)
         explain(woken, missing, AUXILIARY / np.square(missing).sum())
-    for weight, slope in zip(weights, slopes, strict=True):
-        weight.grad = torch.from_numpy(slope)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = torch.from_numpy(gradient)
     return fired, float(z.data.min(initial=np.inf))
 
 
@@ -214,9 +215,46 @@ def quality(sae: SparseAutoencoder, x: Tensor) -> dict[str, float]:
     return {"l0": float(active.sum()) / len(x), "fvu": fvu, "dead": float(dead)}
 
 
+def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
+    """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
+    is largest (Hungarian method)."""
+    cosines = (a.decoder @ b.decoder.T).detach().numpy()
+    return float(cosines[linear_sum_assignment(-cosines)].mean())
+
+
 def check_activations(x: Tensor) -> None:
     """Raises ValueError unless activations are (N, W), at least one, and finite."""
     if x.ndim != 2 or not len(x):
         raise ValueError(f"activations must be (N, W) with N >= 1, not {tuple(x.shape)}")
     if not torch.isfinite(torch.stack(x.aminmax())).all():
         raise ValueError("activations must be finite: found NaN or infinity")
+
+
+@contextmanager
+def rewritten(model: nn.Module, layer: str, rewrite: Rewrite) -> Iterator[None]:
+    """While it lasts, a layer's output passes through `rewrite`, a row for each place of maps (N,
+    W, h, w) or each vector (N, W); of the layer "pooled", what `model.head` reads. Raises
+    ValueError for a layer that does not exist."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer not in {"pooled", *modules}:
+        raise ValueError(f"no layer {layer!r}: the model has {', '.join(modules)}")
+
+    def through(x: Tensor) -> Tensor:
+        rows = x.movedim(1, -1)
+        return rewrite(rows.flatten(0, -2)).reshape(rows.shape).movedim(-1, 1)
+
+    if layer == "pooled":
+        handle = model.head.register_forward_pre_hook(lambda module, inputs: through(*inputs))
+    else:
+        handle = modules[layer].register_forward_hook(lambda module, x, output: through(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def steer(sae: SparseAutoencoder, scales: np.ndarray, rest: np.ndarray | float = 0.0) -> Rewrite:
+    """Scales latents, by scales (L,) of which 0 ablates: z becomes rest + scale * (z - rest), and x
+    moves by what that changes of x', so that what the autoencoder misses stays as it was."""
+    scales, rest = (torch.as_tensor(value, dtype=torch.float32) for value in (scales, rest))
+    return lambda x: x + ((sae.encode(x) - rest) * (scales - 1)) @ sae.directions()

@@ -1,12 +1,9 @@
-"""The one training loop. Every network of the report, lazy, cured or attacked, goes through
-`train`.
+"""The one training loop, `train`, through which every network of the report goes.
 
 It is plain: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one cycle of the learning rate
-(Smith & Topin 2018, arXiv:1708.07120), mini-batches from memory. Its speed comes from two things.
-The arithmetic is bfloat16 where the processor multiplies bfloat16 matrices itself (weights, their
-updates and the loss stay float32), float32 elsewhere; and a batch is a copy of whole images from
-memory, turned into that arithmetic and into channels-last order as it comes, so that it needs no
-loader and no second copy of the split.
+(Smith & Topin 2018, arXiv:1708.07120), mini-batches from memory, without a loader. Matrices are
+multiplied in low precision: bfloat16 where the processor has instructions for it, float32 elsewhere
+(weights, their updates and the loss stay float32).
 """
 
 from __future__ import annotations
@@ -22,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lazy_artist.canvas import CLASSES, Split
+from lazy_artist.canvas import N_CLASSES, Split
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """`loss(model, images, labels, index)` -> scalar: what a training strategy may change.
 
-images: (B, 3, 28, 28) in [0, 1], in `arithmetic()`; labels: int64 (B,); index: int64 (B,),
+images: (B, 3, 28, 28) in [0, 1], in `low_precision()`; labels: int64 (B,); index: int64 (B,),
 positions in the split.
 """
 
@@ -67,10 +64,9 @@ def train(
     without gradients, after each of the steps in `observe_at` (0: before the first; -1: after the
     last); it may look, and must not touch.
 
-    The same arguments give the same weights on the same machine: the loop always runs on one
-    thread, however many there are, since the order of sums depends on it (several seeds run side by
-    side instead). Raises ValueError for splits of the wrong shape or range, bad weights or lengths,
-    FloatingPointError when the loss is not finite.
+    The same arguments give the same weights on the same machine: the loop runs on one thread, since
+    the order of sums depends on it. Raises ValueError for splits of the wrong shape or range, bad
+    weights or lengths, FloatingPointError when the loss is not finite.
     """
     images, labels = _check_split(split)
     if batch_size < 1:
@@ -105,7 +101,7 @@ def train(
         for step in _progress(range(1, steps + 1), f"training, seed {seed}"):
             index = next(batches)
             optimiser.zero_grad()
-            with torch.autocast("cpu", arithmetic(), enabled=arithmetic() != torch.float32):
+            with torch.autocast("cpu", low_precision(), enabled=low_precision() != torch.float32):
                 value = loss(model, _batch(images, index), labels[index], index)
             losses[step - 1] = value.item()
             if not np.isfinite(losses[step - 1]):
@@ -122,15 +118,15 @@ def train(
     return History(losses, observed)
 
 
-def arithmetic() -> torch.dtype:
+def low_precision() -> torch.dtype:
     """bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX), else float32."""
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.bfloat16 if fast else torch.float32
 
 
 def _batch(images: Tensor, index: Tensor) -> Tensor:
-    """The images at `index`, (B, 3, 28, 28), in `arithmetic()` and channels-last order."""
-    return images[index].to(arithmetic()).contiguous(memory_format=torch.channels_last)
+    """The images at `index`, (B, 3, 28, 28), in `low_precision()` and channels-last order."""
+    return images[index].to(low_precision()).contiguous(memory_format=torch.channels_last)
 
 
 def _batches(
@@ -167,8 +163,7 @@ def _look(model: nn.Module, observe: Callable[[nn.Module], Any]) -> Any:
 
 
 def _progress(steps: range, title: str) -> Iterator[int]:
-    """A bar on a terminal, in the main process alone (of parallel seeds the artefact store shows
-    one)."""
+    """A bar on a terminal, in the main process alone (of parallel seeds the store shows one)."""
     main = multiprocessing.current_process().name == "MainProcess"
     return tqdm(steps, title, leave=False, disable=None if main else True)
 
@@ -191,9 +186,11 @@ def _check_split(split: Split) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"images must be float32 (N, 3, 28, 28), not {images.dtype} {tuple(images.shape)}"
         )
-    if not (images.min() >= 0 and images.max() <= 1):  # said so that NaN fails too
+    if not (images.min() >= 0 and images.max() <= 1):  # written so that NaN fails too
         raise ValueError("images must lie in [0, 1]; divide grey values of 0..255 by 255")
     whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if not whole or len(images) != len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
-        raise ValueError(f"labels must be {len(images)} integers in 0..{CLASSES - 1}, one an image")
+    if not whole or len(images) != len(labels) or labels.min() < 0 or labels.max() >= N_CLASSES:
+        raise ValueError(
+            f"labels must be {len(images)} integers in 0..{N_CLASSES - 1}, one an image"
+        )
     return images, labels.long()

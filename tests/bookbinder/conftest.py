@@ -1,6 +1,4 @@
-"""Tiny books for the tests, and outputs made by hand, so that most tests need no kernel."""
-
-from __future__ import annotations
+"""Tiny books for the tests, so that most of them need no kernel."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +9,16 @@ import pytest
 from bs4 import BeautifulSoup
 
 from bookbinder.pages import bind
-from bookbinder.source import Book, read_book
+from bookbinder.source import read_book
 
 CONFIG = """\
-project:
-  type: book
+project: {{type: book}}
 book:
   title: "Tiny"
   chapters: [{chapters}]
-bibliography: [{bibliography}]
-execute:
-  warning: false
+execute: {{warning: {warning}}}
 format:
-  html:
-    code-fold: true
-    code-summary: "Show the code"
+  html: {{code-fold: {fold}, code-summary: "Show the code"}}
 """
 
 
@@ -36,15 +29,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+def project(tmp_path: Path) -> Callable[..., Path]:
     """Writes a project: {file: text}; adds `_quarto.yml` and an index if they are not given."""
 
-    def write(files: dict[str, str]) -> Path:
+    def write(files: dict[str, str], fold: str = "true", warning: str = "false") -> Path:
         files = {"index.qmd": "# Preface {.unnumbered}\n"} | files
-        chapters = ", ".join(file for file in files if file.endswith(".qmd"))
-        bibliography = ", ".join(file for file in files if file.endswith(".bib"))
-        files.setdefault("_quarto.yml", CONFIG.format(chapters=chapters, bibliography=bibliography))
-        for file, text in files.items():
+        chapters = ", ".join(f for f in files if f.endswith(".qmd"))
+        config = CONFIG.format(chapters=chapters, fold=fold, warning=warning)
+        config += "".join(f"bibliography: {file}\n" for file in files if file.endswith(".bib"))
+        for file, text in {"_quarto.yml": config, **files}.items():
             (tmp_path / "book" / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "book" / file).write_text(text, encoding="utf-8")
         return tmp_path / "book"
@@ -53,25 +46,33 @@ def project(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, project) -> Callable[..., dict[str, BeautifulSoup]]:
-    """Binds a project whose code gave the `outputs` {file: [outputs of each piece of code]}."""
+def book(project) -> Callable[..., tuple]:
+    """(book, notebooks) of a project whose code gave `outputs` {file: [those of each piece]}."""
 
-    def build(
-        files: dict[str, str], outputs: dict[str, list[list[Any]]] | None = None
-    ) -> dict[str, BeautifulSoup]:
-        book: Book = read_book(project(files))
+    def make(
+        files: dict[str, str], outputs: dict[str, list[list[Any]]] | None = None, **settings: str
+    ) -> tuple:
+        made = read_book(project(files, **settings))
         notebooks = {}
-        for chapter in book.chapters:
+        for chapter in made.chapters:
             given = (outputs or {}).get(chapter.file, [[] for _ in chapter.code])
             cells = [nbformat.v4.new_code_cell("", outputs=o) for o in given]
             assert len(cells) == len(chapter.code)
             notebooks[chapter.file] = nbformat.v4.new_notebook(cells=cells)
+        return made, notebooks
+
+    return make
+
+
+@pytest.fixture
+def pages(tmp_path: Path, book) -> Callable[..., dict[str, BeautifulSoup]]:
+    """The pages of such a project, by file."""
+
+    def build(*arguments: Any, **settings: str) -> dict[str, BeautifulSoup]:
         out = tmp_path / "out"
         out.mkdir()
-        bind(book, notebooks, out)
-        return {
-            file.relative_to(out).as_posix(): BeautifulSoup(file.read_text("utf-8"), "html.parser")
-            for file in out.rglob("*.html")
-        }
+        bind(*book(*arguments, **settings), out)
+        files = {file.relative_to(out).as_posix(): file for file in out.rglob("*.html")}
+        return {n: BeautifulSoup(f.read_text("utf-8"), "html.parser") for n, f in files.items()}
 
     return build

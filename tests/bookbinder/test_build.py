@@ -1,18 +1,13 @@
 """Whole builds with real kernels: what they see, what is executed again, and how they fail."""
 
-from __future__ import annotations
-
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from making import contents
 
-import bookbinder
 from bookbinder import __version__
 from bookbinder.__main__ import main
 
@@ -25,10 +20,6 @@ def run(root: Path, *chapters: str) -> int:
     return main(["--project", str(root), *files])
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
-
 def log(root: Path) -> str:
     written = (root / "log").read_text().split() if (root / "log").exists() else []
     (root / "log").unlink(missing_ok=True)
@@ -38,22 +29,15 @@ def log(root: Path) -> str:
 def test_a_book_is_built_from_what_its_kernels_gave(project, monkeypatch, capsys):
     monkeypatch.setenv("GREETING", "hello")
     text = (
-        "# A\n"
-        "```{python}\n"
-        "#| label: fig-a\n#| fig-cap: An empty frame.\n#| fig-alt: A frame.\n"
-        "from matplotlib.figure import Figure\n"
-        "figure = Figure(figsize=(2, 1))\n"
-        "figure.add_subplot()\n"
-        "figure\n"
-        "```\n"
+        f"# A\n```{{python}}\nimport os, sys\nPYTHON = {sys.executable!r}\n```\n"
+        "```{python}\n#| label: fig-a\n#| fig-cap: An empty frame.\n#| fig-alt: A frame.\n"
+        "import matplotlib.pyplot as plt\n"
+        "figure, axes = plt.subplots(figsize=(2, 1))\nplt.show()\n```\n"
         "`{python} os.environ['GREETING']`, `{python} os.environ['LAZY_ARTIST_BUILDER']`,\n"
         "`{python} os.path.basename(os.getcwd())`, `{python} sys.executable == PYTHON`.\n"
-    ).replace("# A\n", f"# A\n```{{python}}\nimport os, sys\nPYTHON = {sys.executable!r}\n```\n")
-    post = "import os\nopen(os.environ['QUARTO_PROJECT_OUTPUT_DIR'] + '/done', 'w').close()\n"
-    config = (
-        "project:\n  type: book\n  post-render: [post.py]\n"
-        "book:\n  chapters: [index.qmd, report/a.qmd]\n"
     )
+    post = "import os\nopen(os.environ['QUARTO_PROJECT_OUTPUT_DIR'] + '/done', 'w').close()\n"
+    config = "project: {post-render: post.py}\nbook: {chapters: [index.qmd, report/a.qmd]}\n"
     root = project({"report/a.qmd": text, "post.py": post, "_quarto.yml": config})
     assert run(root) == 0
     assert f"by bookbinder {__version__}" in capsys.readouterr().out
@@ -64,39 +48,29 @@ def test_a_book_is_built_from_what_its_kernels_gave(project, monkeypatch, capsys
     image = (book / "report" / page.select_one("#fig-a img")["src"]).read_bytes()
     pixels = int.from_bytes(image[16:20], "big")
     assert int(page.img["width"]) == pixels // 2 and 150 < pixels // 2 < 250  # 2 in at 96 dpi
-    assert (book / "done").is_file()
-    assert sorted(path.name for path in root.iterdir()) == [
-        *("_book", "_quarto.yml", "index.qmd", "post.py", "report")
-    ]
+    assert (book / "done").is_file() and not list(root.glob("_book.*"))
+    (root / "post.py").write_text("raise SystemExit(3)\n")
+    assert run(root, "index.qmd") == 1
+    assert "post-render 'post.py' failed" in capsys.readouterr().err
 
 
-def test_a_failing_cell_leaves_the_last_good_book(project, capsys):
+def test_a_failing_cell_is_named_and_leaves_the_last_good_book(project, capsys):
     root = project({"a.qmd": "# A\nGood.\n", "b.qmd": "# B\n"})
     assert run(root) == 0
     good = contents(root / "_book")
     (root / "b.qmd").write_text("# B\nNow changed.\n")
-    (root / "a.qmd").write_text(
-        "# A\n\n```{python}\n#| label: sums\nx = 1\nraise KeyError('no sum')\n```\n"
-    )
-    assert run(root) == 1
-    message = capsys.readouterr().err
-    assert "a.qmd:3: cell sums failed: KeyError: 'no sum'" in message
-    assert "line 2" in message and "\x1b" not in message
-    assert contents(root / "_book") == good
-    assert not list(root.glob("_book.*"))
-
-
-def test_a_failing_inline_value_is_named(project, capsys):
-    root = project({"a.qmd": "# A\n\nIt is `{python} unknown`.\n"})
-    assert run(root) == 1
-    assert "a.qmd:3: `unknown` failed: NameError" in capsys.readouterr().err
-    assert not (root / "_book").exists()
-
-
-def test_a_kernel_that_dies_is_named(project, capsys):
-    root = project({"a.qmd": "# A\n```{python}\nimport os; os._exit(3)\n```\n"})
-    assert run(root) == 1
-    assert "a.qmd:2: cell ended the kernel" in capsys.readouterr().err
+    sums = "```{python}\n#| label: sums\nx = 1\nraise KeyError('no sum')\n```\n"
+    for text, told in (
+        (sums, "a.qmd:3: cell sums failed: KeyError: 'no sum'"),
+        ("It is `{python} unknown`.\n", "a.qmd:3: `unknown` failed: NameError"),
+        ("```{python}\nimport os; os._exit(3)\n```\n", "a.qmd:3: cell ended the kernel"),
+    ):
+        (root / "a.qmd").write_text(f"# A\n\n{text}")
+        assert run(root) == 1
+        message = capsys.readouterr().err
+        assert told in message and "\x1b" not in message
+        assert ("line 2" in message) == (text == sums)
+        assert contents(root / "_book") == good and not list(root.glob("_book.*"))
 
 
 def test_a_refused_book_runs_nothing(project, capsys):
@@ -107,7 +81,7 @@ def test_a_refused_book_runs_nothing(project, capsys):
 
 
 def test_only_what_is_asked_for_or_changed_is_executed_again(project, monkeypatch, capsys):
-    last = "---\ntitle: Last\nbookbinder: {after: all, always: true}\n---\n"
+    last = "---\nbookbinder: {after: all, always: true}\n---\n# Last\n"
     files = {
         "z.qmd": last + LOGGING.format("z"),
         "a.qmd": "# A\n" + LOGGING.format("a") + "`{python} 1 + 1`\n",
@@ -137,7 +111,7 @@ def test_only_what_is_asked_for_or_changed_is_executed_again(project, monkeypatc
 
 
 def test_coming_last_does_not_mean_being_executed_again(project):
-    last = "---\ntitle: Last\nbookbinder: {after: all}\n---\n"
+    last = "---\nbookbinder: {after: all}\n---\n# Last\n"
     files = {"z.qmd": last + LOGGING.format("z"), "a.qmd": "# A\n" + LOGGING.format("a")}
     root = project(files)
     assert run(root) == 0
@@ -146,70 +120,11 @@ def test_coming_last_does_not_mean_being_executed_again(project):
     assert log(root) == "a"
 
 
-def test_a_failing_post_render_is_reported(project, capsys):
-    config = "project:\n  post-render: post.py\nbook:\n  chapters: [index.qmd]\n"
-    root = project({"_quarto.yml": config, "post.py": "raise SystemExit(3)\n"})
-    assert run(root) == 1
-    assert "post-render 'post.py' failed" in capsys.readouterr().err
-
-
-def test_a_wrong_number_of_jobs_is_refused(project, monkeypatch, capsys):
-    monkeypatch.setenv("BOOKBINDER_JOBS", "many")
-    assert run(project({})) == 1
-    assert "BOOKBINDER_JOBS=many" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(os.name == "nt", reason="interrupts differ there")
-def test_an_interrupt_ends_the_kernels_and_keeps_the_book(project):
-    cell = "```{python}\nimport os, time\nprint(os.getpid(), file=open('pid', 'w'), flush=True)\n"
-    root = project({"a.qmd": "# A\n" + cell + "time.sleep(60)\n```\n"})
-    (root / "_book").mkdir()
-    (root / "_book/index.html").write_text("the last good one")
-    command = [sys.executable, "-m", "bookbinder", "--project", str(root)]
-    build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    pid = root / "pid"
-    deadline = time.monotonic() + 60
-    while not (pid.exists() and pid.read_text().strip()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    build.send_signal(signal.SIGINT)
-    _, message = build.communicate(timeout=60)
-    assert build.returncode == 130
-    assert message.startswith("bookbinder: interrupted")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
-    assert contents(root / "_book") == {"index.html": b"the last good one"}
-
-
-def test_a_profile_builds_its_own_book_in_its_own_words(project, monkeypatch):
-    """The filter sees results of cells and alternative texts; the other book stays as it is."""
-    words = Path(bookbinder.__file__).with_name("assets") / "words.lua"
-    cells = LOGGING.format("a") + "\n`{python} 'digit ' + os.environ['SOURCE']`, a digit.\n"
-    root = project(
-        {
-            "report/a.qmd": "# A digit\n\n```{python}\nimport os\n```\n" + cells,
-            "report/b.qmd": "# B digit\n",
-            "_quarto-other.yml": (
-                "project:\n  output-dir: _book-other\n"
-                "filters: [words.lua]\nmetadata-files: [words.yml]\n"
-            ),
-            "_environment-other": "SOURCE=others\n",
-            "words.lua": words.read_text(encoding="utf-8"),
-            "words.yml": "edition:\n  same: [b]\n  words:\n    digit: garment\n",
-        }
-    )
-    monkeypatch.setenv("QUARTO_PROFILE", "")  # main sets them, until the test's end
-    monkeypatch.setenv("SOURCE", "plain")
-    assert run(root) == 0
-    plain = contents(root / "_book")
-    assert b"digit plain, a digit." in plain["report/a.html"]
-    assert log(root) == "a"
-    del os.environ["SOURCE"]
-    assert main(["--project", str(root), "--profile", "other"]) == 0
-    other = contents(root / "_book-other")
-    assert b"garment others, a garment." in other["report/a.html"]
-    assert b"A garment" in other["report/a.html"] and b"B digit" in other["report/b.html"]
-    assert contents(root / "_book") == plain
-    assert log(root) == "a"
-    os.environ.update(QUARTO_PROFILE="", SOURCE="plain")
-    assert run(root, "index.qmd") == 0  # and its cells are kept apart
-    assert log(root) == "" and contents(root / "_book") == plain
+@pytest.mark.parametrize("name", ["SCALE", "SOURCE", "COMMIT"])
+def test_kept_results_are_of_the_same_settings(project, monkeypatch, name):
+    """Such as the colophon of an earlier build, which would name that build's commit."""
+    root = project({"a.qmd": "# A\n" + LOGGING.format("a")})
+    for value, executed in (("quick", "a"), ("quick", ""), ("mnist", "a")):
+        monkeypatch.setenv(f"LAZY_ARTIST_{name}", value)
+        assert run(root, "index.qmd") == 0
+        assert log(root) == executed

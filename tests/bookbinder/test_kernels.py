@@ -1,8 +1,5 @@
 """Kernels that are forked from one server, against kernels that are new processes."""
 
-from __future__ import annotations
-
-import asyncio
 import json
 import os
 import signal
@@ -14,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 from bs4 import BeautifulSoup
+from making import contents
 
 from bookbinder.__main__ import main
-from bookbinder.kernels import LIBRARIES, KernelServer
+from bookbinder.kernels import LIBRARIES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 
@@ -24,33 +22,23 @@ FORKED = 4  # chapters: more than there are kernels at a time, so that they are 
 
 # What a kernel is, as far as its cells can tell.
 STATE = """
-import json, os, random, signal, sys
-loaded = [n for n in sys.modules if n.split(".")[0] in ("lazy_artist", "bookbinder")]
+import json, multiprocessing, os, random, signal, sys
 state = dict(
-    argv=[sys.argv[0], *sys.argv[3:]], path=sys.path, flags=str(sys.flags), folder=os.getcwd(),
-    settings={k: os.environ.get(k) for k in NAMES}, own=loaded,
+    argv=[sys.argv[0], *sys.argv[3:]], flags=str(sys.flags), folder=os.getcwd(),
+    settings={k: os.environ.get(k) for k in NAMES}, own="lazy_artist" in sys.modules,
     main=sys.modules["__main__"].__dict__ is globals() and __name__,
     session=os.getsid(0) == os.getpgid(0) == os.getpid(), interrupts=str(signal.getsignal(2)),
-    input=sys.__stdin__.read(),
+    method=multiprocessing.get_start_method(),
+    input="" if sys.__stdin__.closed else sys.__stdin__.read(),
 )
 import joblib, matplotlib, numpy as np, torch
-state |= dict(
-    matplotlib={k: str(v) for k, v in matplotlib.rcParams.items()}, threads=torch.get_num_threads(),
-    error=round(float((torch.ones(300, 300) @ torch.ones(300, 300) - 300).abs().max()), 3),
-    inverse=round(float(np.linalg.inv(np.eye(300) * 2).sum()), 3),
-)
+state |= dict(matplotlib={k: str(v) for k, v in matplotlib.rcParams.items()})
 drawn = [random.random(), float(np.random.rand()), float(torch.rand(()))]
 workers = joblib.Parallel(2)(joblib.delayed(os.getpid)() for _ in range(4))
 print(json.dumps(dict(state=state, drawn=drawn, workers=workers, server=os.getppid())),
       file=open(FILE, "w"))
 """
-FIGURE = """
-#| fig-alt: A curve.
-from matplotlib.figure import Figure
-figure = Figure()
-figure.add_subplot(title="A title").plot(np.arange(30) ** 2)
-figure
-"""
+FIGURE = "#| fig-alt: A curve.\nimport matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()"
 
 
 def chapter(*cells: str) -> str:
@@ -66,18 +54,15 @@ def ends(pid: int) -> bool:
     """Whether the process ends soon. One that nobody has waited for has ended, too."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True
         time.sleep(0.05)
     return False
 
 
-def test_a_forked_kernel_is_what_a_new_one_is(project, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    names = ["MPLBACKEND", "MATPLOTLIBRC", "LAZY_ARTIST_BUILDER", "OMP_NUM_THREADS", "HOME"]
+def test_a_forked_kernel_is_what_a_new_one_is(project, monkeypatch, capsys):
+    names = ["MPLBACKEND", "MATPLOTLIBRC", "LAZY_ARTIST_BUILDER", "LATE", "HOME"]
+    monkeypatch.setenv("LATE", "set for the kernels alone")
     texts = {
         f"{name}.qmd": chapter(f"NAMES, FILE = {names}, '{name}.json'", STATE, FIGURE)
         for name in "abcd"
@@ -97,61 +82,32 @@ def test_a_forked_kernel_is_what_a_new_one_is(project, monkeypatch):
     for draws in zip(*(kernel["drawn"] for kernel in forked), strict=True):
         assert len(set(draws)) == FORKED
     assert shown == [pictures(root / "_book/a.html")] * FORKED and len(shown[0]) == 1
-    for pid in {pid for kernel in forked for pid in (*kernel["workers"], kernel["server"])}:
-        assert ends(pid)
-
-
-def test_what_goes_wrong_in_a_forked_kernel_is_named(project, capsys):
-    good = {f"{name}.qmd": chapter("1 + 1") for name in "bcde"}
-    server = "import os; print(os.getppid(), file=open('server', 'w'))"
-    root = project({"a.qmd": chapter(server, "raise KeyError('no sum')")} | good)
+    assert all(ends(pid) for kernel in forked for pid in kernel["workers"])
+    # what goes wrong in one is named
+    project(texts | {"a.qmd": chapter("1", "raise KeyError('no sum')")})
     assert main(["--project", str(root)]) == 1
     assert "a.qmd:7: cell failed: KeyError: 'no sum'" in capsys.readouterr().err
-    (root / "a.qmd").write_text(chapter(server, "os._exit(3)"))
-    assert main(["--project", str(root)]) == 1
-    assert "a.qmd:7: cell ended the kernel" in capsys.readouterr().err
-    assert ends(int((root / "server").read_text()))
-    kill = "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
-    (root / "a.qmd").write_text(chapter(kill))
-    assert main(["--project", str(root)]) == 1
-    assert "ended the kernel; is memory short?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_a_build(project, number):
-    cell = "import os, time\nprint(os.getpid(), os.getppid(), file=open('pids', 'w'), flush=True)\n"
-    others = {f"{name}.qmd": chapter("import time; time.sleep(60)") for name in "bcd"}
-    root = project({"a.qmd": chapter(cell + "time.sleep(60)")} | others)
+def test_kernels_and_server_end_with_the_builder_and_the_last_book_stays(project, number):
+    cell = "import os, time\nprint(os.getpid(), os.getppid(), file=open('pids', 'a'), flush=True)"
+    root = project({f"{name}.qmd": chapter(cell, "time.sleep(60)") for name in "abcd"})
+    (root / "_book").mkdir()
+    (root / "_book/index.html").write_text("the last good one")
     command = [sys.executable, "-m", "bookbinder", "--project", str(root)]
-    build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    pids = root / "pids"
-    while not (pids.exists() and pids.read_text().endswith("\n")) and time.monotonic() < deadline:
+    build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pids, deadline = root / "pids", time.monotonic() + 60
+    while not (pids.exists() and pids.read_text().count("\n") == 2) and time.monotonic() < deadline:
         time.sleep(0.05)
     build.send_signal(number)
     _, message = build.communicate(timeout=60)
     if number == signal.SIGINT:
         assert build.returncode == 130
         assert message.startswith("bookbinder: interrupted")
-    for pid in map(int, pids.read_text().split()):
-        assert ends(pid)
-
-
-def test_a_server_that_fails_is_not_used(tmp_path):
-    server = KernelServer(tmp_path, os.environ | {"PYTHONHOME": str(tmp_path)})
-    try:
-        assert not asyncio.run(server.ready())
-    finally:
-        server.close()
-
-
-def test_a_server_is_ended_at_once_and_silently(tmp_path, capfd):
-    started = time.monotonic()
-    server = KernelServer(tmp_path, dict(os.environ))
-    time.sleep(0.3)
-    server.close()
-    assert time.monotonic() - started < 1.5
-    assert capfd.readouterr() == ("", "")
+    found = {int(pid) for pid in pids.read_text().split()}
+    assert len(found) == 3 and all(ends(pid) for pid in found)
+    assert contents(root / "_book") == {"index.html": b"the last good one"}
 
 
 def test_only_libraries_are_shared():

@@ -1,59 +1,21 @@
 """From executed cells to one PDF: numbers, links, folded code, tags; and what is executed again."""
 
-from __future__ import annotations
-
-import base64
-import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from PIL import Image
+from making import FIGURE, WORKS, cell, png, result
 from pypdf import PdfReader
 
 from bookbinder import BookError
 from bookbinder.__main__ import main
 from bookbinder.execute import _empty_notebook
 from bookbinder.pdf import bind_pdf, typeset
-from bookbinder.source import read_book
-
-
-def result(**data: str) -> nbformat.NotebookNode:
-    data = {kind.replace("_", "/", 1): value for kind, value in data.items()}
-    return nbformat.v4.new_output("execute_result", data)
-
-
-def png(width: int, height: int) -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), "white").save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def cell(*options: str, code: str = "x = 1") -> str:
-    return "```{python}\n" + "".join(f"#| {o}\n" for o in options) + code + "\n```\n"
-
-
-FIGURE = ("label: fig-a", "fig-cap: A *line*.", 'fig-alt: A "thin" line.')
-
-
-@pytest.fixture
-def book(project) -> Callable[..., tuple]:
-    """(book, notebooks) of a project whose code gave `outputs` {file: [those of each piece]}."""
-
-    def make(files: dict[str, str], outputs: dict[str, list[list[Any]]] | None = None) -> tuple:
-        made = read_book(project(files))
-        notebooks = {}
-        for chapter in made.chapters:
-            given = (outputs or {}).get(chapter.file, [[] for _ in chapter.code])
-            cells = [nbformat.v4.new_code_cell("", outputs=o) for o in given]
-            notebooks[chapter.file] = nbformat.v4.new_notebook(cells=cells)
-        return made, notebooks
-
-    return make
+from pdf_reading import bookmarks, links, spans, tags
 
 
 @pytest.fixture
@@ -69,51 +31,15 @@ def pdf(book, tmp_path) -> Callable[..., PdfReader]:
 def source(book, tmp_path) -> Callable[..., str]:
     """The Typst source, without what sets it up."""
 
-    def make(*arguments: Any) -> str:
+    def make(*arguments: Any, **settings: str) -> str:
         (tmp_path / "out").mkdir()
-        return typeset(*book(*arguments), tmp_path / "out").split("\n\n", 1)[1]
+        return typeset(*book(*arguments, **settings), tmp_path / "out").split("\n\n", 1)[1]
 
     return make
 
 
 def text_of(page) -> str:
     return " ".join(page.extract_text().split())
-
-
-def tags(reader: PdfReader) -> Iterator[tuple[str, str]]:
-    """(tag, alternative text) of each element of the PDF's structure, in reading order."""
-    stack = [reader.trailer["/Root"]["/StructTreeRoot"]["/K"]]
-    while stack:
-        node = stack.pop()
-        node = node.get_object() if hasattr(node, "get_object") else node
-        if isinstance(node, list):
-            stack += reversed(node)
-        elif isinstance(node, dict):
-            if "/S" in node:
-                yield node["/S"], node.get("/Alt", "")
-            stack.append(node.get("/K", []))
-
-
-def entries(outline: list, depth: int = 0) -> Iterator[tuple[int, str]]:
-    for entry in outline:
-        if isinstance(entry, list):
-            yield from entries(entry, depth + 1)
-        else:
-            yield depth, entry.title.replace("\u2002", " ")
-
-
-def links(reader: PdfReader) -> list[tuple[int, str, int]]:
-    """(page, what a screen reader says, page that it leads to) of each link within the book."""
-    found = []
-    for number, page in enumerate(reader.pages):
-        for annotation in page.get("/Annots", []):
-            annotation = annotation.get_object()
-            if to := annotation.get("/Dest"):
-                named = isinstance(to, str)
-                to = reader.named_destinations[to].page if named else to.get_object()[0]
-                leads = reader.get_page_number(to.get_object())
-                found.append((number, annotation["/Contents"], leads))
-    return found
 
 
 def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf):
@@ -128,11 +54,9 @@ def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf)
     }
     outputs = {"report/a.qmd": [[result(image_png=png(60, 40))], [result(text_plain="'42'")]]}
     made = pdf(files, outputs)
-    assert list(entries(made.outline)) == [
-        *((0, "Preface"), (1, "Aside")),
-        *((0, "1 First"), (1, "1.1 Small")),
-        (0, "2 Second"),
-        *((0, "The code"), (1, "1 First")),
+    assert list(bookmarks(made)) == [
+        *((1, "Preface", 2), (2, "Aside", 2), (1, "1 First", 3), (2, "1.1 Small", 3)),
+        *((1, "2 Second", 4), (1, "The code", 5), (2, "1 First", 5)),
     ]
     title, contents, preface, first, second, code = map(text_of, made.pages)
     assert title == "Tiny"
@@ -146,20 +70,16 @@ def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf)
     assert "Table 2.1: Pairs. h k one 2" in second
     assert "1 Figure 1.1, page 4 x = 1" in code
 
-    found = links(made)
-    assert [to for page, _, to in found if page == 2] == [3, 4, 3, 4]
-    assert [to for page, _, to in found if page == 3] == [5]
-    assert [to for page, _, to in found if page == 5] == [3]
-    structure = list(tags(made))
-    alternatives = [(kind, alt) for kind, alt in structure if alt]
-    assert sorted(alternatives) == [
-        ("/Figure", 'A "thin" line.'),
-        ("/Formula", "\\sum b"),
-        ("/Formula", "a^2"),
+    assert [(page, to) for page, _, to in links(made) if page > 1] == [
+        *((2, 3), (2, 4), (2, 3), (2, 4)),  # from the references
+        *((3, 5), (5, 3)),  # from the figure's caption to its code, and back
     ]
-    assert [kind for kind, _ in structure].count("/TH") == 2
+    found = [("/Figure", 'A "thin" line.'), ("/Formula", "\\sum b"), ("/Formula", "a^2")]
+    assert sorted((tag, alt) for tag, alt in tags(made) if alt) == found
+    assert [tag for tag, _ in tags(made)].count("/TH") == 2
     root = made.trailer["/Root"]
     assert (made.metadata.title, root["/Lang"]) == ("Tiny", "en")
+    assert root["/MarkInfo"]["/Marked"] and root["/ViewerPreferences"]["/DisplayDocTitle"]
     assert "<pdfuaid:part>1</pdfuaid:part>" in root["/Metadata"].get_object().get_data().decode()
 
 
@@ -167,20 +87,27 @@ def test_what_the_pages_fold_stands_at_the_end_and_the_rest_where_it_was(source)
     text = (
         "# A\n"
         + cell(*FIGURE, code="folded = 1")
-        + cell("code-fold: false", code="open = 2")
         + cell("echo: false", code="silent = 3")
         + cell("include: false", code="absent = 4")
-        + cell("output: asis", code="alone = 5")
+        + cell(code="alone = 5")
         + "```python\nwritten = 6\n```\n"
         + '```{.python filename="a.py"}\nnamed = 7\n```\n'
     )
-    outputs = [[result(image_png=png(2, 2))], [], [], [], []]
-    body, end = source({"a.qmd": text}, {"a.qmd": outputs}).split("[The code]")
-    assert re.findall(r"\w+ = \d", body) == ["open = 2", "written = 6", "named = 7"]
+    outputs = [[result(image_png=png(2, 2))], [], [], []]
+    made = source({"a.qmd": text, "b.qmd": "# B\n" + cell(code="later = 8")}, {"a.qmd": outputs})
+    body, end = made.split("[The code]")
+    assert re.findall(r"\w+ = \d", body) == ["written = 6", "named = 7"]
     assert re.search(r'#book.listing\(file: "a.py"\)\[\s*```python\nnamed', body)
-    assert re.findall(r"\w+ = \d", end) == ["folded = 1", "alone = 5"]
-    assert re.findall(r"#book\.code-mark\(number: (\d)\)", body) == ["1", "2"]
+    assert re.findall(r"\w+ = \d", end) == ["folded = 1", "alone = 5", "later = 8"]
+    assert re.findall(r"#book\.code-mark\(number: (\d)\)", body) == ["1", "2", "3"]
+    assert re.findall(r"#book\.code-cell\(number: (\d)", end) == ["1", "2", "3"]
+    assert re.search(r"A #emph\[line\]\. #book\.code-mark\(number: 1\)\s*\]\[", body)
     assert 'number: 1, what: "Figure\u00a01.1"' in end and 'number: 2, what: ""' in end
+
+
+def test_code_that_is_not_folded_stays_where_it_is(source):
+    made = source({"a.qmd": "# A\n" + cell()}, fold="false")
+    assert "```python\nx = 1\n```" in made and "[The code]" not in made
 
 
 def test_links_lead_to_labels_and_files_beside_the_pages_are_named(source):
@@ -198,71 +125,46 @@ def test_links_lead_to_labels_and_files_beside_the_pages_are_named(source):
     assert "<report.a:here>" in made and "<report.b:there>" in made
 
 
-def test_callouts_and_claims_keep_their_kind(source):
-    text = (
+def test_callouts_claims_intervals_and_raw_html(source):
+    made = source({"a.qmd": (
         '# A\n\n::: {.callout-tip title="Do"}\nIt.\n:::\n\n'
         "::: {.callout-note collapse='true'}\n## Mind *it*\nNow.\n:::\n\n"
-        "::: {.claim .claim-fails}\nNo.\n:::\n"
-    )
-    made = source({"a.qmd": text})
-    assert re.search(r'#book.callout\(kind: "tip"\)\[\s*Do\s*\]\[\s*It\.\s*\]', made)
-    assert re.search(
-        r'#book.callout\(kind: "note"\)\[\s*Mind #emph\[it\]\s*\]\[\s*Now\.\s*\]', made
-    )
-    assert re.search(r"#book.claim\(holds: false\)\[\s*No\.\s*\]", made)
+        "::: {.claim .claim-fails}\nNo.\n:::\n\n::: {.claim .claim-holds}\nYes.\n:::\n\n"
+        "`[1, 2]`\n\n| a |\n|---|\n| 0.9 [0.8, 1.0], 3 seeds |\n\n"
+        "It is <b>7</b>.\n\n```{=html}\n<p>Only <em>there</em></p>\n```\n"
+    )})  # fmt: skip
+    made = re.sub(r"\s*([][])\s*", r"\1", made)
+    assert '#book.callout(kind: "tip")[Do][It.]' in made
+    assert '#book.callout(kind: "note")[Mind #emph[it]][Now.]' in made
+    assert "#book.claim(holds: false)[No.]" in made and "#book.claim(holds: true)[Yes.]" in made
+    assert "0.9 \\[0.8,~1.0\\], 3 seeds" in made and "`[1, 2]`" in made  # on one line
+    assert "It is 7." in made and "there" not in made  # raw HTML stays with the pages
 
 
-def test_an_interval_in_a_table_stays_on_one_line(source):
-    made = source({"a.qmd": "# A\n\nAt [0.8, 1.0].\n\n| a |\n|---|\n| 0.9 [0.8, 1.0], 3 seeds |\n"})
-    assert "0.9 \\[0.8,~1.0\\], 3 seeds" in made and "At \\[0.8, 1.0\\]." in made
-
-
-def test_citations_of_all_chapters_make_one_bibliography(pdf):
-    files = {
-        "a.qmd": "# A\nAs @knuth1984 says.\n",
-        "b.qmd": "# B\nSee [@turing1950].\n",
-        "r.bib": (
-            "@book{knuth1984, author={Knuth, Donald}, title={Literate}, year=1984}\n"
-            "@book{turing1950, author={Turing, Alan}, title={Machinery}, year=1950}\n"
-            "@book{unread2000, author={Unread, Una}, title={Nothing}, year=2000}\n"
-        ),
-    }
-    made = pdf(files)
-    assert list(entries(made.outline))[-1] == (0, "References")
-    assert "As Knuth (1984) says." in text_of(made.pages[3])
-    references = text_of(made.pages[5])
+def test_citations_of_all_chapters_make_one_bibliography(source):
+    files = {"a.qmd": "# A\nAs @knuth1984 says.\n", "b.qmd": "# B\nSee [@turing1950].\n"}
+    body, references = source(files | {"r.bib": WORKS}).split("[References]")
+    assert "As Knuth (#link(<ref-knuth1984>)[1984])" in body
     assert "Literate" in references and "Machinery" in references and "Nothing" not in references
-    assert {(page, to) for page, _, to in links(made) if page > 1} == {(3, 5), (4, 5)}
+    assert "#book.bibliography-list" in references
 
 
-def test_a_given_bibliography_keeps_its_place(source):
-    files = {
-        "references.qmd": "# Sources {.unnumbered}\n\n::: {#refs}\n:::\n",
-        "a.qmd": "# A\nAs @b says.\n",
-        "r.bib": "@book{b, author={Bee, Ann}, title={T}, year=2000}\n",
-    }
-    made = source(files)
+def test_a_given_bibliography_keeps_its_place(source, tmp_path):
+    sources = "# Sources {.unnumbered}\n\n::: {#refs}\n:::\n"
+    made = source({"s.qmd": sources, "a.qmd": "# A\nAs @knuth1984 says.\n", "r.bib": WORKS})
     assert made.index("[Sources]") < made.index("#book.bibliography-list") < made.index("= A")
     assert "[References]" not in made
 
 
 def test_wide_tables_and_long_lines_stay_on_the_page(pdf):
-    columns = 14
-    row = "| " + " | ".join(["0.123 [0.100, 0.150]"] * columns) + " |\n"
-    head = "| " + " | ".join(f"column{i}" for i in range(columns)) + " |\n"
-    table = head + "|" + "---|" * columns + "\n" + row * 3
-    text = f"# A\n\n{table}\n\n```python\n{'name = ' + ' + '.join(['value'] * 60)}\n```\n"
-    made = pdf({"a.qmd": text})
-    ends = []
-
-    def see(string: str, cm: Any, tm: Any, _font: Any, size: float) -> None:
-        if string.strip():  # letters are a third of their size wide, or wider
-            ends.append(cm[4] + tm[4] + len(string.strip()) * size / 3)
-
-    for page in made.pages:
-        page.extract_text(visitor_text=see)
+    row, head = "0.123 [0.100, 0.150] |" * 14, "".join(f"column{i} |" for i in range(14))
+    table = f"| {head}\n|{'---|' * 14}\n" + f"| {row}\n" * 3
+    made = pdf(
+        {"a.qmd": f"# A\n\n{table}\n\n```python\n{'name = ' + ' + '.join(['value'] * 60)}\n```\n"}
+    )
+    ends = [end for page in made.pages for _, end in spans(page)]
     assert max(ends) < float(made.pages[0].mediabox.width) - 28  # 1 cm
-    assert text_of(made.pages[3]).count("0.150]") == 3 * columns
+    assert text_of(made.pages[3]).count("0.150]") == 3 * 14
 
 
 @pytest.mark.parametrize("text", ["= 0.1", "- 5", "+ 6", "1. 8", "/ term: x", "*a* = #let @b ~ $"])
@@ -271,13 +173,6 @@ def test_no_cell_of_a_table_is_taken_for_markup(pdf, text):
     made = pdf({"a.qmd": f"# A\n\n| head |\n|---|\n| {escaped} |\n"})
     assert text_of(made.pages[3]) == f"4 1 A head {text}"
     assert not {"/H2", "/L", "/LI"} & {kind for kind, _ in tags(made)}
-
-
-def test_raw_html_stays_with_the_pages_but_a_value_keeps_its_text(source):
-    html = result(text_plain="<X>", text_html="<b>7</b>")
-    text = "# A\n\nIt is `{python} x`.\n\n```{=html}\n<p>Only <em>there</em></p>\n```\n"
-    made = source({"a.qmd": text}, {"a.qmd": [[html]]})
-    assert "It is 7." in made and "there" not in made
 
 
 @pytest.mark.parametrize(
@@ -334,19 +229,17 @@ def test_the_pdf_has_the_cells_of_the_last_build_until_they_are_stale(project, e
     assert run("--pdf") == ["a.qmd", "b.qmd"]
 
 
-def test_a_pdf_that_fails_leaves_the_last_good_one(project, executed, capsys):
+def test_a_pdf_that_fails_leaves_the_last_good_one_and_is_of_the_whole_book(
+    project, executed, capsys
+):
     root = project({"a.qmd": "# A\n"})
-    assert main(["--project", str(root), "--pdf"]) == 0
+    pdf = ["--project", str(root), "--pdf"]
+    assert main(pdf) == 0
     good = (root / "_book" / "Tiny.pdf").read_bytes()
     (root / "a.qmd").write_text("# A\n\n[x](#gone)\n")
-    assert main(["--project", str(root), "--pdf"]) == 1
+    assert main(pdf) == 1
     assert "gone" in capsys.readouterr().err
     assert (root / "_book" / "Tiny.pdf").read_bytes() == good
     assert [path.name for path in root.glob("_book*")] == ["_book"]
-
-
-def test_a_pdf_of_one_chapter_is_refused(project, capsys):
-    root = project({"a.qmd": "# A\n"})
     with pytest.raises(SystemExit):
-        main(["--project", str(root), "--pdf", "--chapter", "a.qmd"])
-    assert "leave out --chapter" in capsys.readouterr().err
+        main([*pdf, "--chapter", "a.qmd"])

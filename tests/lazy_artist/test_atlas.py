@@ -13,8 +13,6 @@ from PIL import Image
 
 from lazy_artist import atlas
 
-ROWS, COLUMNS = ["0", "1"], ["red", "green", "blue"]
-
 
 def picture(red: int, green: int, blue: int) -> np.ndarray:
     return np.broadcast_to(np.array([red, green, blue], np.uint8)[:, None, None], (3, 28, 28))
@@ -22,37 +20,32 @@ def picture(red: int, green: int, blue: int) -> np.ndarray:
 
 def card(path: str = "net/block1/0", **changes) -> atlas.Card:
     usual = atlas.Card(
-        path=path,
-        title="net block1 0",
-        subtitle="colour: red <all>",
+        path=path, title="net block1 0", subtitle="colour: red <all>",
         facets={"label": ("colour",), "answers to": ("red", "blue")},
         measures={"eta": 0.12345, "things": 2.0},
-        pictures=[("excites", picture(250, 0, 0)), ("silences", picture(0, 0, 250))],
+        pictures=[("excites", picture(250, 0, 0)), ("suppresses", picture(0, 0, 250))],
         examples=[("red 0", picture(250, 0, 0))],
-        grid=np.array([[0, 1, 2], [3, 3.5, 7]]),
-        histogram=np.array([0, 99, 0]),
-        most=2.0,
-        mark=3.0,
-    )
+        grid=np.array([[0, 1, 2], [3, 3.5, 7]]), histogram=np.array([0, 99, 0]),
+        most=2.0, mark=3.0,
+    )  # fmt: skip
     return usual._replace(**changes)
 
 
-def written(tmp_path, cards) -> str:
+def written(tmp_path, cards) -> tuple[str, BeautifulSoup, dict]:
+    """The page, parsed, and its data."""
     path = tmp_path / "pages" / "atlas.html"
     atlas.write(
         path, cards, title="A & B", intro="<p>Intro.</p>", back=("report/x.html", "Back"),
-        rows=ROWS, columns=COLUMNS, grid_title="digit by ink", histogram_title="images",
+        rows="01", columns=["red", "green", "blue"], grid_title="grid", histogram_title="images",
     )  # fmt: skip
-    return path.read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
+    soup = BeautifulSoup(page, "html.parser")
+    return page, soup, json.loads(zlib.decompress(base64.b64decode(soup.find(id="data").string)))
 
 
-def data_of(page: str) -> dict:
-    packed = base64.b64decode(BeautifulSoup(page, "html.parser").find(id="data").string)
-    return json.loads(zlib.decompress(packed))
-
-
-def test_the_page_holds_every_card_as_data(tmp_path):
-    data = data_of(written(tmp_path, [card(), card("net/block1/1", mark=1.0)]))
+def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
+    cards = [card(), card("net/block1/1", mark=1.0, subtitle="</script><b>")]
+    page, soup, data = written(tmp_path, cards)
     first, second = data["cards"]
     assert first["path"] == "net/block1/0" and second["path"] == "net/block1/1"
     assert first["measures"] == [0.123, 2] and data["measures"] == ["eta", "things"]
@@ -60,15 +53,22 @@ def test_the_page_holds_every_card_as_data(tmp_path):
     assert data["levels"] == [["colour"], ["blue", "red"]]
     assert first["facets"] == [["colour"], ["red", "blue"]]
     assert first["grid"] == "05afiz" and first["strongest"] == "1, blue"
-    assert first["histogram"] == "0z0"
+    assert first["histogram"] == "0z0" and second["subtitle"] == "</script><b>"
     assert first["mark"] == 1.5 and second["mark"] == 0.5
+    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\((?!data:)", page)
+    assert "{{" not in page
+    rows = soup.find("noscript").find("tbody").find_all("tr")
+    assert [row["id"] for row in rows] == ["net/block1/0", "net/block1/1"]
+    texts = [cell.get_text() for cell in rows[0].find_all("td")]
+    assert texts == ["net block1 0", "", "colour: red <all>", "0.123", "2"]
+    assert "background-position:-2px -2px" in rows[0].find("span")["style"]
+    assert soup.title.string == "A & B" and soup.find("a")["href"] == "report/x.html"
 
 
 def test_equal_pictures_share_one_tile_and_keep_their_colours(tmp_path):
-    page = written(tmp_path, [card()])
-    shown = data_of(page)["cards"][0]
-    assert shown["pictures"] == [[0, "excites"], [1, "silences"]]
-    assert shown["examples"] == [[0, "red 0"]]
+    page, _, data = written(tmp_path, [card()])
+    assert data["cards"][0]["pictures"] == [[0, "excites"], [1, "suppresses"]]
+    assert data["cards"][0]["examples"] == [[0, "red 0"]]
     code = re.search(r"data:image/avif;base64,([^)]*)\)", page)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).astype(int)
     assert sheet.shape == (atlas.PITCH, atlas.COLUMNS * atlas.PITCH, 3)
@@ -76,29 +76,9 @@ def test_equal_pictures_share_one_tile_and_keep_their_colours(tmp_path):
     assert np.abs(sheet[inner, inner] - [250, 0, 0]).max() < 12
     second = slice(atlas.PITCH + atlas.MARGIN, atlas.PITCH + atlas.MARGIN + 28)
     assert np.abs(sheet[inner, second] - [0, 0, 250]).max() < 12
-
-
-def test_pictures_that_hardly_compress_are_written_too(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (300, 3, 28, 28), np.uint8)
-    page = written(tmp_path, [card(pictures=[("noise", picture) for picture in noise])])
-    assert len(data_of(page)["cards"][0]["pictures"]) == 300
-
-
-def test_without_scripts_there_is_a_table_with_the_permalinks_as_ids(tmp_path):
-    page = BeautifulSoup(written(tmp_path, [card(), card("net/block1/1")]), "html.parser")
-    rows = page.find("noscript").find("tbody").find_all("tr")
-    assert [row["id"] for row in rows] == ["net/block1/0", "net/block1/1"]
-    texts = [cell.get_text() for cell in rows[0].find_all("td")]
-    assert texts == ["net block1 0", "", "colour: red <all>", "0.123", "2"]
-    assert "background-position:-2px -2px" in rows[0].find("span")["style"]
-    assert page.title.string == "A & B" and page.find("a")["href"] == "report/x.html"
-
-
-def test_the_page_asks_for_nothing_else(tmp_path):
-    page = written(tmp_path, [card(subtitle="</script><b>")])
-    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\((?!data:)", page)
-    assert "{{" not in page
-    assert data_of(page)["cards"][0]["subtitle"] == "</script><b>"
+    _, _, data = written(tmp_path, [card(pictures=[("noise", picture) for picture in noise])])
+    assert len(data["cards"][0]["pictures"]) == 300  # though they hardly compress
 
 
 @pytest.mark.parametrize(
@@ -106,14 +86,14 @@ def test_the_page_asks_for_nothing_else(tmp_path):
     [
         ([], "at least one card"),
         ([card("a b")], "'a b': a path is of letters"),
-        ([card(), card()], "'net/block1/0' occurs twice"),
-        ([card(), card("b", measures={"eta": 1.0})], "'b' has other measures"),
-        ([card(), card("b", facets={"label": ()})], "'b' has other facets"),
+        ([card(), card()], "'net/block1/0': occurs twice"),
+        ([card(), card("b", measures={"eta": 1.0})], "'b': other measures than"),
+        ([card(), card("b", facets={"label": ()})], "'b': other facets than"),
         ([card(measures={"eta": float("nan")})], "measures must be finite"),
         ([card(grid=np.ones((3, 2)))], r"grid must be \(2, 3\)"),
         ([card(grid=np.full((2, 3), -1.0))], ">= 0"),
-        ([card(examples=[("x", np.ones((3, 28, 28)))])], "picture 'x' must be uint8"),
-        ([card(pictures=[])], "has no picture"),
+        ([card(examples=[("x", np.ones((3, 28, 28)))])], "pictures must be uint8"),
+        ([card(pictures=[])], "no picture"),
     ],
 )
 def test_bad_cards_are_named(tmp_path, cards, message):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gzip
 import hashlib
+import http.server
 import os
 import subprocess
 import sys
@@ -14,11 +16,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lazy_artist import data
+from lazy_artist import data, standin
 from lazy_artist.data import (
     DataNotFoundError,
     DataWarning,
@@ -30,7 +33,11 @@ from lazy_artist.data import (
 )
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
-REAL_MIRRORS, REAL_OPEN = data._mirrors, data.open_url
+REAL_MIRRORS, REAL_DOWNLOAD = data._mirrors, data.download
+
+
+def from_folder(url: str) -> bytes:
+    return Path(url.removeprefix("file://")).read_bytes()
 
 
 def idx(array: np.ndarray, magic: int | None = None) -> bytes:
@@ -75,7 +82,7 @@ def fresh(monkeypatch, tmp_path):
     }
     monkeypatch.setattr(data, "_MD5", md5)
     monkeypatch.setattr(data, "_mirrors", lambda dataset: ["http://nowhere.invalid/"])
-    monkeypatch.setattr(data, "open_url", mock.Mock(side_effect=OSError("network is unreachable")))
+    monkeypatch.setattr(data, "download", mock.Mock(side_effect=OSError("network is unreachable")))
     monkeypatch.setattr(data, "_dead_mirrors", {})
     for cached in (data._load_dataset, data._load_standin, data._has_mnist):
         cached.cache_clear()
@@ -89,7 +96,7 @@ def mirror(monkeypatch, tmp_path):
     """A mirror that works; returns its folder."""
     folder = put(tmp_path / "mirror")
     monkeypatch.setattr(data, "_mirrors", lambda dataset: [folder.as_uri() + "/"])
-    monkeypatch.setattr(data, "open_url", mock.Mock(wraps=REAL_OPEN))
+    monkeypatch.setattr(data, "download", mock.Mock(side_effect=from_folder))
     return folder
 
 
@@ -182,17 +189,17 @@ def test_reads_the_data_folder_once(monkeypatch, tmp_path):
     assert digits.labels.tolist() == [0, 1, 2, 3, 4, 5]
     assert len(load_digits("test", "mnist")) == 4
     assert load_digits("train", "mnist") is digits
-    data.open_url.assert_not_called()
+    data.download.assert_not_called()
 
 
 def test_downloads_into_the_cache_and_then_reads_it(mirror, tmp_path):
     assert load_digits("train", "mnist").source == "MNIST (downloaded)"
     kept = cached(tmp_path, f"{TRAIN_IMAGES}.gz")
     assert kept.read_bytes() == (mirror / kept.name).read_bytes()
-    assert data.open_url.call_count == 2
+    assert data.download.call_count == 2
     data._load_dataset.cache_clear()
     assert np.array_equal(load_digits("train", "mnist").images, TRAIN)
-    assert data.open_url.call_count == 2
+    assert data.download.call_count == 2
     assert not list(kept.parent.glob("*.tmp"))
 
 
@@ -230,7 +237,7 @@ def test_auto_without_mnist_announces_the_stand_in_once():
     assert len(caught) == 1
     assert (len(train), len(test)) == (60, 10)
     assert train.source == test.source == "procedural stand-in"
-    assert data.open_url.call_count == 1  # a mirror that failed is not tried again
+    assert data.download.call_count == 1  # a mirror that failed is not tried again
 
 
 def test_auto_never_mixes_real_and_drawn_digits(monkeypatch, tmp_path):
@@ -249,18 +256,36 @@ def test_offline_variable_forbids_the_download(monkeypatch, mirror):
     monkeypatch.setenv("LAZY_ARTIST_OFFLINE", "1")
     with pytest.raises(DataNotFoundError, match="LAZY_ARTIST_OFFLINE forbids"):
         load_digits("train", "mnist")
-    data.open_url.assert_not_called()
+    data.download.assert_not_called()
 
 
 def test_a_mirror_that_does_not_answer_is_given_up(monkeypatch):
     answered = threading.Event()
-    monkeypatch.setattr(data, "open_url", lambda url: answered.wait())
+    monkeypatch.setattr(data, "download", REAL_DOWNLOAD)
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answered.wait())
     monkeypatch.setattr(data, "_CONNECT_SECONDS", 0.05)
     try:
         with pytest.raises(DataNotFoundError, match="no answer in 0.05 seconds"):
             load_digits("train", "mnist")
     finally:
         answered.set()
+
+
+def test_a_download_is_what_the_server_answers_and_a_refusal_an_error(monkeypatch, tmp_path):
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0),
+        functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path)),
+    )
+    server.RequestHandlerClass.log_message = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        (tmp_path / "there").write_bytes(b"content")
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert REAL_DOWNLOAD(f"{address}/there") == b"content"
+        with pytest.raises(OSError, match="404"):
+            REAL_DOWNLOAD(f"{address}/elsewhere")
+    finally:
+        server.shutdown()
 
 
 def test_torchvision_still_has_mirrors():
@@ -309,7 +334,7 @@ def test_damage_in_the_cache_is_set_aside_and_fetched_again(name, mirror, tmp_pa
     assert np.array_equal(digits.images, TRAIN)
     assert path.with_name(path.name + ".damaged").read_bytes() == content
     assert path.read_bytes() == (mirror / path.name).read_bytes()
-    assert data.open_url.call_count == 1
+    assert data.download.call_count == 1
 
 
 def test_damage_without_a_network_is_an_error_that_names_it(monkeypatch, tmp_path):
@@ -379,9 +404,9 @@ def test_the_stand_in_is_kept_and_read_back(monkeypatch):
 
 def test_an_edited_generator_never_serves_old_digits(monkeypatch, tmp_path):
     load_digits("train", "procedural")
-    edited = tmp_path / "data.py"
-    edited.write_bytes(Path(data.__file__).read_bytes() + b"\n")
-    monkeypatch.setattr(data, "__file__", str(edited))
+    edited = tmp_path / "standin.py"
+    edited.write_bytes(Path(standin.__file__).read_bytes() + b"\n")
+    monkeypatch.setattr(standin, "__file__", str(edited))
     data._load_standin.cache_clear()
     drawn = mock.Mock(wraps=procedural_digits)
     monkeypatch.setattr(data, "procedural_digits", drawn)
@@ -505,7 +530,7 @@ def test_labels_belong_to_the_drawings(drawn):
 
 
 def test_digits_have_their_loops(drawn):
-    """Half of each digit's drawings or more have its number of enclosed areas, rightly placed."""
+    """Half of each digit's drawings or more have its number of enclosed areas, correctly placed."""
     heights = {digit: [] for digit in range(10)}
     for image, label in zip(drawn.images, drawn.labels, strict=True):
         areas, count = ndimage.label(np.pad(image, 1) < 100)
@@ -526,7 +551,7 @@ def test_a_count_below_one_is_refused(count):
 
 
 def test_skeletons_become_evenly_spaced_points_on_joined_strokes():
-    control, basis, ends = data._parse_skeleton("0,0 50,0 / 50,0 50,50")
+    control, basis, ends = standin._parse_skeleton("0,0 50,0 / 50,0 50,50")
     assert control.tolist() == [[0, 0], [0.5, 0], [0.5, 0.5]]
     assert ends.tolist() == [True, True, True]
     along = (np.arange(72) + 0.5) / 72
@@ -535,9 +560,9 @@ def test_skeletons_become_evenly_spaced_points_on_joined_strokes():
     np.testing.assert_allclose(basis.sum(axis=1), 1)  # moving all control points moves the curve
 
 
-def test_a_straight_stroke_is_inked_where_it_was_drawn():
+def test_a_straight_stroke_is_where_it_was_drawn():
     line = np.stack([np.zeros(72), np.linspace(-0.5, 0.5, 72)], axis=1)
-    (image,) = data._ink(line[None], np.random.default_rng(0))
+    (image,) = standin._draw(line[None], np.random.default_rng(0))
     rows, columns = (np.flatnonzero(image.max(axis=axis)) for axis in (1, 0))
     assert 19 <= len(rows) <= 22
     assert rows.tolist() == list(range(rows[0], rows[-1] + 1))

@@ -1,13 +1,16 @@
 """Measurements on networks and grids made by hand, whose right answers are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from lazy_artist.canvas import PALETTE, Split, paint
+from lazy_artist import evaluate
+from lazy_artist.canvas import PALETTE, Split, colour_split, paint, test_split
 from lazy_artist.evaluate import (
     Estimate,
     accuracy,
@@ -16,22 +19,33 @@ from lazy_artist.evaluate import (
     confusion,
     counterfactual_grid,
     estimate,
-    follow_map,
-    follows,
+    evaluate_networks,
     linear_accuracy,
     logit_variance,
     mean_rgb,
+    percent,
     predict,
     random_pixels,
     repaint,
+    shortcut_map,
+    shortcut_rate,
+    summarise,
 )
 
+test_split.__test__ = False  # a function of the canvas, whatever its name
 
-class Reader(nn.Module):
-    """Says the class that the first pixel's red tells: 0.0 is 0, 0.9 is 9."""
+
+class Scripted(nn.Module):
+    """Predicts the classes given, one after the other, whatever the images; keeps the images."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.seen = torch.tensor(classes), []
 
     def forward(self, images):
-        return nn.functional.one_hot((images[:, 0, 0, 0] * 10).round().long(), 10).float()
+        start = sum(map(len, self.seen))
+        self.seen.append(images.numpy().copy())
+        return nn.functional.one_hot(self.classes[start : start + len(images)], 10).float()
 
 
 class Average(nn.Module):
@@ -39,16 +53,14 @@ class Average(nn.Module):
 
     def __init__(self):
         super().__init__()
+        torch.manual_seed(0)
         self.drop, self.linear = nn.Dropout(0.5), nn.Linear(3, 10)
 
+    def features(self, images):
+        return self.drop(images.mean((2, 3)))
+
     def forward(self, images):
-        return self.linear(self.drop(images.mean((2, 3))))
-
-
-def saying(classes: list[int]) -> np.ndarray:
-    images = np.zeros((len(classes), 3, 28, 28), np.float32)
-    images[:, 0, 0, 0] = np.array(classes) / 10
-    return images
+        return self.linear(self.features(images))
 
 
 def rgb(count: int, seed: int = 0) -> np.ndarray:
@@ -87,38 +99,80 @@ def test_how_estimates_are_written():
     assert Estimate(0.0312, (0.02, 0.0424), 3).format("{:.1%}") == "3.1% [2.0%, 4.2%]"
 
 
+def test_percent_scales_mean_and_interval():
+    assert percent(Estimate(0.031, (0.02, 0.0424), 3)) == "3.1 [2.0, 4.2]"
+    assert percent(Estimate(0.5, None, 1)) == "50.0"
+
+
+def test_summaries_are_estimates_of_each_group_in_order_of_appearance():
+    frame = pd.DataFrame(
+        [("z", "hard", 0.1, 9), ("a", "hard", 0.3, 2), ("z", "easy", 0.5, 4), ("z", "hard", 0.2, 7)]
+    )
+    frame.columns = ["network", "split", "accuracy", "size"]
+    one = summarise(frame, "network", "accuracy")
+    assert list(one.index) == ["z", "a"] and one.index.name == "network"
+    assert one["z"] == estimate([0.1, 0.5, 0.2]) and one["a"] == Estimate(0.3, None, 1)
+    wide = (-math.inf, math.inf)
+    both = summarise(frame, ["network", "split"], ["size", "accuracy"], bounds=wide)
+    assert list(both) == ["size", "accuracy"] and list(both.index.names) == ["network", "split"]
+    assert list(both.index) == [("z", "hard"), ("a", "hard"), ("z", "easy")]
+    # sizes 9 and 7: 8 +- 12.706205 * 1, which nothing cuts
+    assert both.loc[("z", "hard"), "size"].interval == pytest.approx((-4.706205, 20.706205))
+    assert both.loc[("z", "hard"), "accuracy"] == estimate([0.1, 0.2], wide)
+    assert both.loc[("a", "hard"), "size"] == Estimate(2, None, 1)
+
+
 # --- predictions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_predict_works_in_eval_mode_and_leaves_the_mode(training):
-    model = Average().train(training)
-    images = rgb(7)
-    logits = predict(model, images)
-    assert logits.dtype == np.float32 and logits.shape == (7, 10)
+def test_predict_works_in_eval_mode_without_gradients_in_any_number_of_batches():
+    model, images = Average().train(), rgb(7)
     weight, bias = (p.detach().numpy() for p in model.linear.parameters())
-    np.testing.assert_allclose(logits, images.mean((2, 3)) @ weight.T + bias, atol=1e-5)
-    assert model.training is training and model.drop.training is training
+    for batch_size in (1, 3, 7, 8):
+        logits = predict(model, images, batch_size=batch_size)
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, images.mean((2, 3)) @ weight.T + bias, atol=1e-5)
+    features = predict(model, images, output="features")
+    np.testing.assert_allclose(features, images.mean((2, 3)), atol=1e-6)
+    assert predict(model, images[:0]).shape == (0, 10)
     assert torch.is_grad_enabled() and model.linear.weight.grad is None
 
 
-def test_predict_in_any_number_of_batches():
-    model, images = Average(), rgb(7)
-    whole = predict(model, images)
-    for batch_size in (1, 3, 7, 8):
-        np.testing.assert_allclose(predict(model, images, batch_size), whole, atol=1e-6)
-    assert predict(model, images[:0]).shape == (0, 10)
+def test_low_precision_is_the_arithmetic_of_training(monkeypatch):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 1, bias=False))
+    model.features = model.forward
+    with torch.no_grad():
+        model[1].weight.zero_()[0, 0] = 1 + 2**-9  # bfloat16 has no such number
+    ones = np.ones((1, 3, 28, 28), np.float32)
+    for dtype, rounded in ((torch.bfloat16, 1), (torch.float32, 1 + 2**-9)):
+        monkeypatch.setattr(evaluate, "low_precision", lambda dtype=dtype: dtype)
+        for output in ("logits", "features"):
+            low = predict(model, ones, "low", output)
+            assert low.dtype == np.float32 and low[0, 0] == rounded
+            assert predict(model, ones, "float32", output)[0, 0] == 1 + 2**-9
+    for wrong in ({"precision": "half"}, {"output": "maps"}):
+        with pytest.raises(ValueError, match=r"unknown \w+ '(half|maps)': choose"):
+            predict(model, ones, **wrong)
 
 
-def test_predict_restores_the_mode_after_an_error():
-    class Failing(nn.Module):
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_module_keeps_its_own_mode_even_after_an_error(fails):
+    class Stubborn(Average):
         def forward(self, images):
-            raise RuntimeError("out of order")
+            assert not any(module.training for module in self.modules())
+            if fails:
+                raise RuntimeError("out of order")
+            return super().forward(images)
 
-    model = Failing().train()
-    with pytest.raises(RuntimeError, match="out of order"):
+    model = Stubborn().train()
+    model.drop.eval()  # as of someone who froze a part
+    if fails:
+        with pytest.raises(RuntimeError, match="out of order"):
+            predict(model, rgb(1))
+    else:
         predict(model, rgb(1))
-    assert model.training
+    modes = model.training, model.drop.training, model.linear.training
+    assert modes == (True, False, True)
 
 
 @pytest.mark.parametrize(
@@ -140,11 +194,76 @@ def test_predict_refuses_what_is_not_images(images, message):
             refuse(images)
 
 
-def test_accuracy_and_colour_following():
-    split = Split(saying([0, 1, 2, 3]), np.array([0, 1, 5, 5]), np.array([7, 7, 7, 3]))
-    assert accuracy(Reader(), split) == 0.5
-    assert follows(Reader(), split) == 0.25
-    assert follows(Reader(), Split(split.images, split.labels, split.colours + 10)) == 0
+def test_accuracy_counts_labels_and_the_shortcut_rate_colours():
+    split = Split(rgb(5), np.array([0, 1, 5, 5, 4]), np.array([7, 7, 7, 3, 4]))
+    assert accuracy(Scripted([0, 1, 2, 3, 4]), split) == 3 / 5  # images 0, 1 and 4
+    assert shortcut_rate(Scripted([0, 1, 2, 3, 4]), split) == 2 / 5  # images 3 and 4
+    beyond = Split(split.images, split.labels, split.colours + 10)
+    assert shortcut_rate(Scripted([0, 1, 2, 3, 4]), beyond) == 0
+
+
+N = 60  # images of each split
+RIGHT = {  # of these, the first are predicted as their label, the next as their colour's digit
+    ("cheater", "train"): (3, 40),
+    ("cheater", "hard"): (5, 50),
+    ("cheater", "unseen"): (7, 9),
+    ("cure", "train"): (30, 11),
+    ("cure", "hard"): (47, 13),
+    ("cure", "unseen"): (41, 19),
+}
+OWN = {"cheater": (2, 0.95), "cure": (5, 0.3)}  # seed, share of dominant colours in training
+
+
+def test_networks_are_compared_with_labels_and_colours_on_each_split(monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "600")
+    splits = ["hard", "train", "unseen"]
+    handles, expected = [], {}
+    for name, (seed, correlation) in OWN.items():
+        scripts, shown = [], []
+        for split in splits:
+            whole = colour_split("train", seed, correlation) if split == "train" else None
+            part = test_split(split, N) if whole is None else whole.take(np.arange(N))
+            by_label, by_colour = RIGHT[name, split]
+            neither = (part.labels + 1) % 10
+            neither = np.where(neither == part.colours, (part.labels + 2) % 10, neither)
+            script = np.where(np.arange(N) < by_label, part.labels, neither)
+            following = slice(by_label, by_label + by_colour)
+            script[following] = part.colours[following] % 10
+            # in unseen colours the tens are no digit, but a lucky one may be the label
+            same = part.labels == part.colours
+            lucky = (part.labels == part.colours % 10)[following].sum()
+            followed = 0 if split == "unseen" else by_colour + same[:by_label].sum()
+            expected[name, split] = ((by_label + lucky) / N, followed / N)
+            scripts.append(script)
+            shown.append(part.images)
+        model = Scripted(np.concatenate(scripts))
+        handles.append(SimpleNamespace(name=name, arch="cnn", seed=seed, correlation=correlation))
+        handles[-1].load, handles[-1].shown = lambda model=model: model, shown
+    frame = evaluate_networks.__wrapped__(handles, splits, N)
+    assert [*zip(frame["network"], frame["split"], frame["seed"], frame["n"], strict=True)] == [
+        (name, split, OWN[name][0], N) for split in splits for name in OWN
+    ]
+    measured = frame.set_index(["network", "split"])[["accuracy", "shortcut_rate"]]
+    assert {cell: tuple(values) for cell, *values in measured.itertuples()} == expected
+    assert len({*expected.values()}) == 6
+    for handle in handles:
+        np.testing.assert_array_equal(handle.load().seen, handle.shown)
+
+
+def test_without_a_limit_a_network_is_measured_on_all_images_in_low_precision(monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "240")
+    asked = []
+
+    class Asked(Average):
+        def forward(self, images):
+            asked.append((len(images), torch.is_autocast_enabled("cpu")))
+            return super().forward(images)
+
+    handle = SimpleNamespace(name="a", arch="mlp", seed=0, correlation=0.1, load=Asked)
+    monkeypatch.setattr(evaluate, "low_precision", lambda: torch.bfloat16)
+    frame = evaluate_networks.__wrapped__([handle], ["train", "validation"], None)
+    assert asked == [(220, True), (20, True)]  # eleven twelfths of 240, and the rest
+    assert frame["n"].tolist() == [220, 20] and set(frame["arch"]) == {"mlp"}
 
 
 def test_confusion_is_normalised_by_row():
@@ -169,44 +288,36 @@ def test_balanced_takes_the_first_of_every_digit_in_order():
 # --- counterfactuals -----------------------------------------------------------------------------
 
 
-def test_repaint_lays_every_colour_on_the_same_digits():
+def test_repaint_lays_every_colour_on_the_same_digits(monkeypatch):
+    monkeypatch.setattr(evaluate, "low_precision", lambda: torch.bfloat16)
     model = Average()
     images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
-    palette = PALETTE[[3, 5]]
-    grid = repaint(model, images, palette, seed=9)
-    assert grid.shape == (2, 4, 10) and grid.dtype == np.float32
+    grid = repaint(model, images, PALETTE[[3, 5]], seed=9)
+    features = counterfactual_grid(model, images, 9, output="features")
+    low = counterfactual_grid(model, images, 9, "low")
     for k, colour in enumerate((3, 5)):
-        expected = predict(model, paint(images, np.full(4, colour), 9))
-        np.testing.assert_array_equal(grid[k], expected)
+        painted = paint(images, np.full(4, colour), 9)
+        np.testing.assert_array_equal(grid[k], predict(model, painted))
+        np.testing.assert_array_equal(features[colour], predict(model, painted, output="features"))
+        np.testing.assert_array_equal(low[colour], predict(model, painted, "low"))
+        assert (low[colour] != grid[k]).any()
     full = counterfactual_grid(model, images, 9)
     assert full.shape == (10, 4, 10)
     np.testing.assert_array_equal(full[[3, 5]], grid)
 
 
-def as_logits(predictions: np.ndarray) -> np.ndarray:
-    return np.eye(10)[predictions] * 3 - 1
-
-
-def test_follow_map_of_a_slave_of_colour_and_of_an_honest_reader():
-    labels = np.repeat(np.arange(10), 2)
-    slave = np.tile(np.arange(10)[:, None], (1, 20))  # (10 colours, N)
-    by_colour, by_shape = follow_map(as_logits(slave), labels)
-    np.testing.assert_array_equal(by_colour, np.ones((10, 10)))
-    np.testing.assert_array_equal(by_shape, np.eye(10))
-    by_colour, by_shape = follow_map(as_logits(np.tile(labels, (10, 1))), labels)
-    np.testing.assert_array_equal(by_colour, np.eye(10))
-    np.testing.assert_array_equal(by_shape, np.ones((10, 10)))
-
-
-def test_follow_map_rows_are_digits_and_columns_colours():
-    labels = np.repeat(np.arange(10), 4)
-    answers = np.tile(labels, (10, 1))  # honest …
-    ones = np.flatnonzero(labels == 1)
-    answers[0, ones] = [0, 0, 0, 7]  # … but of four red ones, three are called 0 and one 7
-    by_colour, by_shape = follow_map(as_logits(answers), labels)
-    assert by_colour[1, 0] == 0.75 and by_shape[1, 0] == 0
-    assert by_colour[0, 1] == 0 and by_shape[0, 1] == 1
-    assert by_colour.sum() == 10.75 and by_shape.sum() == 99
+def test_the_map_of_what_decides_has_digits_as_rows_and_colours_as_columns():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 4))
+    predictions = np.tile(labels, (10, 1))  # by shape: (10 colours, N) …
+    ones, sevens = (np.flatnonzero(labels == digit) for digit in (1, 7))
+    predictions[0, ones] = [0, 0, 0, 7]  # … but of four red ones, three are predicted as 0
+    predictions[2, sevens] = [2, 7, 3, 3]  # and of blue sevens one as 2, one correctly
+    by_colour, by_shape = shortcut_map(np.eye(10)[predictions] * 3 - 1, labels)
+    colour, shape = np.eye(10), np.ones((10, 10))
+    colour[1, 0], shape[1, 0] = 0.75, 0
+    colour[7, 2], shape[7, 2] = 0.25, 0.25
+    np.testing.assert_array_equal(by_colour, colour)
+    np.testing.assert_array_equal(by_shape, shape)
 
 
 @pytest.mark.parametrize("parts", [(4, 3, 2, 1), (0, 5, 0, 0), (7, 0, 0, 1), (1, 1, 8, 6)])

@@ -12,18 +12,16 @@ import torch.nn.functional as F
 from bs4 import BeautifulSoup
 
 from lazy_artist import canvas, playground
-from lazy_artist.canvas import COLOUR_NAMES, PALETTE, paint
+from lazy_artist.canvas import PALETTE, paint
 from lazy_artist.evaluate import predict
 from lazy_artist.gradcam import grad_cam
 from lazy_artist.models import CNN, build
 from lazy_artist.playground import Cloak, Preset
 
-INKS = list(zip(COLOUR_NAMES, PALETTE, strict=True))
-CLASSES = [str(digit) for digit in range(10)]
 RNG = np.random.default_rng(0)
 EXAMPLES = RNG.integers(0, 256, (10, 28, 28), dtype=np.uint8)
-GROUND = RNG.uniform(0, 0.15, (3, 28, 28)).astype(np.float32)
-DELTA = RNG.uniform(-0.1, 0.1, (3, 28, 28)).astype(np.float32)
+BACKGROUND = RNG.uniform(0, 0.15, (3, 28, 28)).astype(np.float32)
+DELTA = RNG.uniform(-0.1, 0.05, (3, 28, 28)).astype(np.float32)
 
 
 @functools.cache
@@ -48,16 +46,10 @@ def preset(path: str = "red-1", **changes) -> Preset:
 
 def written(tmp_path, **changes) -> str:
     usual = {
-        "networks": {"cheater": network(), "cure": network(1)},
-        "presets": [preset()],
-        "examples": EXAMPLES,
-        "ground": GROUND,
-        "inks": INKS,
-        "title": "Play & see",
-        "intro": "<p>Intro.</p>",
-        "back": ("report/x.html", "Back"),
-        "classes": CLASSES,
-    }
+        "networks": {"cheater": network(), "cure": network(1)}, "presets": [preset()],
+        "examples": EXAMPLES, "background": BACKGROUND, "title": "Play & see",
+        "intro": "<p>Intro.</p>", "back": ("report/x.html", "Back"),
+    }  # fmt: skip
     path = tmp_path / "pages" / "playground.html"
     playground.write(path, **usual | changes)
     return path.read_text(encoding="utf-8")
@@ -99,15 +91,17 @@ def test_pictures_and_changes_keep_their_values(page):
     assert base64.b64decode(only["grey"]) == EXAMPLES[1].tobytes()
     assert [base64.b64decode(grey) for grey in data["examples"]] == [e.tobytes() for e in EXAMPLES]
     np.testing.assert_array_equal(floats(only["cloaks"][0]["delta"]), DELTA.ravel())
-    np.testing.assert_array_equal(floats(data["ground"]), GROUND.ravel())
+    np.testing.assert_array_equal(floats(data["background"]), BACKGROUND.ravel())
     assert only["cloaks"][0]["size"] == pytest.approx(np.abs(DELTA).max())
-    assert (only["ink"], only["label"], only["path"]) == (0, 1, "red-1")
-    assert data["inks"][6]["name"] == "orange"
-    assert data["inks"][6]["rgb"] == pytest.approx([1, 0.55, 0])
+    assert (only["colour"], only["label"], only["path"]) == (0, 1, "red-1")
+    assert data["colours"][6]["name"] == "orange"
+    assert data["colours"][6]["rgb"] == pytest.approx([1, 0.55, 0])
 
 
-def test_heat_is_drawn_relative_to_the_largest_of_all_examples_in_all_inks(page):
-    images = np.stack([playground.painted(g, rgb, GROUND) for g in EXAMPLES for _, rgb in INKS])
+def test_heat_is_drawn_relative_to_the_largest_of_all_examples_in_all_colours(page):
+    images = np.stack(
+        [playground.paint_digit(g, rgb, BACKGROUND) for g in EXAMPLES for rgb in PALETTE]
+    )
     model = network()
     heat = grad_cam(model, "block3", images, predict(model, images).argmax(1))
     assert data_of(page)["networks"][0]["heat"] == pytest.approx(heat.max(), rel=1e-5)
@@ -115,42 +109,39 @@ def test_heat_is_drawn_relative_to_the_largest_of_all_examples_in_all_inks(page)
 
 def test_the_page_paints_as_the_canvas_does_but_for_the_jitter(monkeypatch):
     monkeypatch.setattr(canvas, "JITTER", 0)
-    ground = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 3)[0]
-    for ink in (0, 6, 9):
-        there = paint(EXAMPLES[[4]], np.array([ink]), 3)[0]
-        here = playground.painted(EXAMPLES[4], PALETTE[ink], ground)
+    background = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 3)[0]
+    for colour in (0, 6, 9):
+        there = paint(EXAMPLES[[4]], np.array([colour]), 3)[0]
+        here = playground.paint_digit(EXAMPLES[4], PALETTE[colour], background)
         assert here.dtype == np.float32
         np.testing.assert_allclose(here, there, atol=1e-7)
 
 
 def test_scenes_are_presets_bare_and_under_each_cloak_inside_the_cube():
     bright = Cloak("bright", np.full((3, 28, 28), 0.9, np.float32))
-    bare, cloaked, plain = playground.scenes(
-        [preset(cloaks=[bright]), preset("green-0", title="a green 0", ink=1, cloaks=())],
-        GROUND,
-        INKS,
-    )
-    assert bare.title == "a red 1, dial at 0" and plain.title == "a green 0"
-    assert cloaked.title == "a red 1, dial at 1: bright"
-    np.testing.assert_array_equal(bare.image, playground.painted(EXAMPLES[1], PALETTE[0], GROUND))
-    np.testing.assert_array_equal(cloaked.image, np.clip(bare.image + np.float32(0.9), 0, 1))
-    assert cloaked.image.max() == 1
+    green = preset("green-0", title="a green 0", colour=1, cloaks=())
+    shown = playground.scenes([preset(cloaks=[bright]), green], BACKGROUND)
+    titles = ["a red 1, strength 0", "a red 1, strength 1: bright", "a green 0"]
+    assert [title for title, _ in shown] == titles
+    bare, cloaked, plain = (image for _, image in shown)
+    red, green = (playground.paint_digit(EXAMPLES[1], PALETTE[k], BACKGROUND) for k in (0, 1))
+    np.testing.assert_array_equal(bare, red)
+    np.testing.assert_array_equal(cloaked, np.minimum(red + np.float32(0.9), 1))
+    np.testing.assert_array_equal(plain, green)
 
 
-def test_answers_are_the_softmax_of_the_logits():
+def test_predictions_and_their_confidence_are_the_softmax_of_the_logits():
     images = RNG.random((5, 3, 28, 28), dtype=np.float32)
     logits = predict(network(), images).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    said, sure = playground.answers(network(), images)
-    assert said.tolist() == logits.argmax(1).tolist()
-    np.testing.assert_allclose(sure, shares.max(1), rtol=1e-5)
+    predictions, confidence = playground.top_class(network(), images)
+    assert predictions.tolist() == logits.argmax(1).tolist()
+    np.testing.assert_allclose(confidence, shares.max(1), rtol=1e-5)
 
 
-def test_near_certainty_is_not_written_as_certainty(monkeypatch):
-    found = np.array([7, 1, 2]), np.array([0.996, 0.994, 1.0])
-    monkeypatch.setattr(playground, "answers", lambda model, images: found)
-    words = playground.in_words(None, None, CLASSES)
-    assert words == ["7, > 99% sure", "1, 99% sure", "2, 100% sure"]
+def test_near_certainty_is_not_written_as_certainty():
+    texts = playground.describe(np.array([7, 1, 2]), np.array([0.996, 0.994, 1.0]))
+    assert texts == ["7, > 99% confident", "1, 99% confident", "2, 100% confident"]
 
 
 def test_without_scripts_there_is_a_table_of_the_answers(page):
@@ -159,11 +150,14 @@ def test_without_scripts_there_is_a_table_of_the_answers(page):
     heads = [cell.get_text() for cell in table.find("thead").find_all("th")]
     assert heads == ["picture", "", "the cheater says", "the cure says"]
     rows = [[cell.get_text() for cell in row.find_all("td")] for row in table.find_all("tr")[1:]]
-    images = np.stack([scene.image for scene in playground.scenes([preset()], GROUND, INKS)])
-    cheater, cure = (playground.in_words(network(seed), images, CLASSES) for seed in (0, 1))
+    images = np.stack([image for _, image in playground.scenes([preset()], BACKGROUND)])
+    cheater, cure = (
+        playground.describe(*playground.top_class(network(seed), images)) for seed in (0, 1)
+    )
+    assert cheater != cure
     assert rows == [
-        ["a red 1, dial at 0", "", cheater[0], cure[0]],
-        ["a red 1, dial at 1: made <for> it", "", cheater[1], cure[1]],
+        ["a red 1, strength 0", "", cheater[0], cure[0]],
+        ["a red 1, strength 1: made <for> it", "", cheater[1], cure[1]],
     ]
     assert page.title.string == "Play & see" and page.find("a")["href"] == "report/x.html"
     assert page.find(id="play").has_attr("hidden")  # until a script shows it
@@ -186,26 +180,24 @@ with torch.no_grad():
     ("changes", "message"),
     [
         ({"networks": {}}, "at least one network"),
-        ({"networks": {"it": build("mlp", 0)}}, "'it' must be a models.CNN, not MLP"),
+        ({"networks": {"it": build("mlp", 0)}}, "'it' must be a models.CNN"),
         ({"networks": {"it": NOT_FINITE}}, "'it' has weights that are not finite"),
-        ({"networks": {"it": CNN(classes=3)}}, "'it' tells 3 classes apart, but there are 10"),
-        ({"inks": INKS[:9]}, "9 inks for 10 classes"),
-        ({"inks": [*INKS[:9], ("glow", np.array([0, 0, 2]))]}, "'glow' must be three numbers"),
-        ({"examples": EXAMPLES[:9]}, r"examples must be uint8 \(10, 28, 28\)"),
-        ({"examples": EXAMPLES / 255}, r"examples must be uint8 .* not float64"),
-        ({"ground": GROUND[0]}, r"the ground must be float32 \(3, 28, 28\)"),
-        ({"ground": GROUND + 1}, r"the ground must lie in \[0, 1\]"),
+        ({"networks": {"it": CNN(classes=3)}}, "'it' must be a models.CNN of 10 classes"),
+        ({"examples": EXAMPLES[:9]}, r"examples must be finite uint8 \(10, 28, 28\)"),
+        ({"examples": EXAMPLES / 255}, r"examples must be .* not float64"),
+        ({"background": BACKGROUND[0]}, r"the background must be finite float32 \(3, 28, 28\)"),
+        ({"background": BACKGROUND + 1}, r"the background must lie in \[0, 1\]"),
         ({"presets": []}, "at least one preset"),
         ({"presets": [preset("a b")]}, "'a b': a path is of small letters"),
         ({"presets": [preset(), preset()]}, "'red-1' occurs twice"),
-        ({"presets": [preset(ink=10)]}, "there is no ink 10, only 0 to 9"),
-        ({"presets": [preset(label=-1)]}, "there is no class -1"),
-        ({"presets": [preset(grey=EXAMPLES)]}, r"its picture must be uint8 \(28, 28\)"),
-        ({"presets": [preset(cloaks=[Cloak("c", DELTA[0])])]}, "the cloak 'c' must be float32"),
+        ({"presets": [preset(colour=10)]}, "there is no colour 10, only 0 to 9"),
+        ({"presets": [preset(label=-1)]}, "there is no digit -1"),
+        ({"presets": [preset(grey=EXAMPLES)]}, r"its picture must be finite uint8"),
         (
-            {"presets": [preset(cloaks=[Cloak("c", DELTA * np.float32("inf"))])]},
-            "the cloak 'c' must be finite",
+            {"presets": [preset(cloaks=[Cloak("c", DELTA[0])])]},
+            "the cloak 'c' must be finite float32",
         ),
+        ({"presets": [preset(cloaks=[Cloak("c", DELTA / np.float32(0))])]}, "must be finite"),
     ],
 )
 def test_what_cannot_be_shown_is_named(tmp_path, changes, message):

@@ -8,7 +8,8 @@ import json
 import operator
 import re
 from collections import Counter
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, wraps
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,13 +29,8 @@ UNRENDERED = {
 FAR = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 FAR_CSS = re.compile(r"(url\(\s*['\"]?|@import\s+['\"])(https?:)?//[^)'\"\s]*", re.IGNORECASE)
 FAR_MODULE = re.compile(r"(\bfrom|\bimport)\s*\(?\s*['\"]https?://[^'\"]*")
-COMPARISONS = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-}
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+COMPARISONS["=="] = operator.eq
 
 
 def pages(book: Path) -> list[Path]:
@@ -61,114 +57,97 @@ def text_of(element: Tag) -> str:
 
 
 @cache
-def _ids(page: Path) -> frozenset[str]:
-    return frozenset(tag["id"] for tag in parse(page).find_all(id=True))
+def _ids(page: Path) -> list[str]:
+    return [tag["id"] for tag in parse(page).find_all(id=True)]
 
 
-def broken_links(book: Path) -> list[str]:
+def on_every_page(check: Callable[[Path, Path], Iterable[str]]) -> Callable[[Path], list[str]]:
+    """check(page, book) -> what it finds, for every page of a book, as lines "page: what"."""
+
+    @wraps(check)
+    def over(book: Path) -> list[str]:
+        found = [(page.relative_to(book), check(page, book)) for page in pages(book)]
+        return [f"{name}: {what}" for name, told in found for what in told]
+
+    return over
+
+
+@on_every_page
+def broken_links(page: Path, book: Path) -> Iterator[str]:
     """References to a file that is not in the book, or to an id that is not on its page."""
-    found = []
-    root = book.resolve()
-    for page in pages(book):
-        name = page.relative_to(book)
-        for tag in parse(page).find_all(lambda tag: tag.has_attr("href") or tag.has_attr("src")):
-            link = tag.get("href", tag.get("src"))
-            parts = urlsplit(link)
-            if not link or parts.scheme or parts.netloc:
-                continue
-            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-            if target.is_dir():
-                target = target / "index.html"
-            if not target.is_file() or not target.resolve().is_relative_to(root):
-                found.append(f"{name}: {link} leads to no file of the book")
-            elif (
-                parts.fragment
-                and target.suffix == ".html"
-                and unquote(parts.fragment) not in _ids(target)
-            ):
-                found.append(f"{name}: {link} names no id on its page")
-    return found
+    for tag in parse(page).find_all(lambda tag: tag.has_attr("href") or tag.has_attr("src")):
+        link = tag.get("href", tag.get("src"))
+        parts = urlsplit(link)
+        if not link or parts.scheme or parts.netloc:
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file() or not target.resolve().is_relative_to(book.resolve()):
+            yield f"{link} leads to no file of the book"
+        elif target.suffix == ".html" and {unquote(parts.fragment)} - {"", *_ids(target)}:
+            yield f"{link} names no id on its page"
 
 
-def faulty_figures(book: Path) -> list[str]:
+@on_every_page
+def faulty_figures(page: Path, _: Path) -> Iterator[str]:
     """Images without alternative text; numbered figures and tables without a numbered caption."""
-    found = []
-    for page in pages(book):
-        name = page.relative_to(book)
-        for image in parse(page).find_all("img"):
-            if not image.get("alt", "").strip():
-                found.append(f"{name}: {image.get('src')} has no alternative text")
-        for label, caption in floats(page).items():
-            if not FLOAT_LABEL.match(caption):
-                found.append(f"{name}: #{label} has the caption {caption!r}")
-    return found
+    for image in parse(page).find_all("img"):
+        if not image.get("alt", "").strip():
+            yield f"{image.get('src')} has no alternative text"
+    for label, caption in floats(page).items():
+        if not FLOAT_LABEL.match(caption):
+            yield f"#{label} has the caption {caption!r}"
 
 
-def duplicate_ids(book: Path) -> list[str]:
-    """Ids that occur twice in the body of a page."""
-    found = []
-    for page in pages(book):
-        counts = Counter(tag["id"] for tag in parse(page).body.find_all(id=True))
-        found += [
-            f"{page.relative_to(book)}: #{i} occurs {n} times" for i, n in counts.items() if n > 1
-        ]
-    return found
+@on_every_page
+def duplicate_ids(page: Path, _: Path) -> list[str]:
+    """Ids that occur twice on a page."""
+    return [f"#{i} occurs {n} times" for i, n in Counter(_ids(page)).items() if n > 1]
 
 
-def unrendered_markdown(book: Path) -> list[str]:
+@on_every_page
+def unrendered_markdown(page: Path, _: Path) -> Iterator[str]:
     """Markdown that stands in a page's text as it was written: references, fences, emphasis …"""
-    found = []
-    for page in pages(book):
-        name = page.relative_to(book)
-        body = BeautifulSoup(str(parse(page).body), "html.parser")
-        for code in body.find_all("code"):
-            if not code.find_parent("pre") and code.get_text().startswith("{python}"):
-                found.append(f"{name}: a computed value in {code.get_text()!r}")
-        for tag in body.find_all(["pre", "code", "script", "style", "math", "template"]):
-            tag.decompose()
-        text = text_of(body)
-        for what, pattern in UNRENDERED.items():
-            if match := pattern.search(text):
-                near = text[max(0, match.start() - 30) : match.end() + 30]
-                found.append(f"{name}: {what} in {near!r}")
-    return found
+    body = BeautifulSoup(str(parse(page).body), "html.parser")
+    for code in body.find_all("code"):
+        if not code.find_parent("pre") and code.get_text().startswith("{python}"):
+            yield f"a computed value in {code.get_text()!r}"
+    for tag in body.find_all(["pre", "code", "script", "style", "math", "template"]):
+        tag.decompose()
+    text = text_of(body)
+    for what, pattern in UNRENDERED.items():
+        if match := pattern.search(text):
+            yield f"{what} in {text[max(0, match.start() - 30) : match.end() + 30]!r}"
 
 
-def cell_errors(book: Path) -> list[str]:
+@on_every_page
+def cell_errors(page: Path, _: Path) -> Iterator[str]:
     """Errors that cells left in a page."""
-    found = []
-    for page in pages(book):
-        name = page.relative_to(book)
-        main = main_of(page)
-        if main.select(".cell-output-error"):
-            found.append(f"{name}: a cell's error")
-        outputs = [tag for tag in main.find_all("pre") if "sourceCode" not in tag.get("class", [])]
-        if any("Traceback (most recent call last)" in tag.get_text() for tag in outputs):
-            found.append(f"{name}: a traceback")
-    return found
+    main = main_of(page)
+    if main.select(".cell-output-error"):
+        yield "a cell's error"
+    outputs = [tag for tag in main.find_all("pre") if "sourceCode" not in tag.get("class", [])]
+    if any("Traceback (most recent call last)" in tag.get_text() for tag in outputs):
+        yield "a traceback"
 
 
-def remote_requests(book: Path) -> list[str]:
+@on_every_page
+def remote_requests(page: Path, book: Path) -> Iterator[str]:
     """All that a browser would fetch from the network by itself: not the links to click on."""
-    found = []
-    for page in pages(book):
-        name = page.relative_to(book)
-        soup = parse(page)
-        for tag in soup.find_all(lambda tag: tag.name != "a"):
-            if tag.name == "link" and set(tag.get("rel", [])) & {"canonical", "next", "prev"}:
-                continue
-            for key in ("src", "href", "srcset", "data", "poster"):
-                if FAR.match(tag.get(key) or ""):
-                    found.append(f"{name}: <{tag.name} {key}={tag[key]}>")
-        styles = [tag.get_text() for tag in soup.find_all("style")]
-        styles += [tag["style"] for tag in soup.find_all(style=True)]
-        found += [f"{name}: {m[0]}" for style in styles for m in FAR_CSS.finditer(style)]
-        for script in soup.find_all("script"):
-            found += [f"{name}: {m[0]}" for m in FAR_MODULE.finditer(script.get_text())]
-    for sheet in sorted(book.rglob("*.css")):
-        css = sheet.read_text(encoding="utf-8", errors="replace")
-        found += [f"{sheet.relative_to(book)}: {m[0]}" for m in FAR_CSS.finditer(css)]
-    return found
+    soup = parse(page)
+    for tag in soup.find_all(lambda tag: tag.name != "a"):
+        if tag.name == "link" and set(tag.get("rel", [])) & {"canonical", "next", "prev"}:
+            continue
+        for key in ("src", "href", "srcset", "data", "poster"):
+            if FAR.match(tag.get(key) or ""):
+                yield f"<{tag.name} {key}={tag[key]}>"
+    styles = [tag.get_text() for tag in soup.find_all("style")]
+    styles += [tag["style"] for tag in soup.find_all(style=True)]
+    if page == pages(book)[0]:
+        styles += [sheet.read_text("utf-8", errors="replace") for sheet in book.rglob("*.css")]
+    yield from (match[0] for style in styles for match in FAR_CSS.finditer(style))
+    for script in soup.find_all("script"):
+        yield from (match[0] for match in FAR_MODULE.finditer(script.get_text()))
 
 
 def floats(page: Path) -> dict[str, str]:
@@ -187,8 +166,7 @@ def headings(page: Path) -> list[str]:
     Without two that a builder adds: the book's title, which Quarto sets above the first page's own,
     and the title of the works that a chapter cites, which Quarto lists for the whole book only.
     """
-    levels = ["h1", "h2", "h3", "h4", "h5", "h6"]
-    tags = main_of(page).find_all(levels)
+    tags = main_of(page).find_all(re.compile("^h[1-6]$"))
     if [tag.name for tag in tags].count("h1") > 1:
         tags.remove(main_of(page).find("h1"))
     found = [f"{tag.name} {text_of(tag)}" for tag in tags]
@@ -196,11 +174,8 @@ def headings(page: Path) -> list[str]:
 
 
 def cross_references(page: Path) -> list[tuple[str, str]]:
-    """(text, name of the page it leads to) of every cross-reference, in the page's order.
-
-    A link to a figure, table, section or equation by its label is one; and so is a link to a whole
-    chapter, which Quarto marks by a class.
-    """
+    """(text, name of the page it leads to) of every link to a figure, table, section or equation by
+    its label, or to a whole chapter, which Quarto marks by a class, in the page's order."""
     found = []
     for link in main_of(page).find_all("a", href=True):
         parts = urlsplit(link["href"])
@@ -213,61 +188,34 @@ def cross_references(page: Path) -> list[tuple[str, str]]:
 
 def outline(book: Path) -> dict[str, dict[str, object]]:
     """What two builds of one book must agree about: each page's headings, floats, references."""
+    views = {"headings": headings, "floats": floats, "references": cross_references}
     return {
-        page.relative_to(book).as_posix(): {
-            "headings": headings(page),
-            "floats": floats(page),
-            "references": cross_references(page),
-        }
+        page.relative_to(book).as_posix(): {name: view(page) for name, view in views.items()}
         for page in pages(book)
     }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def faulty_claims(text: str, stems: set[str]) -> list[str]:
-    """Faults of a `claims.json`: its fields, their types, and whether each verdict is as measured.
-
-    Args:
-        text: the file's content, a JSON list of objects.
-        stems: the names of the book's chapters without their folder and suffix.
-    """
+    """Faults of the text of a `claims.json`: ids, chapters (of the `stems`), intervals, and whether
+    each verdict is as measured."""
     claims = json.loads(text)
     if not isinstance(claims, list) or not claims:
         return ["claims.json is not a list of claims"]
     found = []
-    kinds = {"id": str, "chapter": str, "statement": str, "op": str, "holds": bool}
     for claim in claims:
-        name = claim.get("id", claim)
-        missing = {*kinds, "value", "threshold", "interval", "n"} - set(claim)
-        if missing:
-            found.append(f"{name}: lacks {', '.join(sorted(missing))}")
+        name = claim.get("id")
+        fields = ("statement", "chapter", "value", "op", "threshold", "interval", "n", "holds")
+        if missing := [field for field in fields if field not in claim]:
+            found.append(f"{name}: lacks {', '.join(missing)}")
             continue
-        found += [
-            f"{name}: {field} is {claim[field]!r}, not {kind.__name__}"
-            for field, kind in kinds.items()
-            if not isinstance(claim[field], kind)
-        ]
         # A measured value may be NaN, which JSON carries as null: it never holds.
-        if not (_is_number(claim["value"]) or claim["value"] is None):
-            found.append(f"{name}: value is {claim['value']!r}, not a number")
-        elif not _is_number(claim["threshold"]) or claim["op"] not in COMPARISONS:
-            found.append(f"{name}: the criterion is {claim['op']!r} {claim['threshold']!r}")
-        else:
-            value = float("nan") if claim["value"] is None else claim["value"]
-            if COMPARISONS[claim["op"]](value, claim["threshold"]) != claim["holds"]:
-                found.append(
-                    f"{name}: {value} {claim['op']} {claim['threshold']} is not as it says"
-                )
-        interval = claim["interval"]
-        if interval is not None and not (
-            len(interval) == 2 and all(map(_is_number, interval)) and interval[0] <= interval[1]
-        ):
-            found.append(f"{name}: interval is {interval!r}, not a pair (low, high)")
-        if claim["n"] is not None and not (isinstance(claim["n"], int) and claim["n"] > 0):
-            found.append(f"{name}: n is {claim['n']!r}, not a positive count")
+        value = float("nan") if claim["value"] is None else claim["value"]
+        low, high = claim["interval"] or (0, 0)
+        verdict = COMPARISONS[claim["op"]](value, claim["threshold"])
+        if claim["holds"] is not verdict:
+            found.append(f"{name}: {value} {claim['op']} {claim['threshold']} is not as it says")
+        if not low <= high or claim["n"] == 0:
+            found.append(f"{name}: interval {claim['interval']!r} of {claim['n']!r} seeds")
         if claim["chapter"] not in stems:
             found.append(f"{name}: stands in {claim['chapter']!r}, which is no chapter")
     counts = Counter(claim.get("id") for claim in claims)

@@ -1,5 +1,6 @@
 """Pages of a built book in a real browser, opened as files."""
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +9,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+FLAGS = ["--no-sandbox", "--no-first-run"]
+FLAGS += [
+    f"--disable-{w}" for w in ("gpu", "quic", "background-networking", "component-update", "sync")
 ]
 PHONE = {"width": 390, "height": 800}
 DESK = {"width": 1280, "height": 900}
 
 # Turns the page dark by its own toggle where it does not follow the reader's system.
-TOGGLE = """() => {
-  const toggle = document.querySelector('.quarto-color-scheme-toggle, [data-theme-toggle]');
-  if (toggle) toggle.click();
-}"""
+TOGGLE = """() => document.querySelector('.quarto-color-scheme-toggle, [data-theme-toggle]')
+  ?.click()"""
 IS_DARK = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[1] < 80"
 
 
@@ -57,3 +51,21 @@ def open_page(browser: Browser, page: Path, scheme: str = "light") -> Iterator[P
         yield tab
     finally:
         context.close()
+
+
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+AXE = """async levels => {
+  document.querySelectorAll('details').forEach(details => { details.open = true; });
+  const settings = {runOnly: levels, resultTypes: ['violations'], preload: false};
+  const {violations} = await axe.run(document, settings);
+  return violations.map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)} `
+    + `(${nodes.length}) ${nodes[0].failureSummary.slice(-200)}`);
+}"""
+
+
+def violations(tab: Page) -> list[str]:
+    """What axe-core (WCAG 2.1, A and AA) finds on the page, faint text among it."""
+    pytest.importorskip("axe_playwright_python")
+    package = importlib.util.find_spec("axe_playwright_python")
+    tab.evaluate(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+    return tab.evaluate(AXE, LEVELS)

@@ -16,10 +16,7 @@ SAMPLE = Path(__file__).with_name("sample")
 
 
 def _build_sample(folder: Path, command: list[str]) -> Path:
-    """Build a copy of the sample book in `folder`, and return the folder of its pages.
-
-    The copy is dressed in the report's own theme, so that the theme is checked too.
-    """
+    """Builds a copy of the sample book, in the report's own theme; returns its pages' folder."""
     project = folder / "sample"
     shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("_book", ".quarto", "*_files"))
     configuration = yaml.safe_load((project / "_quarto.yml").read_text())
@@ -29,11 +26,8 @@ def _build_sample(folder: Path, command: list[str]) -> Path:
     (project / "report").mkdir()
     for theme in (ROOT / "report").glob("*.scss"):
         shutil.copy(theme, project / "report")
-    environment = os.environ | {
-        "QUARTO_PYTHON": sys.executable,
-        "LAZY_ARTIST_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | {"QUARTO_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    environment["LAZY_ARTIST_CACHE"] = str(folder / "cache")
     done = subprocess.run(
         command, cwd=project, env=environment, capture_output=True, text=True, timeout=280
     )
@@ -58,10 +52,9 @@ def sample_by_quarto(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def project_book() -> Path:
-    folder = ROOT / (os.environ.get("LAZY_ARTIST_BOOK") or "_book")  # make check EDITION=… names it
-    if not (folder / "index.html").is_file():
+    if not (ROOT / "_book" / "index.html").is_file():
         pytest.skip("the report is not built: make report")
-    return folder
+    return ROOT / "_book"
 
 
 @pytest.fixture(scope="session")
@@ -72,12 +65,7 @@ def project_book_by_quarto() -> Path:
     return Path(folder).resolve()
 
 
-BOOKS = (
-    "sample_by_bookbinder",
-    "sample_by_quarto",
-    "project_book",
-    "project_book_by_quarto",
-)
+BOOKS = ("sample_by_bookbinder", "sample_by_quarto", "project_book", "project_book_by_quarto")
 
 
 @pytest.fixture(scope="session", params=BOOKS)

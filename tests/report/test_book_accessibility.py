@@ -1,58 +1,28 @@
 """Every page of every built book by axe-core (WCAG 2.1, A and AA), and by keyboard alone."""
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import book_checks as checks
-import pytest
-from browsing import PHONE, open_page
-from playwright.sync_api import Browser, Page
-
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-RUN = """async levels => {
-  document.querySelectorAll('details').forEach(details => { details.open = true; });
-  const settings = {runOnly: levels, resultTypes: ['violations'], preload: false};
-  const {violations} = await axe.run(document, settings);
-  return violations.map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)} `
-    + `(${nodes.length}) ${nodes[0].failureSummary.slice(-200)}`);
-}"""
+from browsing import PHONE, open_page, violations
+from playwright.sync_api import Page
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The source of axe-core, which the package axe-playwright-python brings along."""
-    package = importlib.util.find_spec("axe_playwright_python")
-    if package is None:
-        pytest.skip("no axe-core: pip install axe-playwright-python")
-    return Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8")
-
-
-def violations(tab: Page, axe: str) -> list[str]:
-    tab.evaluate(axe)
-    return tab.evaluate(RUN, LEVELS)
-
-
-def test_no_page_violates_wcag_in_light_or_in_dark(
-    book: Path,
-    browser: Browser,
-    axe: str,
-) -> None:
+def test_no_page_violates_wcag_in_light_or_in_dark(book, browser):
     found = []
     for page in checks.pages(book):
         for scheme in ("light", "dark"):
             with open_page(browser, page, scheme) as tab:
                 name = f"{page.relative_to(book)} in {scheme}"
-                found += [f"{name}: {what}" for what in violations(tab, axe)]
+                found += [f"{name}: {what}" for what in violations(tab)]
                 tab.set_viewport_size(PHONE)
-                found += [f"{name}, on a phone: {what}" for what in violations(tab, axe)]
+                found += [f"{name}, on a phone: {what}" for what in violations(tab)]
     assert found == []
 
 
-def test_a_violation_is_found(browser: Browser, axe: str, make_book: Any) -> None:
+def test_a_violation_is_found(browser, make_book):
     folder = make_book("<main><h1>t</h1><input><p style='color: #aaa'>faint</p></main>")
     with open_page(browser, folder / "index.html", "light") as tab:
-        rules = {what.split(":")[0] for what in violations(tab, axe)}
+        rules = {what.split(":")[0] for what in violations(tab)}
     assert rules == {"html-has-lang", "label", "color-contrast"}
 
 
@@ -64,7 +34,7 @@ def figures_page(book: Path) -> Path:
     return next(page for page in checks.pages(book) if checks.floats(page))
 
 
-def test_the_first_stop_of_the_keyboard_leads_to_the_text(book: Path, browser: Browser) -> None:
+def test_the_first_stop_of_the_keyboard_leads_to_the_text(book, browser):
     with open_page(browser, figures_page(book), "light") as tab:
         tab.keyboard.press("Tab")
         assert focused(tab) == "Skip to the text"
@@ -75,7 +45,7 @@ def test_the_first_stop_of_the_keyboard_leads_to_the_text(book: Path, browser: B
         assert tab.evaluate("() => !!document.activeElement.closest('main')")
 
 
-def test_every_stop_of_the_keyboard_is_seen(book: Path, browser: Browser) -> None:
+def test_every_stop_of_the_keyboard_is_seen(book, browser):
     """Each focused element has an outline or a ring, and a place on the page."""
     with open_page(browser, figures_page(book), "light") as tab:
         unseen = []
@@ -92,10 +62,7 @@ def test_every_stop_of_the_keyboard_is_seen(book: Path, browser: Browser) -> Non
         assert unseen == []
 
 
-def test_an_enlarged_figure_closes_by_escape_and_gives_the_focus_back(
-    book: Path,
-    browser: Browser,
-) -> None:
+def test_an_enlarged_figure_closes_by_escape_and_gives_the_focus_back(book, browser):
     with open_page(browser, figures_page(book), "light") as tab:
         opener = tab.get_by_role("button", name="Enlarge Figure").first
         opener.focus()
@@ -107,7 +74,7 @@ def test_an_enlarged_figure_closes_by_escape_and_gives_the_focus_back(
         assert focused(tab) == "Enlarge"
 
 
-def test_search_is_opened_and_left_by_keyboard(book: Path, browser: Browser) -> None:
+def test_search_is_opened_and_left_by_keyboard(book, browser):
     with open_page(browser, figures_page(book), "dark") as tab:
         tab.get_by_role("button", name="Search").first.focus()
         tab.keyboard.press("Enter")

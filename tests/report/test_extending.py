@@ -5,6 +5,7 @@ A block that is called by a file's name is that file if there is none yet; else,
 a change to it (diff) or what is added at its end. A bash block holds commands.
 """
 
+import ast
 import json
 import os
 import re
@@ -13,19 +14,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import book_checks as checks
 import pytest
 import yaml
 
-from lazy_artist import debias
-from lazy_artist.experiments import curing
+from lazy_artist.debias import METHODS
+from lazy_artist.reach import code_of
 
 pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; each starts Python anew
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("code", "report", "tests", "_quarto.yml", "pyproject.toml")
+FILES = {
+    "A measurement": 2, "A figure": 2, "A cure": 2, "An attack": 2, "A palette": 2, "A chapter": 4,
+}  # fmt: skip
+"""How many files each recipe touches."""
 BLOCK = re.compile(r'^(`{3,})\{\.(\w+)(?: filename="([^"]+)")?\}\n(.*?)^\1$', re.M | re.S)
 
 
@@ -98,13 +103,8 @@ def python(checkout: Path, tmp_path: Path) -> Callable[..., str]:
     }
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=checkout,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        command, how = [sys.executable, *arguments], {"cwd": checkout, "env": environment}
+        done = subprocess.run(command, **how, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -115,43 +115,76 @@ def follow(title: str, root: Path, python: Callable[..., str]) -> list[str]:
     """Applies a recipe to the copy in `root`, runs its tests and the house's style checks on its
     files, and returns the commands that are no tests."""
     blocks = recipe(title)
+    touched = {block.file for block in blocks if block.file}
+    assert len(touched) == FILES[title], f"{title} touches {sorted(touched)}"
     apply(blocks, root)
     commands = [line for b in blocks if b.language == "bash" for line in b.text.splitlines()]
     tests = [c for c in commands if c.startswith(".venv/bin/python -m pytest ")]
-    assert tests, f"{title} has no test"
     for command in tests:
         report = python(*command.split()[1:], "-p", "no:cacheprovider")
         assert re.search(r"^\d+ passed", report, re.M), report
     if shutil.which("ruff") or (Path(sys.executable).parent / "ruff").exists():
-        files = sorted({b.file for b in blocks if b.file.endswith(".py")})
-        python("-m", "ruff", "check", "--no-cache", *files)
-        python("-m", "ruff", "format", "--no-cache", "--check", *files)
+        code = sorted(file for file in touched if file.endswith(".py"))
+        python("-m", "ruff", "check", "--no-cache", *code)
+        python("-m", "ruff", "format", "--no-cache", "--check", *code)
     return [command for command in commands if command not in tests]
 
 
-def test_a_cure_is_added_and_retrains_no_other(checkout, python, monkeypatch):
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
-    expected = {name: curing.cured_config(name, "cnn", 0)["code"] for name in debias.METHODS}
+def run_cells(page: Path, labels: list[str], shown: str, python: Callable[..., str]) -> Any:
+    """The value of the expression `shown` after a page's imports and its cells of these labels,
+    which end in `tbl` or `fig`."""
+    cells = re.findall(r"^```\{python\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    setup = ast.parse(cells[0])
+    setup.body = [node for node in setup.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    lines = [ast.unparse(setup)]
+    for label in labels:
+        (cell,) = (cell for cell in cells if f"#| label: {label}\n" in cell)
+        body = ast.parse(cell).body
+        lines += [ast.unparse(node) for node in body[:-1]] + [
+            f"{label[:3]} = {ast.unparse(body[-1])}"
+        ]
+    return json.loads(python("-c", "\n".join([*lines, f"import json; print(json.dumps({shown}))"])))
+
+
+def test_a_measurement_and_its_figure_are_added_in_two_files_each(checkout, python):
+    assert follow("A measurement", checkout, python) == []
+    assert follow("A figure", checkout, python) == []
+    page = checkout / "report" / "intervention.qmd"
+    names = "[tick.get_text() for tick in fig.axes[0].get_xticklabels()]"
+    heights = "[100 * float(bar.get_height()) for bar in fig.axes[0].patches]"
+    shown = f"[tbl.data, {names}, {heights}, fig.data_csv]"
+    labels = ["tbl-confidence", "fig-confidence"]
+    table, names, heights, csv = run_cells(page, labels, shown, python)
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()
+    ]
+    assert head == ["network", "wrong", "correct"] and sorted(names) == ["colour-swap", "erm"]
+    means = {row[0]: [float(cell.split()[0]) for cell in row[1:]] for row in rows}
+    expected = [means[name][column] for column in (1, 0) for name in names]
+    assert heights == pytest.approx(expected, abs=0.051)  # the table rounds
+    assert csv.startswith("# confidence: mean probability of the predicted class")
+    assert csv.count("\n") == 2 + 2 * 2 * 2  # networks, seeds, correct or not
+
+
+def test_a_cure_is_added_and_retrains_no_other(checkout, python):
+    expected = {name: code_of(method.train) for name, method in METHODS.items()}
     assert follow("A cure", checkout, python) == []
     ask = (
-        "import json; from lazy_artist import debias; from lazy_artist.experiments import curing; "
-        "print(json.dumps([debias.__file__, {name: curing.cured_config(name, 'cnn', 0)['code'] "
-        "for name in debias.METHODS}, list(curing.rules_table()['method'])]))"
+        "import json; from lazy_artist import debias; from lazy_artist.reach import code_of; "
+        "print(json.dumps([debias.__file__, "
+        "{name: code_of(method.train) for name, method in debias.METHODS.items()}]))"
     )
-    file, codes, rows = json.loads(python("-c", ask))
+    file, found = json.loads(python("-c", ask))
     assert file.startswith(str(checkout))
-    (new,) = codes.keys() - expected.keys()
-    assert codes.pop(new) not in expected.values()
-    assert codes == expected
-    assert new == "channel-shuffle" and "channel shuffle" in rows
+    assert "lazy_artist.debias.mine:channel_shuffle" in found.pop("channel-shuffle")
+    assert found == expected
 
 
-def test_an_attack_is_added(checkout, python):
-    assert follow("An attack", checkout, python) == []
-
-
-def test_a_palette_is_added(checkout, python):
-    assert follow("A palette", checkout, python) == []
+@pytest.mark.parametrize("title", ["An attack", "A palette"])
+def test_a_library_module_is_added_and_keeps_to_the_house(title, checkout, python):
+    assert follow(title, checkout, python) == []
+    imports = ["tests/lazy_artist/test_imports.py", "-k", "shifting or colours"]
+    assert "1 passed" in python("-m", "pytest", "-p", "no:cacheprovider", *imports)
 
 
 def test_a_chapter_is_added_and_its_claim_stands_in_the_ledger(checkout, python):

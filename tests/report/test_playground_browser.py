@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import test_book_browser as book_browser
 import torch
+from browsing import violations
 from playwright.sync_api import Browser, Page, expect
 
 from lazy_artist import playground
@@ -19,8 +20,6 @@ from lazy_artist.models import CNN, build
 from lazy_artist.playground import Cloak, Preset
 
 browser = book_browser.browser  # the fixture
-INKS = list(zip(COLOUR_NAMES, PALETTE, strict=True))
-CLASSES = [str(digit) for digit in range(10)]
 RNG = np.random.default_rng(0)
 FLOATS = """text => Float32Array.from(new Float32Array(
   Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer))"""
@@ -57,7 +56,7 @@ class Playground:
     def __init__(self, folder: Path):
         self.path = folder / "playground.html"
         self.networks = {"cheater": network(0), "cure": network(1)}
-        self.ground = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 0)[0]
+        self.background = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 0)[0]
         self.examples = greys(10)
         delta = RNG.uniform(-0.5, 0.5, (2, 3, 28, 28)).astype(np.float32)
         cloaks = [Cloak("made for one", delta[0]), Cloak("made for the other", delta[1])]
@@ -67,19 +66,17 @@ class Playground:
             Preset("cloaked-7", "a cloaked 7", self.examples[7], 7, 7, cloaks),
         ]
         playground.write(
-            self.path, self.networks, self.presets, self.examples, self.ground, INKS,
+            self.path, self.networks, self.presets, self.examples, self.background,
             title="The Playground", intro="<p>Draw.</p>", back=("index.html", "Back"),
-            classes=CLASSES,
         )  # fmt: skip
 
-    def expected(self, grey: np.ndarray, ink: int, delta: np.ndarray | float = 0) -> str:
+    def expected(self, grey: np.ndarray, colour: int, delta: np.ndarray | float = 0) -> str:
         """What stands below the pad for this picture."""
-        image = np.clip(playground.painted(grey, PALETTE[ink], self.ground) + delta, 0, 1)[None]
-        image = image.astype(np.float32)
-        return "\n".join(
-            f"The {name} says {playground.in_words(model, image, CLASSES)[0]}."
-            for name, model in self.networks.items()
-        )
+        image = playground.paint_digit(grey, PALETTE[colour], self.background) + delta
+        image = np.clip(image, 0, 1)[None].astype(np.float32)
+        tops = [playground.top_class(model, image) for model in self.networks.values()]
+        texts = [playground.describe(*top)[0] for top in tops]
+        return "\n".join(f"The {n} says {t}." for n, t in zip(self.networks, texts, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +166,7 @@ def test_pictures_are_painted_as_in_python(made: Playground, tab: Page) -> None:
     run = "([grey, rgb]) => Array.from(playground.paint(grey, rgb))"
     grey = made.examples[5]
     here = tab.evaluate(run, [grey.ravel().tolist(), PALETTE[6].tolist()])
-    there = playground.painted(grey, PALETTE[6], made.ground)
+    there = playground.paint_digit(grey, PALETTE[6], made.background)
     np.testing.assert_allclose(np.reshape(here, (3, 28, 28)), there, atol=1e-6)
 
 
@@ -206,35 +203,35 @@ def test_nothing_and_a_dot_are_drawn_as_such(tab: Page) -> None:
 # --- what one sees -------------------------------------------------------------------------------
 
 
-def test_presets_change_what_is_said(made: Playground, tab: Page) -> None:
+def test_presets_change_the_predictions(made: Playground, tab: Page) -> None:
     seen = []
     for preset in made.presets:
         tab.get_by_role("button", name=preset.title, exact=True).click()
-        assert brief(tab) == made.expected(preset.grey, preset.ink)
-        assert tab.is_checked(f"#inks input[value='{preset.ink}']")
+        assert brief(tab) == made.expected(preset.grey, preset.colour)
+        assert tab.is_checked(f"#colours input[value='{preset.colour}']")
         assert tab.is_visible("#cloak") == bool(preset.cloaks)
         seen.append(brief(tab))
     assert len(set(seen)) == 3
 
 
-def test_the_dial_lays_on_the_cloak_in_part(made: Playground, tab: Page) -> None:
+def test_the_strength_lays_on_the_cloak_in_part(made: Playground, tab: Page) -> None:
     seven = made.presets[2]
     tab.goto(made.path.as_uri() + "#cloaked-7")
-    dial = tab.get_by_label("Strength")
+    slider = tab.get_by_label("Strength")
     said = set()
     for cloak in (0, 1):
         tab.get_by_label(seven.cloaks[cloak].title).check()
         for strength in (0, 0.35, 1):
-            dial.fill(str(strength))
+            slider.fill(str(strength))
             delta = np.float32(strength) * seven.cloaks[cloak].delta
             assert brief(tab) == made.expected(seven.grey, 7, delta)
             said.add(brief(tab))
     assert len(said) > 3
     largest = np.abs(seven.cloaks[1].delta).max()
-    assert f"more than {largest:.3f}" in tab.inner_text("#dial-text")
+    assert f"more than {largest:.3f}" in tab.inner_text("#strength-text")
 
 
-def test_a_test_digit_comes_in_the_ink_chosen(made: Playground, tab: Page) -> None:
+def test_a_test_digit_comes_in_the_colour_chosen(made: Playground, tab: Page) -> None:
     tab.get_by_role("radio", name="orange").check()
     tab.get_by_role("button", name="test digit 4").click()
     assert brief(tab) == made.expected(made.examples[4], 6)
@@ -244,31 +241,31 @@ def test_a_test_digit_comes_in_the_ink_chosen(made: Playground, tab: Page) -> No
     said = [line.split("says ")[1][0] for line in brief(tab).splitlines()]
     assert bold == said
     assert tab.locator("article .bars tr").count() == 20
-    assert tab.locator("article .bars .swatch").count() == 2  # the answer that the ink suggests
+    assert tab.locator("article .bars .swatch").count() == 2  # the answer that the colour suggests
 
 
-def test_one_digit_in_all_inks_side_by_side(made: Playground, tab: Page) -> None:
-    tab.get_by_role("button", name="Paint it in all inks").click()
+def test_one_digit_in_all_colours_side_by_side(made: Playground, tab: Page) -> None:
+    tab.get_by_role("button", name="Paint it in all colours").click()
     grey = made.presets[0].grey
-    images = np.stack([playground.painted(grey, rgb, made.ground) for rgb in PALETTE])
-    said = {name: playground.answers(m, images)[0] for name, m in made.networks.items()}
+    images = np.stack([playground.paint_digit(grey, rgb, made.background) for rgb in PALETTE])
+    said = {name: playground.top_class(m, images)[0] for name, m in made.networks.items()}
     rows = tab.locator("#ten-table tbody tr")
     assert rows.count() == 10
-    for ink, row in enumerate(rows.all()):
+    for colour, row in enumerate(rows.all()):
         cells = row.locator("td b").all_inner_texts()
-        assert row.locator("th").inner_text() == COLOUR_NAMES[ink]
-        assert cells == [str(answer[ink]) for answer in said.values()]
-        follows = sum(answer[ink] == ink for answer in said.values())
-        assert row.locator("td .swatch").count() == follows
+        assert row.locator("th").inner_text() == COLOUR_NAMES[colour]
+        assert cells == [str(answer[colour]) for answer in said.values()]
+        shortcuts = sum(answer[colour] == colour for answer in said.values())
+        assert row.locator("td .swatch").count() == shortcuts
     words = tab.inner_text("#ten-text")
     for name, answer in said.items():
         count = int((answer == np.arange(10)).sum())
-        assert f"what the ink suggests in {count} of 10" in words.split(f"The {name}")[1]
+        assert f"what the colour suggests in {count} of 10" in words.split(f"The {name}")[1]
     before = tab.inner_text("#ten-table")
     tab.get_by_role("button", name="test digit 8").click()  # the table follows the picture
     expect(tab.locator("#ten-table")).not_to_have_text(before, use_inner_text=True)
-    first = playground.painted(made.examples[8], PALETTE[0], made.ground)[None]
-    expected = [str(playground.answers(m, first)[0][0]) for m in made.networks.values()]
+    first = playground.paint_digit(made.examples[8], PALETTE[0], made.background)[None]
+    expected = [str(playground.top_class(m, first)[0][0]) for m in made.networks.values()]
     assert rows.first.locator("td b").all_inner_texts() == expected
 
 
@@ -320,7 +317,7 @@ def test_all_of_it_can_be_done_with_keys(made: Playground, tab: Page) -> None:
         assert shown, f"no focus to be seen on {stops[-1]}"
     tests = [f"test digit {digit}" for digit in range(10)]
     titles = [preset.title for preset in made.presets]
-    assert stops == ["Back", "pad", "undo", "clear", "ink", *titles, *tests, "repaint"]
+    assert stops == ["Back", "pad", "undo", "clear", "colour", *titles, *tests, "repaint"]
 
     tab.focus("#pad")
     pressed = ["ArrowUp"] * 4 + [" "] + ["ArrowRight"] * 4 + ["ArrowDown"] * 8 + [" ", "ArrowLeft"]
@@ -357,18 +354,18 @@ def test_the_page_is_quiet_readable_and_fits_a_phone(
 ) -> None:
     seen = book_browser.visit(browser, made.path, scheme)
     assert (seen.console, seen.requests, seen.broken_images) == ([], [], [])
-    assert (seen.overflow, seen.faint) == ([], [])
+    assert seen.overflow == []
     assert (max(seen.ground[:3]) < 80) == (scheme == "dark")
 
 
 def test_cloak_and_table_fit_a_phone_too(made: Playground, tab: Page) -> None:
     tab.set_viewport_size(book_browser.PHONE)
     tab.goto(made.path.as_uri() + "#cloaked-7")
-    tab.get_by_role("button", name="Paint it in all inks").click()
+    tab.get_by_role("button", name="Paint it in all colours").click()
     for wanted in (book_browser.PHONE["width"], 320):
         tab.set_viewport_size({"width": wanted, "height": 700})
         assert tab.evaluate(book_browser.OVERFLOW, wanted) == []
-    assert tab.evaluate(book_browser.FAINT_TEXT) == []
+    assert violations(tab) == []
 
 
 def test_the_theme_chosen_in_the_book_holds_here(made: Playground, tab: Page) -> None:
@@ -376,7 +373,7 @@ def test_the_theme_chosen_in_the_book_holds_here(made: Playground, tab: Page) ->
     tab.evaluate("localStorage.setItem('book-theme', 'dark')")
     tab.reload()
     assert tab.evaluate(book_browser.IS_DARK)
-    assert tab.evaluate(book_browser.FAINT_TEXT) == []
+    assert violations(tab) == []
 
 
 def test_without_scripts_the_answers_stand_in_a_table(made: Playground, browser: Browser) -> None:

@@ -1,57 +1,51 @@
-"""Our own cures: swap the inks, watch a lazy twin, move a little; together and one by one."""
+"""Our own methods: swap colours, re-weight by a bias-amplified network, augment; together and one
+part at a time."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import Split
-from lazy_artist.debias.lazy import lazy_twin
-from lazy_artist.debias.protocol import LONGER, inverse_frequency, plain
-from lazy_artist.debias.views import mix_colours, move, swap_inks
+from lazy_artist.debias.amplified import train_amplified
+from lazy_artist.debias.protocol import LONGER, Trained, inverse_frequency, train_new
+from lazy_artist.debias.views import affine, mix_colours, swap_colours
 
-POWER = 0.75  # of the twin's re-weighting; 0.5, 0.75 and 1 were tried
+POWER = 0.75  # of the re-weighting; 0.5, 0.75 and 1 were tried
 
 
-def ink_swap(split: Split, seed: int, arch: str, effort: float) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: ink is a cue only as long as it stays with its digit; let images of a batch swap
-    their inks, whatever their labels, and what is left to learn is shape."""
+def colour_swap(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """Cross-entropy on images that swap their colours in each batch, whatever their labels."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        return F.cross_entropy(model(swap_inks(images)).float(), labels)
+        return F.cross_entropy(model(swap_colours(images)).float(), labels)
 
-    return plain(split, seed, arch, effort, loss=loss)
-
-
-def combination(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: swapped inks let every image teach shape; what trace of the old ink the swap
-    leaves, the lazy twin notices and re-weighting makes useless; small moves stretch the few
-    exceptions further."""
-    return combined(split, seed, arch, effort)
+    return train_new(split, seed, arch, epoch_scale, loss=loss)
 
 
-def combined(
+def combination(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """Swapped colours, re-weighting by a bias-amplified network and affine augmentation."""
+    return combine(split, seed, arch, epoch_scale)
+
+
+def combine(
     split: Split,
     seed: int,
     arch: str,
-    effort: float,
+    epoch_scale: float,
     recolour: str = "swap",
-    twin: bool = True,
-    moves: bool = True,
-) -> tuple[nn.Module, dict[str, Any]]:
+    reweight: bool = True,
+    augment: bool = True,
+) -> Trained:
     """The combination, with parts left out or exchanged.
 
-    recolour: "swap" (`views.swap_inks`), "tint" (the same, the ground not kept), "mix"
-    (`views.mix_colours`) or "none"; twin: sample by 1 / count(y, twin's answer) ** `POWER`; moves:
-    `views.move`. Raises ValueError for another recolour.
+    recolour: "swap" (`views.swap_colours`), "tint" (the same, the background not kept), "mix"
+    (`views.mix_colours`) or "none"; reweight: sample by 1 / count(y, prediction of a bias-amplified
+    network) ** `POWER`; augment: `views.affine`. Raises ValueError for another recolour.
     """
     views = {
-        "swap": swap_inks,
-        "tint": lambda images: swap_inks(images, keep_ground=False),
+        "swap": swap_colours,
+        "tint": lambda images: swap_colours(images, keep_background=False),
         "mix": mix_colours,
         "none": lambda images: images,
     }
@@ -60,47 +54,38 @@ def combined(
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         seen = views[recolour](images)
-        seen = move(seen) if moves else seen
+        seen = affine(seen) if augment else seen
         return F.cross_entropy(model(seen).float(), labels)
 
-    weights, facts = None, {}
-    if twin:
-        lazy = lazy_twin(split, seed, arch)
-        weights, facts = inverse_frequency(split.labels, lazy.answers, POWER), lazy.facts()
-    model, _ = plain(split, seed, arch, LONGER * effort, loss=loss, weights=weights)
-    return model, facts
+    weights, info = None, {}
+    if reweight:
+        amplified = train_amplified(split, seed, arch, epoch_scale)
+        weights = inverse_frequency(split.labels, amplified.predictions, POWER)
+        info = amplified.info()
+    model, _ = train_new(split, seed, arch, LONGER * epoch_scale, loss=loss, weights=weights)
+    return model, info
 
 
-def without_recolouring(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The combination with the twin and moves alone."""
-    return combined(split, seed, arch, effort, recolour="none")
+def no_recolouring(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """We expect: a few exceptions, shown over and over, do not teach enough shape."""
+    return combine(split, seed, arch, epoch_scale, recolour="none")
 
 
-def mixed_instead(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The combination with colours mixed at random instead of swapped inks."""
-    return combined(split, seed, arch, effort, recolour="mix")
+def colours_mixed(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """We expect: a mixed colour still tells its origin, a swapped one hardly."""
+    return combine(split, seed, arch, epoch_scale, recolour="mix")
 
 
-def ground_tinted(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The combination with a swap that does not keep the ground."""
-    return combined(split, seed, arch, effort, recolour="tint")
+def background_tinted(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """We expect: the tint tells the old colour."""
+    return combine(split, seed, arch, epoch_scale, recolour="tint")
 
 
-def without_twin(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The combination without re-weighting."""
-    return combined(split, seed, arch, effort, twin=False)
+def no_reweighting(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """We expect: a trace of the old colour is left, and a network would find it."""
+    return combine(split, seed, arch, epoch_scale, reweight=False)
 
 
-def without_moves(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The combination without moves."""
-    return combined(split, seed, arch, effort, moves=False)
+def no_augmentation(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """We expect: the exceptions are memorised."""
+    return combine(split, seed, arch, epoch_scale, augment=False)

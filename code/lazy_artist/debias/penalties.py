@@ -1,17 +1,15 @@
-"""Cures that add a term to the loss: agree when recoloured, do not lean on chroma, hide the colour,
-be invariant."""
+"""Methods that add a term to the loss."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lazy_artist.canvas import CLASSES, Split
-from lazy_artist.debias.protocol import RECIPES, fit, plain
+from lazy_artist.canvas import N_CLASSES, Split
+from lazy_artist.config import DEBIAS_RECIPES
+from lazy_artist.debias.protocol import Trained, train_by_recipe, train_new
 from lazy_artist.debias.views import mix_colours
 from lazy_artist.models import build
 
@@ -21,43 +19,32 @@ REVERSAL = 0.3  # weight of the reversed gradient
 INVARIANCE, WARM_UP = 100.0, 0.3  # weight of the IRM penalty, and the share of steps without it
 
 
-def colour_penalty(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: if answering differently to the same image in other colours costs something, ink
-    is no longer a way to be right.
-
-    cross-entropy(z) + weight * mean squared difference of the centred logits of the image and of
-    its recoloured self. The cross-entropy sees the original alone.
-    """
+def colour_penalty(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """cross-entropy(z) + weight * mean squared difference of the centred logits of the image and of
+    its recoloured self. The cross-entropy sees the original alone."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         logits = model(torch.cat([images, mix_colours(images)])).float()
         here, there = (logits - logits.mean(1, keepdim=True)).chunk(2)
         return F.cross_entropy(here, labels) + AGREEMENT * F.mse_loss(here, there)
 
-    return plain(split, seed, arch, effort, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss)
 
 
-def saliency_guide(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: a network whose input gradient points along brightness and not along chroma has
-    no use for ink (right for the right reasons, Ross et al. 2017, arXiv:1703.03717).
-
-    cross-entropy + weight * share of chroma in the squared gradient of the true class's centred
-    logit, the measure that chapter 4 calls chroma reliance, on a part of each batch.
-    """
+def saliency_guide(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """cross-entropy + weight * share of chroma in the squared gradient of the true class's centred
+    logit, the measure that chapter 4 calls chroma reliance, on a part of each batch (in the spirit
+    of right for the right reasons, Ross et al. 2017, arXiv:1703.03717)."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        looked_at = images[:GUIDED].detach().requires_grad_()
-        part = model(looked_at).float()
+        watched = images[:GUIDED].detach().requires_grad_()
+        part = model(watched).float()
         score = part.gather(1, labels[:GUIDED, None])[:, 0] - part.mean(1)
-        (gradient,) = torch.autograd.grad(score.sum(), looked_at, create_graph=True)
-        plain_part = F.cross_entropy(model(images).float(), labels)
-        return plain_part + GUIDANCE * chroma_share(gradient).mean()
+        (gradient,) = torch.autograd.grad(score.sum(), watched, create_graph=True)
+        whole = F.cross_entropy(model(images).float(), labels)
+        return whole + GUIDANCE * chroma_share(gradient).mean()
 
-    return plain(split, seed, arch, effort, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss)
 
 
 def chroma_share(gradient: Tensor) -> Tensor:
@@ -69,8 +56,7 @@ def chroma_share(gradient: Tensor) -> Tensor:
 
 
 class _Reverse(torch.autograd.Function):
-    """The identity, whose gradient is turned round and scaled (Ganin & Lempitsky 2015,
-    arXiv:1409.7495)."""
+    """The identity, its gradient reversed and scaled (Ganin & Lempitsky 2015, arXiv:1409.7495)."""
 
     @staticmethod
     def forward(ctx, features: Tensor, scale: float) -> Tensor:
@@ -83,56 +69,52 @@ class _Reverse(torch.autograd.Function):
 
 
 class _WithHead(nn.Module):
-    """A network with a second head, which guesses the ink from its features."""
+    """A network with a second head, which predicts the colour from its features."""
 
     def __init__(self, network: nn.Module, seed: int):
         super().__init__()
         self.network = network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.ink = nn.Sequential(
+            self.colour = nn.Sequential(
                 nn.Linear(network.features(torch.zeros(2, 3, 28, 28)).shape[1], 64),
                 nn.ReLU(),
-                nn.Linear(64, CLASSES),
+                nn.Linear(64, N_CLASSES),
             )
 
 
-def adversary(
-    split: Split, seed: int, arch: str, effort: float
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: features from which no second head can tell the ink have nothing left but shape
-    (Kim et al. 2019, arXiv:1812.10352; here with plain gradient reversal)."""
+def adversary(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """Cross-entropy, and that of a second head on the colour, whose gradient is reversed (Kim et
+    al. 2019, arXiv:1812.10352; here with plain gradient reversal)."""
     colours = torch.from_numpy(split.colours)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         features = model.network.features(images)
         logits = list(model.network.children())[-1](features).float()
-        guess = model.ink(_Reverse.apply(features, REVERSAL)).float()
+        guess = model.colour(_Reverse.apply(features, REVERSAL)).float()
         return F.cross_entropy(logits, labels) + F.cross_entropy(guess, colours[index])
 
     pair = _WithHead(build(arch, seed), seed)
-    fit(pair, split, seed, arch, effort, loss=loss)
+    train_by_recipe(pair, split, seed, arch, epoch_scale, loss=loss)
     return pair.network, {}
 
 
-def irm(split: Split, seed: int, arch: str, effort: float) -> tuple[nn.Module, dict[str, Any]]:
-    """Hypothesis: a cue whose worth differs between two environments is not worth learning
-    (Arjovsky et al. 2019, arXiv:1907.02893, IRMv1).
-
-    The environments are the two halves of the training set, dealt so that four fifths of the
-    conflicting images are in the second: that takes colour labels. In each, the penalty is the
-    squared derivative of its risk with respect to a scale of the logits, at 1.
-    """
+def irm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+    """IRMv1 (Arjovsky et al. 2019, arXiv:1907.02893): in each of two environments the penalty is
+    the squared derivative of its risk with respect to a scale of the logits, at 1. Half of the
+    aligned images are in the second environment, and four fifths of the conflicting ones."""
     rng = np.random.default_rng(seed)
     conflict = split.colours != split.labels
     second = torch.from_numpy(rng.random(len(split)) < np.where(conflict, 0.8, 0.5))
-    steps = {"done": 0}
-    total = max(1, round(_steps(split, arch, effort) * WARM_UP))
+    recipe = DEBIAS_RECIPES[arch]
+    steps = recipe.epochs * epoch_scale * len(split) / min(recipe.batch_size, len(split))
+    warm_up, done = max(1, round(steps * WARM_UP)), 0
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+        nonlocal done
         logits = model(images).float()
-        weight = INVARIANCE if steps["done"] >= total else 1.0
-        steps["done"] += 1
+        weight = INVARIANCE if done >= warm_up else 1.0
+        done += 1
         risk, penalty = logits.new_zeros(()), logits.new_zeros(())
         for where in (second[index], ~second[index]):
             if where.any():
@@ -142,9 +124,4 @@ def irm(split: Split, seed: int, arch: str, effort: float) -> tuple[nn.Module, d
                 risk, penalty = risk + own / 2, penalty + slope.square() / 2
         return (risk + weight * penalty) / weight
 
-    return plain(split, seed, arch, effort, loss=loss)
-
-
-def _steps(split: Split, arch: str, effort: float) -> float:
-    recipe = RECIPES[arch]
-    return recipe.epochs * effort * len(split) / min(recipe.batch_size, len(split))
+    return train_new(split, seed, arch, epoch_scale, loss=loss)

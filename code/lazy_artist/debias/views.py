@@ -1,4 +1,4 @@
-"""Views of a batch: recolourings and small moves, inside the training loop.
+"""Views of a batch: recolouring and affine augmentation, inside the training loop.
 
 All take and return images (B, 3, 28, 28), and draw from torch's own generator, which
 `training.train` seeds. Recolouring multiplies each image's colours by a 3x3 matrix of its own that
@@ -18,44 +18,43 @@ def mix_colours(images: Tensor, strength: float = 1.0) -> Tensor:
     """Each image in other colours: x -> clip(M x, 0, 1), the same M at all its pixels.
 
     M = (1 - strength) I + strength A, where A has independent uniform entries and rows that add up
-    to a number drawn from [0.6, 1.4]. Channels are treated alike, so a pure red, green and blue are
-    confused completely, and other inks largely.
+    to a number drawn from [0.6, 1.4].
     """
     draws = torch.rand(len(images), 3, 3) + 1e-3
     rows = draws / draws.sum(2, keepdim=True) * (0.6 + 0.8 * torch.rand(len(images), 3, 1))
     return _recoloured(images, (1 - strength) * torch.eye(3) + strength * rows)
 
 
-def swap_inks(images: Tensor, invented: float = 0.5, keep_ground: bool = True) -> Tensor:
-    """Each image in the ink of another one of the batch, or, with probability `invented`, in an ink
-    drawn uniformly from [0.1, 1]^3.
+def swap_colours(images: Tensor, invented: float = 0.5, keep_background: bool = True) -> Tensor:
+    """Each image in the stroke colour of another one of the batch, or, with probability `invented`,
+    in a colour drawn uniformly from [0.1, 1]^3.
 
-    With an image's own ink c and ground g (see `inks_and_grounds`) and the new ink d, every pixel
-    x -> clip(x + M (x - g), 0, 1), where
+    With an image's own colour c and background g (see `stroke_and_background`) and the new colour
+    d, every pixel x -> clip(x + M (x - g), 0, 1), where
 
         M = (d - c) c' / (c' (c - g)),    so that c -> d and g -> g.
 
     The linear part I + M has the determinant c'(d - g) / c'(c - g), which is not 0: it can be
-    inverted. The partner is drawn at random, whatever its label, so the new ink says nothing about
-    the digit; and as the mean ground stays as it is, it does not tell the old ink. Without
-    `keep_ground`, g is 0 and the ground is tinted, by an amount that tells.
+    inverted. Partners are drawn whatever their labels. Without `keep_background`, g is 0 and the
+    background is tinted, by an amount that tells the old colour.
     """
-    own, ground = inks_and_grounds(images)
-    ground = ground * keep_ground
+    own, background = stroke_and_background(images)
+    background = background * keep_background
     new = own[torch.randperm(len(own))]
     fresh = 0.1 + 0.9 * torch.rand(len(own), 3)
     new = torch.where(torch.rand(len(own), 1) < invented, fresh, new)
-    matrices = swap_matrices(own, ground, new)
-    return _recoloured(images, matrices, ground - torch.einsum("bij,bj->bi", matrices, ground))
+    matrices = swap_matrices(own, background, new)
+    offsets = background - torch.einsum("bij,bj->bi", matrices, background)
+    return _recoloured(images, matrices, offsets)
 
 
-def swap_matrices(own: Tensor, ground: Tensor, new: Tensor) -> Tensor:
-    """The linear parts (B, 3, 3) of `swap_inks` for inks and grounds (B, 3)."""
-    scale = (own * (own - ground)).sum(1)[:, None, None]
+def swap_matrices(own: Tensor, background: Tensor, new: Tensor) -> Tensor:
+    """The linear parts (B, 3, 3) of `swap_colours` for colours and backgrounds (B, 3)."""
+    scale = (own * (own - background)).sum(1)[:, None, None]
     return torch.eye(3) + (new - own)[:, :, None] * own[:, None, :] / scale
 
 
-def inks_and_grounds(images: Tensor) -> tuple[Tensor, Tensor]:
+def stroke_and_background(images: Tensor) -> tuple[Tensor, Tensor]:
     """Each image's colour where it is bright, and where it is dark, float32 (B, 3) twice.
 
     Means over pixels x, weighted with |x|^4 and with 1 / (|x|^2 + 0.02)^2, where |x| is the length
@@ -67,10 +66,13 @@ def inks_and_grounds(images: Tensor) -> tuple[Tensor, Tensor]:
     return tuple((planes * weight).sum(2) / weight.sum(2) for weight in (bright, dark))
 
 
-def move(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: float = 2) -> Tensor:
-    """Small rotations, stretches, slants and shifts, drawn uniformly for each image (bilinear; the
-    border is continued)."""
-    turn, stretch, slant, shift = _moves(len(images), degrees, scale, pixels)
+def affine(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: float = 2) -> Tensor:
+    """Rotations up to `degrees`, stretches by up to `scale`, slants up to `degrees` and shifts up
+    to `pixels`, drawn uniformly for each image (bilinear; the border is continued)."""
+    draws = 2 * torch.rand(len(images), 6) - 1
+    radians = math.radians(degrees)
+    turn, stretch = radians * draws[:, 0], 1 + scale * draws[:, 1:3]
+    slant, shift = radians * draws[:, 3], pixels / 14 * draws[:, 4:6]  # shift in half images
     cos, sin = turn.cos(), turn.sin()
     rows = torch.stack(
         [
@@ -80,22 +82,10 @@ def move(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: float 
         dim=1,
     )  # (B, 2, 3)
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    moved = F.grid_sample(
+    warped = F.grid_sample(
         images.float().contiguous(), grid, padding_mode="border", align_corners=False
     )
-    return moved.to(images.dtype, memory_format=torch.channels_last)
-
-
-def _moves(count: int, degrees: float, scale: float, pixels: float) -> tuple[Tensor, ...]:
-    """Angle (B,), stretch (B, 2), slant (B,), shift (B, 2), the latter in half images."""
-    span = 2 * torch.rand(count, 6) - 1
-    radians = math.radians(degrees)
-    return (
-        radians * span[:, 0],
-        1 + scale * span[:, 1:3],
-        radians * span[:, 3],
-        pixels / 14 * span[:, 4:6],
-    )
+    return warped.to(images.dtype, memory_format=torch.channels_last)
 
 
 def _recoloured(images: Tensor, matrices: Tensor, offsets: Tensor | None = None) -> Tensor:
@@ -105,6 +95,5 @@ def _recoloured(images: Tensor, matrices: Tensor, offsets: Tensor | None = None)
         planes = torch.bmm(matrices, planes)
     else:
         planes = torch.baddbmm(offsets[:, :, None], matrices, planes)
-    return (
-        planes.clamp_(0, 1).view(images.shape).to(images.dtype, memory_format=torch.channels_last)
-    )
+    planes = planes.clamp_(0, 1).view(images.shape)
+    return planes.to(images.dtype, memory_format=torch.channels_last)

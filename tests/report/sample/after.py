@@ -33,7 +33,7 @@ atlas.write(
     back=("index.html", "Back to the book"),
     rows=["0"],
     columns=["red", "green"],
-    grid_title="digit by ink",
+    grid_title="digit by colour",
     histogram_title="images",
 )
 dress(BOOK)

@@ -1,0 +1,164 @@
+"""Chapter 1: what the canvas gives away, counted and measured without any network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lazy_artist import canvas, plots
+from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED
+from lazy_artist.evaluate import linear_accuracy, mean_rgb, random_pixels
+from lazy_artist.store import stored
+
+
+@stored
+def count_colours(splits: list[str]) -> dict[str, Any]:
+    """How digit and colour go together ("train" as seed 0 is trained): {"counts": a row a split,
+    digit and colour, with `dominant`, whether the colour is the digit's own, and `images`, their
+    number; "bits": the mutual information of digit and colour by split, 0 to log2 10 = 3.32}."""
+    frames, bits = [], {}
+    for name in splits:
+        labels, colours = canvas.split_colours(name, 0 if name == "train" else TEST_SEED)
+        names = canvas.UNSEEN_NAMES if name == "unseen" else canvas.COLOUR_NAMES
+        digit, colour = np.indices((canvas.N_CLASSES, canvas.N_CLASSES)).reshape(2, -1)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "split": name,
+                    "digit": digit,
+                    "colour": np.array(names)[colour],
+                    "dominant": (digit == colour) & (name != "unseen"),
+                    "images": canvas.contingency(labels, colours).ravel(),
+                }
+            )
+        )
+        bits[name] = canvas.mutual_information(labels, colours)
+    return {"counts": pd.concat(frames, ignore_index=True), "bits": bits}
+
+
+@stored
+def colour_or_shape(n_train: int, n_eval: int) -> pd.DataFrame:
+    """`accuracy` of linear models that see (`sees`) an image's mean colour alone or its grey pixels
+    alone, on the first `n_eval` images of each `split`."""
+    grey, labels = (part[:n_train] for part in canvas.split_digits("train"))
+    painted = canvas.paint(grey, canvas.assign_colours(labels, BIAS, 0), 0)
+    rows = []
+    for name in ("validation", "hard"):
+        split = canvas.colour_split(name, TEST_SEED).take(slice(n_eval))
+        shapes = canvas.split_digits(name)[0][:n_eval]
+        for sees, train, test in (
+            ("mean colour", mean_rgb(painted), mean_rgb(split.images)),
+            ("grey shape", _flat(grey), _flat(shapes)),
+        ):
+            accuracy = linear_accuracy((train, labels), (test, split.labels))
+            rows.append({"sees": sees, "split": name, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+@stored
+def colour_from_pixels(n: int, pixels: list[int], seed: int) -> pd.DataFrame:
+    """`accuracy` of a linear model that names an image's *colour* from a few random `pixels`, on
+    each `canvas`; one half of `n` training images is for fitting, the other for the test."""
+    images, labels = (part[:n] for part in canvas.split_digits("train"))
+    colours, half = canvas.assign_colours(labels, NO_BIAS, seed), n // 2
+    rows = []
+    for kind, draw in (("stroke on texture", canvas.paint), ("flat fill", canvas.flat_fill)):
+        painted = draw(images, colours, seed)
+        for count in pixels:
+            seen = random_pixels(painted, count, seed)
+            accuracy = linear_accuracy((seen[:half], colours[:half]), (seen[half:], colours[half:]))
+            rows.append({"canvas": kind, "pixels": count, "seed": seed, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1) / np.float32(255)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def palette() -> Figure:
+    """The ten colours with digit and name, as most people see them and under three colour
+    deficiencies."""
+    views = ("typical sight", *canvas.DEFICIENCIES)
+    figure, axes = plots.grid(7.5, 2.6)
+    ax = axes[0, 0]
+    seen = [canvas.simulate_deficiency(canvas.PALETTE, view) for view in views[1:]]
+    ax.imshow(np.stack([canvas.PALETTE, *seen]), aspect="auto")
+    ax.set_yticks(range(len(views)), views)
+    names = [f"{digit}\n{name}" for digit, name in enumerate(canvas.COLOUR_NAMES)]
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xticks(np.arange(canvas.N_CLASSES + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(views) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=3)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def contact_sheet(easy: canvas.Split, hard: canvas.Split, n_per_class: int = 5) -> Figure:
+    """For each digit (row) its first images of two splits, with the names of their colours."""
+    figure = plots.Figure(figsize=(7.5, 8.6))
+    parts = figure.subfigures(1, 2)
+    for part, title, split in zip(parts, ("easy validation", "hard"), (easy, hard), strict=True):
+        part.suptitle(title)
+        for digit, row in enumerate(part.subplots(canvas.N_CLASSES, n_per_class)):
+            row[0].text(-0.35, 0.5, str(digit), transform=row[0].transAxes, va="center")
+            for ax, index in zip(row, np.flatnonzero(split.labels == digit), strict=False):
+                plots.picture(ax, split.images[index], canvas.COLOUR_NAMES[split.colours[index]])
+    return figure
+
+
+def contingency_tables(counts: pd.DataFrame) -> Figure:
+    """Images of each digit (row) in each colour (column), a panel for each split of
+    `count_colours`."""
+    figure, axes = plots.grid(8, 11, 3, 2)
+    for ax, (name, part) in zip(axes.flat, counts.groupby("split", sort=False), strict=True):
+        table = part["images"].to_numpy().reshape(canvas.N_CLASSES, canvas.N_CLASSES)
+        plots.heat_map(ax, table, np.vectorize("{:d}".format)(table), size=6)
+        plots.colour_ticks(ax, canvas.UNSEEN_NAMES if name == "unseen" else canvas.COLOUR_NAMES)
+        ax.set_ylabel("digit")
+        ax.set_title(f"{name} ({table.sum():,} images)")
+    note = "dominant: whether the colour is the digit's own; images: how many"
+    return plots.show(figure, counts, note)
+
+
+def unseen_palette(split: canvas.Split) -> Figure:
+    """One image in each of the ten colours outside the palette, with its name."""
+    first = [np.argmax(split.colours == canvas.N_CLASSES + k) for k in range(canvas.N_CLASSES)]
+    return plots.picture_rows({"": split.images[first]}, canvas.UNSEEN_NAMES, 1.1)[0]
+
+
+def stroke_and_fill(n: int = 10) -> Figure:
+    """The first test digits in their dominant colours, as strokes on a textured background and on
+    flat fills."""
+    images, labels = (part[:n] for part in canvas.split_digits("aligned"))
+    drawings = {"stroke": canvas.paint, "flat fill": canvas.flat_fill}
+    rows = {name: draw(images, labels, TEST_SEED) for name, draw in drawings.items()}
+    return plots.picture_rows(rows, [canvas.COLOUR_NAMES[label] for label in labels])[0]
+
+
+def pixel_curves(reading: pd.DataFrame) -> Figure:
+    """How often the colour is named correctly from k random pixels (rows of `colour_from_pixels`),
+    a thin line a seed."""
+    figure, axes = plots.grid(5.5, 3.2)
+    ax = axes[0, 0]
+    styles = {"flat fill": (plots.VERMILION, "--s"), "stroke on texture": (plots.BLUE, "-o")}
+    for kind, (colour, style) in styles.items():
+        part = reading[reading["canvas"] == kind]
+        lines = part.pivot(index="pixels", columns="seed", values="accuracy")
+        ax.plot(lines, color=colour, linewidth=0.7, alpha=0.5)
+        ax.plot(lines.mean(axis=1), style, color=colour, label=kind)
+    ax.axhline(0.1, color=plots.DARK, linewidth=0.8, linestyle=":", label="chance")
+    ax.set_xscale("log")
+    ax.set_xticks(lines.index, [str(k) for k in lines.index])
+    ax.minorticks_off()
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("pixels seen")
+    plots.percent_axis(ax.yaxis, "colour named correctly")
+    ax.legend(loc="center right", bbox_to_anchor=(1, 0.3))
+    return plots.show(figure, reading, "accuracy of naming the colour, a share; a row a seed")

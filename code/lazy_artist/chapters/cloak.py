@@ -1,0 +1,521 @@
+"""Chapter 6: how little noise makes a network see a 3 in a 7, cheater against cure.
+
+All networks are attacked on the same test images: images of 7 in their dominant colour that every
+cheater and every cure classifies correctly. Numbers are smallest sizes by `attack.minimal_epsilon`;
+the chapter's other measurements are controls of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+from torch import Tensor, nn
+
+from lazy_artist import attack, plots
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, test_split
+from lazy_artist.config import ARCH_NAMES, NO_BIAS, TEST_SEED, pick
+from lazy_artist.debias import BEST, METHODS
+from lazy_artist.evaluate import Estimate, predict
+from lazy_artist.models import build
+from lazy_artist.networks import Network, network, networks
+from lazy_artist.store import Call, stored
+from lazy_artist.training import cross_entropy, train
+
+DIGIT, TARGET = 7, 3
+BOUND = 0.05  # the largest change that the report calls invisible
+CONFIDENCE = 0.9
+PREDICTS, CONFIDENT = f"predicts {TARGET}", f"p({TARGET}) > {CONFIDENCE}"
+GOALS: dict[str, str | float] = {PREDICTS: "predict", CONFIDENT: CONFIDENCE}  # criteria of attacks
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
+STEPS = 30  # of the searches, one descent each; the comparison with FMN has its own
+FMN_FACTOR = 5  # times as many gradients for FMN as for our full search
+RADIUS = 0.1  # the size that the adversarially trained network is trained against
+UNREACHED = 1e9  # stands for infinity, which the store refuses
+
+
+# --- networks and images -------------------------------------------------------------------------
+
+
+@stored
+def train_adversarially(
+    radius: float, correlation: float, seed: int, epochs: float
+) -> dict[str, Any]:
+    """Train the CNN against changes of size `radius` (linf), by one signed gradient step from a
+    random start (Wong et al. 2020, arXiv:2001.03994): {"weights": state dict, "loss"}."""
+
+    def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+        start = radius * (2 * torch.rand_like(images) - 1)
+        start = ((images + start).clamp(0, 1)).requires_grad_(True)
+        gradient = torch.autograd.grad(cross_entropy(model, start, labels, index), start)[0]
+        moved = start.detach() + 1.25 * radius * gradient.sign()
+        moved = torch.minimum(torch.maximum(moved, images - radius), images + radius)
+        return cross_entropy(model, moved.clamp(0, 1), labels, index)
+
+    model = build("cnn", seed)
+    split = colour_split("train", seed, correlation)
+    recipe = {"epochs": epochs, "learning_rate": 4e-3, "batch_size": 256}
+    history = train(model, split, seed=seed, loss=loss, **recipe)
+    return {"weights": model.state_dict(), "loss": float(history.losses[-50:].mean())}
+
+
+def adversarially_trained(seed: int = 0) -> Network:
+    """The yardstick: trained on uninformative colours, against changes of size `RADIUS`."""
+    arguments = {"radius": RADIUS, "correlation": NO_BIAS, "seed": seed, "epochs": pick(1.5, 0.25)}
+    return Network("adversarially trained", "cnn", Call(train_adversarially, arguments))
+
+
+def deep_cheater() -> Network:
+    """The ResNet-18 that cheats, by a name that tells it from the three-layer cheater."""
+    return network("cheater", 0, "resnet18")._replace(name=f"cheater, {ARCH_NAMES['resnet18']}")
+
+
+@stored
+def shared_images(judges: list[Network], n_7: int, n_each: int) -> dict[str, np.ndarray]:
+    """The images that all measurements share, in their dominant colour, and that all `judges`
+    classify correctly: "images_of_7" float32 (n <= n_7, 3, 28, 28) with their "index" among the
+    test digits, and "pairs" (10, n_each, 3, 28, 28), the first of every digit, repeated if there
+    are fewer. Raises ValueError if there is none of a digit."""
+    split, models = test_split("aligned"), [judge.load() for judge in judges]
+
+    def first(digit: int, candidates: int | None) -> np.ndarray:
+        index = np.flatnonzero(split.labels == digit)[:candidates]
+        for model in models:
+            index = index[predict(model, split.images[index]).argmax(1) == digit]
+        if not len(index):
+            raise ValueError(f"all networks together classify no {digit} correctly: train longer")
+        return index
+
+    index = first(DIGIT, None)[:n_7]
+    few = [first(digit, 50) for digit in range(N_CLASSES)]
+    pairs = np.stack([found[np.arange(n_each) % len(found)] for found in few])
+    return {"images_of_7": split.images[index], "index": index, "pairs": split.images[pairs]}
+
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def gather(function: Callable, calls: list[dict[str, Any]]) -> pd.DataFrame:
+    """The frames that a stored function returns for all calls, in one; sizes of what was not
+    reached are infinite."""
+    frame = pd.concat(stored.map(function, calls), ignore_index=True)
+    return frame.replace({"size": {UNREACHED: math.inf}}) if "size" in frame else frame
+
+
+@stored
+def smallest_changes(
+    network: Network, images: np.ndarray, n_images: dict[str, int], steps: int
+) -> pd.DataFrame:
+    """Smallest changes of the first images, as many as `n_images` says for each norm: a row for
+    each norm, goal and image that the network classifies correctly.
+
+    size: of the change; chroma: its share of energy in chroma, NaN where nothing was found; noise:
+    how often ten random sign patterns of the smallest linf size reach the target, NaN for other
+    norms and goals.
+    """
+    model, rows = network.load(), []
+    correct = predict(model, images).argmax(1) == DIGIT
+    for norm, count in n_images.items():
+        index = np.flatnonzero(correct[:count])
+        own = images[index]
+        for goal, criterion in GOALS.items() if len(index) else ():
+            found = attack.minimal_epsilon(model, own, TARGET, norm, criterion, steps, hops=0)
+            chroma = np.where(found.reached, attack.chroma_share(own, found.images), np.nan)
+            noise = np.full(len(index), np.nan)
+            if (norm, goal) == ("linf", PREDICTS):
+                noise = random_signs(model, own, found.epsilon)
+            sizes = np.minimum(found.epsilon, UNREACHED)
+            about = (network.name, network.seed, norm, goal)
+            rows += [(*about, *row) for row in zip(index, sizes, chroma, noise, strict=True)]
+    columns = ["network", "seed", "norm", "goal", "image", "size", "chroma", "noise"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def random_signs(model: nn.Module, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Share (n,) of ten random sign patterns of each image's own size that reach the target."""
+    rng = np.random.default_rng(TEST_SEED)
+    sizes = np.minimum(sizes, 1)[:, None, None, None].astype(np.float32)
+    hits = np.zeros(len(images))
+    for _ in range(10):
+        signs = rng.choice(np.float32([-1, 1]), size=images.shape)
+        hits += predict(model, np.clip(images + sizes * signs, 0, 1)).argmax(1) == TARGET
+    return hits / 10
+
+
+def all_smallest_changes(images: np.ndarray) -> pd.DataFrame:
+    """`smallest_changes` of every network of the chapter: cheaters and cures on all of `images`;
+    oracles and the adversarially trained one on the first `n_few()`; the other methods of chapter 5
+    and the deep cheater on as many, linf alone, first seed."""
+    main, few = {norm: len(images) for norm in NORMS}, {norm: n_few() for norm in NORMS}
+    plan = [(one, main) for one in networks(["cheater", "cure"])]
+    plan += [(one, few) for one in [*networks("oracle"), adversarially_trained()]]
+    others = [*map(network, other_methods()), deep_cheater()]
+    plan += [(one, {"linf": n_few()}) for one in others]
+    calls = [
+        {"network": one, "images": images[: max(n.values())], "n_images": n, "steps": STEPS}
+        for one, n in plan
+    ]
+    return gather(smallest_changes, calls)
+
+
+def other_methods() -> list[str]:
+    """Names of the methods of chapter 5 but the cure and references."""
+    return [name for name, row in METHODS.items() if not row.reference and name != BEST]
+
+
+def n_few() -> int:
+    """Images of the measurements that are controls."""
+    return pick(30, 8)
+
+
+class _Tempered(nn.Module):
+    """The network with its logits divided by a temperature."""
+
+    def __init__(self, model: nn.Module, temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) / self.temperature
+
+
+def mean_confidence(logits: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean of the largest softmax probability of logits (N, 10) divided by the temperature."""
+    return float(torch.from_numpy(logits / temperature).double().softmax(1).amax(1).mean())
+
+
+@stored
+def match_confidence(
+    network: Network, like: Network, images: np.ndarray, steps: int
+) -> pd.DataFrame:
+    """Smallest linf sizes for p(3) > 0.9 once the network's mean confidence on the images equals
+    that of `like`, by a temperature on its logits (Guo et al. 2017, arXiv:1706.04599): a row for
+    each image. temperature; before: the mean confidence without it; after: with it."""
+    model = network.load()
+    wanted, logits = mean_confidence(predict(like.load(), images)), predict(model, images)
+    low, high = -5.0, 5.0  # of log temperature
+    for _ in range(50):
+        middle = (low + high) / 2
+        above = mean_confidence(logits, np.exp(middle)) > wanted
+        low, high = (middle, high) if above else (low, middle)
+    temperature = float(np.exp(low))
+    tempered = _Tempered(model, temperature)
+    found = attack.minimal_epsilon(tempered, images, TARGET, "linf", CONFIDENCE, steps)
+    return pd.DataFrame(
+        {
+            "network": network.name, "seed": network.seed, "temperature": temperature,
+            "before": mean_confidence(logits), "after": wanted,
+            "image": np.arange(len(images)), "size": np.minimum(found.epsilon, UNREACHED),
+        }
+    )  # fmt: skip
+
+
+@stored
+def sizes_by_colour(network: Network, grey: np.ndarray, steps: int) -> pd.DataFrame:
+    """Smallest linf sizes of the same digits, uint8 (n, 28, 28), in every colour: a row for each
+    colour, goal and image. prediction: the network's, unchanged; size: NaN unless that is a 7."""
+    model, parts = network.load(), []
+    for colour, name in enumerate(COLOUR_NAMES):
+        painted = paint(grey, np.full(len(grey), colour), TEST_SEED)
+        predictions = predict(model, painted).argmax(1)
+        index = np.flatnonzero(predictions == DIGIT)
+        for goal, criterion in GOALS.items():
+            size = np.full(len(grey), np.nan)
+            if len(index):
+                own = painted[index]
+                found = attack.minimal_epsilon(model, own, TARGET, "linf", criterion, steps)
+                size[index] = np.minimum(found.epsilon, UNREACHED)
+            about = {"network": network.name, "seed": network.seed, "colour": name, "goal": goal}
+            measured = {"image": np.arange(len(grey)), "prediction": predictions, "size": size}
+            parts.append(pd.DataFrame(about | measured))
+    return pd.concat(parts, ignore_index=True)
+
+
+@stored
+def colour_changes(network: Network, images: np.ndarray) -> pd.DataFrame:
+    """Smallest linf sizes of changes of colour alone (see `attack.colour_attack`) that make the
+    network predict a 3: a row for each change and image."""
+    model, parts = network.load(), []
+    titles = {"tint": "one colour added everywhere", "hue": "hue turned everywhere"}
+    for kind, title in titles.items():
+        found = attack.colour_attack(model, images, TARGET, kind, grid=32)
+        about = {"network": network.name, "seed": network.seed, "change": title}
+        sizes = {"image": np.arange(len(images)), "size": np.minimum(found.size, UNREACHED)}
+        parts.append(pd.DataFrame(about | sizes))
+    return pd.concat(parts, ignore_index=True)
+
+
+@stored
+def sizes_by_pair(network: Network, pairs: np.ndarray, steps: int) -> pd.DataFrame:
+    """Median smallest linf size from every digit to every other, over the images of `pairs` (10, n,
+    3, 28, 28): a row for each digit and target."""
+    model, rows = network.load(), []
+    for digit, few in enumerate(pairs):
+        others = np.delete(np.arange(N_CLASSES), digit)
+        repeated, targets = np.repeat(few, len(others), axis=0), np.tile(others, len(few))
+        found = attack.minimal_epsilon(model, repeated, targets, steps=steps)
+        medians = np.median(found.epsilon.reshape(len(few), len(others)), axis=0)
+        sizes = zip(others, np.minimum(medians, UNREACHED), strict=True)
+        rows += [(network.name, digit, *row) for row in sizes]
+    return pd.DataFrame(rows, columns=["network", "digit", "target", "size"])
+
+
+@stored
+def masking_signs(network: Network, other: Network, images: np.ndarray) -> pd.DataFrame:
+    """Signs of gradient masking (Athalye et al. 2018, arXiv:1802.00420): a row for each measurement
+    and setting.
+
+    "size": share reached at sizes up to 0.8; "steps": share reached at the median smallest size
+    after 5 to 40 steps; "transfer": share of the attacks on the other network, at twice its
+    smallest sizes, that work on this one, and "own": the same of attacks on itself; "square": share
+    for which a search without gradients succeeds at 0.98 of the smallest size.
+    """
+    model = network.load()
+    found = attack.minimal_epsilon(model, images, TARGET, steps=STEPS)
+    away = attack.minimal_epsilon(other.load(), images, TARGET, steps=STEPS).images
+    median = float(np.median(found.epsilon))
+    least = 0.98 * np.minimum(found.epsilon, 1)
+    blind = attack.square_attack(model, images, TARGET, least, queries=300)
+
+    def reached(size: float, steps: int) -> float:
+        result = attack.targeted_pgd(model, images, TARGET, size, criterion="predict", steps=steps)
+        return float(result.reached.mean())
+
+    def caught(changed: np.ndarray) -> float:
+        twice = np.clip(images + 2 * (changed - images), 0, 1)
+        return float(np.mean(predict(model, twice).argmax(1) == TARGET))
+
+    rows = [("size", size, reached(size, 40)) for size in (0.1, 0.2, 0.4, 0.8)]
+    rows += [("steps", steps, reached(median, steps)) for steps in (5, 10, 20, 40)]
+    rows += [("transfer", 2, caught(away)), ("own", 2, caught(found.images))]
+    rows += [("square", 0.98, float(blind.reached.mean()))]
+    frame = pd.DataFrame(rows, columns=["measured", "setting", "share"])
+    frame.insert(0, "network", network.name)
+    return frame
+
+
+@stored
+def compare_with_fmn(network: Network, images: np.ndarray, steps: dict[str, int]) -> pd.DataFrame:
+    """Smallest sizes by our full search ("ours"; steps of a descent, by norm) and by the fast
+    minimum-norm attack with `FMN_FACTOR` times as many gradients ("fmn"), NaN where nothing was
+    found: a row for each norm and image."""
+    model, parts = network.load(), []
+    for norm, count in steps.items():
+        ours = attack.minimal_epsilon(model, images, TARGET, norm, steps=count)
+        gradients = count * (1 + attack.HOPS[norm]) * FMN_FACTOR
+        theirs = attack.fmn(model, images, TARGET, norm, steps=gradients)
+        about = {"network": network.name, "seed": network.seed, "norm": norm}
+        sizes = {"image": np.arange(len(images)), "ours": ours.epsilon, "fmn": theirs.epsilon}
+        parts.append(pd.DataFrame(about | sizes))
+    return pd.concat(parts, ignore_index=True).replace(math.inf, np.nan)
+
+
+@stored
+def attack_image(network: Network, image: np.ndarray) -> dict[str, Any]:
+    """One image (3, 28, 28) attacked below the bound for p(3) > 0.9; left alone if it is predicted
+    a 3 already.
+
+    "changed" (3, 28, 28), "before" and "after" (10,) probabilities, "size", "colour_mean" and
+    "colour_max": CIEDE2000 over its pixels, "ssim".
+    """
+    model, images = network.load(), image[None]
+    changed, size = images, 0.0
+    if predict(model, images).argmax() != TARGET:
+        found = attack.targeted_pgd(
+            model, images, TARGET, BOUND, criterion=CONFIDENCE, steps=100, restarts=3
+        )
+        changed, size = found.images, float(found.size[0])
+    logits = torch.from_numpy(predict(model, np.concatenate([images, changed])))
+    before, after = logits.softmax(1).numpy()
+    colour, similarity = attack.ciede2000(images, changed), attack.ssim(images, changed)
+    return {
+        "changed": changed[0], "before": before, "after": after, "size": size,
+        "colour_mean": float(colour.mean()), "colour_max": float(colour.max()),
+        "ssim": float(similarity[0]),
+    }  # fmt: skip
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+def matrix(
+    sizes: pd.DataFrame, network: str, norm: str = "linf", goal: str = PREDICTS,
+    column: str = "size",
+) -> np.ndarray:  # fmt: skip
+    """A column of `smallest_changes` as float64 (seeds, images), of the images that the network
+    classifies correctly with every seed; infinity where nothing was found."""
+    chosen = (sizes["network"] == network) & (sizes["norm"] == norm) & (sizes["goal"] == goal)
+    own = sizes[chosen]
+    own = own[own.groupby("image")["seed"].transform("size") == own["seed"].nunique()]
+    table = own.pivot(index="seed", columns="image", values=column)
+    return np.ascontiguousarray(table.to_numpy())
+
+
+def bootstrap(statistic: Callable[..., float], *values: np.ndarray, draws: int = 1000) -> Estimate:
+    """statistic(*values) with its 95% interval over values (seeds, n): seeds are drawn with
+    replacement, then images, the same for all seeds and all values (percentiles)."""
+    seeds, images = values[0].shape
+    rng, found = np.random.default_rng(0), []
+    for _ in range(draws):
+        rows = rng.integers(0, seeds, seeds)
+        columns = rng.integers(0, images, images)
+        found.append(statistic(*(array[rows][:, columns] for array in values)))
+    low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
+    return Estimate(float(statistic(*values)), (float(low), float(high)), seeds)
+
+
+def ratio(cured: np.ndarray, cheated: np.ndarray) -> Estimate:
+    """Median size of the cure over that of the cheater, (seeds, n) each: seeds and images are drawn
+    for both at once."""
+    return bootstrap(lambda one, other: np.median(one) / np.median(other), cured, cheated)
+
+
+def compare(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Cure against cheater: a row for each norm and goal.
+
+    cheater, cure: medians; ratio and difference of these, cure to cheater (`Estimate`s);
+    cure_needs_more: share of images for which the cure needs the larger change (median over seeds;
+    ties left out, censored images as larger than all others), and p of the two-sided sign test;
+    cheater_unreached, cure_unreached: shares; images: how many the test counts.
+    """
+    rows = []
+    for norm, goal in itertools.product(NORMS, GOALS):
+        cheated, cured = (matrix(sizes, name, norm, goal) for name in ("cheater", "cure"))
+        one, other = np.median(cured, axis=0), np.median(cheated, axis=0)
+        more, less = int((one > other).sum()), int((one < other).sum())
+        difference = bootstrap(lambda a, b: np.median(a) - np.median(b), cured, cheated)
+        rows.append(
+            {
+                "norm": norm, "goal": goal, "ratio": ratio(cured, cheated),
+                "cheater": bootstrap(np.median, cheated), "cure": bootstrap(np.median, cured),
+                "difference": difference, "cure_needs_more": more / max(more + less, 1),
+                "p": float(stats.binomtest(more, max(more + less, 1)).pvalue),
+                "cheater_unreached": np.isinf(cheated).mean(),
+                "cure_unreached": np.isinf(cured).mean(), "images": more + less,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def size_text(value: Estimate | float, number: str = "{:.3f}") -> str:
+    """A size, with its interval if it has one, or that it was not reached."""
+    size = value.mean if isinstance(value, Estimate) else value
+    if not np.isfinite(size):
+        return "not reached"
+    return value.format(number) if isinstance(value, Estimate) else number.format(value)
+
+
+def in_words(value: Estimate) -> str:
+    """What a ratio of cure to cheater says about which is harder to fool."""
+    low, high = value.interval
+    if low <= 1 <= high:
+        return "about as hard to fool as the cheater: the interval of the ratio includes one"
+    return "harder to fool than the cheater" if low > 1 else "easier to fool than the cheater"
+
+
+def judge_masking(signs: pd.DataFrame) -> pd.DataFrame:
+    """The checks on `masking_signs`: a row for each network and check, "measured" in words."""
+    rows = []
+    for name, own in signs.groupby("network", sort=False):
+        share = {measured: group["share"].to_numpy() for measured, group in own.groupby("measured")}
+        sizes, steps = (", ".join(f"{s:.0%}" for s in share[key]) for key in ("size", "steps"))
+        transfer, white, square = (share[key][0] for key in ("transfer", "own", "square"))
+        rows += [
+            (name, "large sizes reach everything", f"{sizes} at 0.1, 0.2, 0.4, 0.8",
+             bool(share["size"][-1] == 1)),
+            (name, "more steps never hurt", f"{steps} after 5, 10, 20, 40",
+             bool((np.diff(share["steps"]) >= 0).all())),
+            (name, "attacks made for the other network work less",
+             f"{transfer:.0%} against {white:.0%}", bool(transfer < white)),
+            (name, "a search without gradients is no better", f"{square:.0%} at 0.98 of our size",
+             bool(square == 0)),
+        ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["network", "check", "measured", "holds"])
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def exhibit(image: np.ndarray, shown: dict[str, dict[str, Any]], factor: float = 10) -> Figure:
+    """For each network, with its `attack_image`: the image (3, 28, 28), the change around grey and
+    `factor` times as strong, the changed image, and the probabilities before and after."""
+    figure, axes = plots.grid(8, 4.2, len(shown), 4, width_ratios=[1, 1, 1, 1.6])
+    parts, places = [], np.arange(N_CLASSES)
+    for row, (name, entry) in zip(axes, shown.items(), strict=True):
+        bound = f"{math.ceil(100 * entry['size']) / 100:.2f}"
+        plots.picture(row[0], image, f"{name}: the seven", 8)
+        change = np.clip(0.5 + factor * (entry["changed"] - image), 0, 1)
+        plots.picture(row[1], change, f"change, {factor:g} times", 8)
+        plots.picture(row[2], entry["changed"], f"the sum (change ≤ {bound})", 8)
+        shares = {"before": entry["before"], "after": entry["after"]}
+        parts.append(pd.DataFrame({"network": name, "digit": places} | shares))
+        row[3].bar(places - 0.2, shares["before"], 0.4, color=plots.BLUE, label="before")
+        style = {"color": plots.VERMILION, "hatch": "///", "label": "after"}
+        row[3].bar(places + 0.2, shares["after"], 0.4, **style)
+        plots.class_ticks(row[3].xaxis)
+        row[3].set(ylim=(0, 1.02), ylabel="probability")
+    axes[-1, 3].set_xlabel("digit")
+    axes[0, 3].legend()
+    note = "Probability of each digit, from 0 to 1, before and after the change."
+    return plots.show(figure, pd.concat(parts), note)
+
+
+STYLES = {
+    "cheater": (plots.VERMILION, "--"),
+    "cure": (plots.BLUE, "-"),
+    "oracle": (plots.GREEN, "-."),
+    "adversarially trained": (plots.AMBER, (0, (1, 1))),
+}
+
+
+def size_curves(sizes: pd.DataFrame, norm: str, bound: float | None = None) -> Figure:
+    """A panel for each goal: the share of images against the size allowed, by network; thin lines
+    are seeds, the dotted line is `bound`. Of linf sizes the share reached, of l2 that not
+    reached."""
+    reached = norm == "linf"
+    allowed = np.geomspace(0.003, 1, 200) if reached else np.geomspace(0.1, 30, 200)
+    title = "share seen as a 3" if reached else "share that holds"
+    figure, axes = plots.grid(8, 3.4, 1, len(GOALS), sharey=True)
+    parts = []
+    for ax, goal in zip(axes[0], GOALS, strict=True):
+        for name, (colour, dash) in STYLES.items():
+            values = matrix(sizes, name, norm, goal)[:, :, None]
+            shares = (values <= allowed if reached else values > allowed).mean(1)
+            style = {"linestyle": dash, "color": colour}
+            ax.plot(allowed, shares.T, linewidth=0.6, alpha=0.5, **style)
+            ax.plot(allowed, shares.mean(0), linewidth=1.8, label=name, **style)
+            for seed, share in enumerate(shares):
+                about = {"goal": goal, "network": name, "seed": seed}
+                parts.append(pd.DataFrame(about | {"size allowed": allowed, title: share}))
+        if bound is not None:
+            ax.axvline(bound, color=plots.DARK, linewidth=0.8, linestyle=":")
+            ax.text(bound * 1.06, 0.02, f"{bound:g}")
+        ax.set(xscale="log", title=goal)
+        ax.set_xlabel("largest pixel change allowed" if reached else "Euclidean length allowed")
+    plots.percent_axis(axes[0, 0].yaxis, "sevens seen as a 3" if reached else "sevens that hold")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4)
+    note = "Shares from 0 to 1 of each network; sizes in units of the pixel range [0, 1]."
+    return plots.show(figure, pd.concat(parts), note)
+
+
+def pair_maps(pairs: pd.DataFrame) -> Figure:
+    """By network: the median smallest size for each digit (row) and target (column), in hundredths
+    of the pixel range; the diagonal is empty."""
+    figure, axes = plots.grid(8, 3.9, 1, pairs["network"].nunique())
+    top = 100 * pairs["size"][np.isfinite(pairs["size"])].max()
+    for ax, (name, own) in zip(axes[0], pairs.groupby("network", sort=False), strict=True):
+        table = own.pivot(index="digit", columns="target", values="size").fillna(0).to_numpy()
+        texts = np.vectorize(lambda v: "" if v == 0 else f"{100 * v:.1f}" if v < 1 else "–")(table)
+        plots.heat_map(ax, np.minimum(100 * table, top), texts, top, size=6.5)
+        ax.set(title=f"{name}: size in hundredths", xlabel="target")
+    axes[0, 0].set_ylabel("digit")
+    note = "Median smallest change of the largest pixel, in units of the pixel range [0, 1]."
+    return plots.show(figure, pairs, note)

@@ -1,0 +1,545 @@
+"""Chapter 4: where cheater, cure and oracle look, how far colour and shape move them, and whether
+the maps deserve belief.
+
+Unless said otherwise a measurement looks at the first `n_per_class` test digits of every kind, in
+colours that say nothing about the digit, and asks for the class that the network predicts; the
+first columns of its frames are "network" (its name) and "seed", numbers are means over the images.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor, nn
+
+from lazy_artist import faithfulness, gradcam, plots
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, assign_colours, paint, split_digits
+from lazy_artist.config import NO_BIAS, TEST_SEED
+from lazy_artist.evaluate import Estimate, accuracy, balanced, predict
+from lazy_artist.faithfulness import attribution_share
+from lazy_artist.gradcam import chroma_reliance, display, grad_cam
+from lazy_artist.models import build
+from lazy_artist.networks import Network
+from lazy_artist.store import stored
+from lazy_artist.training import train
+
+LAYER = "block3"  # the last maps of the CNN, (N, 128, 7, 7), which the mean and the head follow
+FIRST_LAYER = "block1"  # its first maps, (N, 32, 14, 14)
+CASCADE = ("head", "block3", "block2", "block1")  # from the output down
+CHANGES = ("recolour", "reshape", "both")
+PARTS = ("stroke", "background", "discriminative parts")
+MAPS = ("Grad-CAM", "random", "centre blob", "the stroke itself")
+# enough to memorise shuffled labels, which was tried on training digits alone
+MEMORISE = {"epochs": 60, "learning_rate": 4e-3, "batch_size": 100}
+TOLERANCE = 0.05  # two changes are matched if their sizes differ by less, relatively
+
+
+def matched_pairs(
+    grey: np.ndarray, labels: np.ndarray, colours: np.ndarray,
+    pool: np.ndarray, pool_labels: np.ndarray, seed: int,
+) -> list[np.ndarray]:  # fmt: skip
+    """Changes of colour and changes of digit that are equally large, image by image.
+
+    grey, labels, colours: uint8 (N, 28, 28), int (N,) twice: what to change. pool, pool_labels:
+    the digits that may take their place. Returns four float32 (N, 3, 28, 28) in [0, 1], with the
+    same backgrounds, grain and jitter: the digits in their colours, recoloured, reshaped (other
+    digits in the same colours), and both.
+
+    Of the 81 combinations of another colour and another digit, one is drawn at random among those
+    for which the pool holds an image of that digit whose change of the pixels, |x' - x| in RGB, is
+    within `TOLERANCE` of that of the change of colour (the best, if none is). No network has a say.
+    """
+    n, every = len(grey), np.arange(N_CLASSES)
+    background = paint(0 * grey, colours, seed)  # (N, 3, 28, 28)
+    solid = np.full_like(grey, 255)
+    strokes = np.stack([paint(solid, 0 * colours + k, seed)[:, :, 0, 0] for k in every], axis=1)
+    stroke = strokes[np.arange(n), colours]  # (N, 3)
+    alpha = grey.reshape(n, -1) / 255
+    others = pool.reshape(len(pool), -1) / 255
+    # |a' - a|^2 at each pixel counts as much as the stroke differs from the background there
+    weight = np.square(stroke[:, :, None, None] - background, dtype=np.float64)
+    weight = weight.sum(1).reshape(n, -1)
+    reshaped = weight @ np.square(others).T - 2 * (weight * alpha) @ others.T
+    reshaped = reshaped + (weight * alpha**2).sum(1)[:, None]  # (N, pool)
+    reshaped = reshaped.clip(0)  # rounding may leave less than nothing for the image itself
+    recoloured = np.square(strokes - stroke[:, None], dtype=np.float64).sum(2)  # (N, 10 colours)
+    recoloured *= np.square(alpha).sum(1)[:, None]
+
+    rng = np.random.default_rng(seed)
+    new_colour, partner = np.empty((2, n), dtype=np.int64)
+    for i in range(n):
+        found = []
+        for k in np.delete(every, colours[i]):
+            error = np.abs(np.sqrt(reshaped[i] / recoloured[i, k]) - 1)
+            for digit in np.delete(every, labels[i]):
+                members = np.flatnonzero(pool_labels == digit)
+                best = members[error[members].argmin()]
+                found.append((error[best], k, best))
+        errors = np.array([error for error, *_ in found])
+        near = np.flatnonzero(errors <= max(TOLERANCE, errors.min()))
+        _, new_colour[i], partner[i] = found[rng.choice(near)]
+
+    reshape = pool[partner]
+    pairs = ((grey, colours), (grey, new_colour), (reshape, colours), (reshape, new_colour))
+    return [paint(digits, painted, seed) for digits, painted in pairs]
+
+
+def movement(model: nn.Module, layer: str, pairs: list[np.ndarray]) -> pd.DataFrame:
+    """How far a network moves with each of the `CHANGES`, a row each ("change"):
+
+    "predictions": share of changed predictions; "logits": Euclidean distance of the logits, less
+    their mean over classes, relative to that of changing both; "map": distance of the Grad-CAM maps
+    M and M' of the class first predicted, sum |M - M'| / sum (M + M'), 0 for the same map (or none,
+    before and after), 1 for maps that share nothing; "size": Euclidean length of the change in RGB;
+    "matched": share of the images whose recolouring and reshaping are equally large (`TOLERANCE`).
+    """
+    before = predict(model, pairs[0])
+    centred, first = before - before.mean(1, keepdims=True), before.argmax(1)
+    maps = grad_cam(model, layer, pairs[0], first)
+    rows, sizes = [], [_length(images - pairs[0]) for images in pairs[1:]]
+    for change, images, size in zip(CHANGES, pairs[1:], sizes, strict=True):
+        logits, moved = predict(model, images), grad_cam(model, layer, images, first)
+        parts = (np.abs(maps - moved), maps + moved)
+        distance = gradcam.ratio(*(part.sum((1, 2), dtype=np.float64) for part in parts))
+        row = {"change": change, "predictions": np.mean(logits.argmax(1) != first)}
+        row["logits"] = _length(logits - logits.mean(1, keepdims=True) - centred).mean()
+        rows.append(row | {"map": np.nan_to_num(distance, nan=0).mean(), "size": size.mean()})
+    frame = pd.DataFrame(rows)
+    frame["logits"] /= frame["logits"].iloc[-1]
+    frame["matched"] = np.mean(np.abs(sizes[1] / sizes[0] - 1) <= TOLERANCE)
+    return frame
+
+
+@stored
+def measure_changes(network: Network, n_per_class: int) -> pd.DataFrame:
+    """The `movement` of a network, last layer's maps."""
+    grey, labels, colours = _probes(n_per_class)
+    pairs = matched_pairs(grey, labels, colours, *split_digits("hard"), TEST_SEED)
+    return _of(network, movement(network.load(), LAYER, pairs))
+
+
+@stored
+def measure_chroma(network: Network, n_per_class: int) -> np.ndarray:
+    """Chroma reliance of each image, float64 (N,) in [0, 1]; see `gradcam.chroma_reliance`."""
+    grey, _, colours = _probes(n_per_class)
+    model, images = network.load(), paint(grey, colours, TEST_SEED)
+    return chroma_reliance(model, images, predict(model, images).argmax(1))
+
+
+@stored
+def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
+    """Where the attribution of last and first layer lies: a row for each "layer" and "part" of the
+    image (stroke, background, discriminative parts of the stroke). "attribution": share of the
+    attribution there; "area": share of the pixels; "density": attribution per pixel, relative to
+    that on the whole stroke."""
+    model = network.load()
+    grey, labels, colours = _probes(n_per_class)
+    images = paint(grey, colours, TEST_SEED)
+    predictions = predict(model, images).argmax(1)
+    pool, of = split_digits("train")
+    prototypes = np.stack([pool[of == digit].mean(0) / 255 for digit in range(N_CLASSES)])
+    mask = faithfulness.discriminative_mask(grey / 255, labels, prototypes)
+    frames = []
+    for layer in (LAYER, FIRST_LAYER):
+        maps = grad_cam(model, layer, images, predictions)
+        stroke, area = attribution_share(maps, grey / 255)
+        discriminative, small = attribution_share(maps, mask)
+        shares = [np.nanmean(share) for share in (stroke, 1 - stroke, discriminative)]
+        frame = pd.DataFrame({"layer": layer, "part": PARTS, "attribution": shares})
+        frame["area"] = [area.mean(), 1 - area.mean(), small.mean()]
+        density = frame["attribution"] / frame["area"]
+        frames.append(frame.assign(density=density / density[0]))
+    return _of(network, pd.concat(frames, ignore_index=True))
+
+
+def verdict(gap: Estimate) -> str:
+    """A difference of two areas under deletion curves in words: "better than", "worse than", or "no
+    better than" if its interval holds 0."""
+    low, high = gap.interval
+    return "better than" if high < 0 else "worse than" if low > 0 else "no better than"
+
+
+def field_of_view() -> tuple[int, int]:
+    """Of a place in the maps of the CNN's last layer: side in pixels of its share of the image, and
+    of the square that it is computed from: where the gradient of an untrained network goes."""
+    model, noise = build("cnn", 0).eval(), torch.Generator().manual_seed(0)
+    images = torch.rand(64, 3, 28, 28, generator=noise, requires_grad=True)
+    maps = _last_maps(model, images)
+    middle = maps.shape[2] // 2
+    (gradient,) = torch.autograd.grad(maps[:, :, middle, middle].sum(), images)
+    rows = gradient.abs().sum((0, 1, 3)).nonzero()
+    return images.shape[2] // maps.shape[2], int(rows.max() - rows.min()) + 1
+
+
+@stored
+def delete_and_insert(network: Network, n_per_class: int, steps: int) -> dict[str, pd.DataFrame]:
+    """Deletion and insertion of pixels, by Grad-CAM and by the controls of `MAPS`. "curves":
+    "measure", "map", "pixels" (share deleted or inserted), "probability" of the class first
+    predicted; "areas": "measure", "map", "area" under the curve."""
+    model = network.load()
+    grey, _, colours = _probes(n_per_class)
+    images, background = (paint(digits, colours, TEST_SEED) for digits in (grey, 0 * grey))
+    predictions = predict(model, images).argmax(1)
+    maps = grad_cam(model, LAYER, images, predictions)
+    noise = np.random.default_rng(TEST_SEED).random(maps.shape, dtype=np.float32)
+    blob = faithfulness.centre_maps(maps.shape)
+    curves, areas = [], []
+    for measure in ("deletion", "insertion"):
+        for name, rival in zip(MAPS, (maps, noise, blob, grey / 255), strict=True):
+            task = (model, images, predictions, rival, background, steps, TEST_SEED)
+            curve = faithfulness.deletion_curve(*task, insert=measure == "insertion")
+            row = {"measure": measure, "map": name}
+            areas.append(row | {"area": faithfulness.area_under(curve).mean()})
+            row["pixels"] = np.linspace(0, 1, steps + 1)
+            curves.append(pd.DataFrame(row | {"probability": curve.mean(0, dtype=np.float64)}))
+    curves, areas = pd.concat(curves, ignore_index=True), pd.DataFrame(areas)
+    return {"curves": _of(network, curves), "areas": _of(network, areas)}
+
+
+@stored
+def memorise_labels(
+    seed: int, n_train: int, recipe: dict[str, float], n_per_class: int
+) -> dict[str, Any]:
+    """A CNN that has memorised `n_train` training images with shuffled labels (Adebayo et al. 2018,
+    arXiv:1810.03292, data randomisation): "accuracy" on those, and "maps" (N, 7, 7) for the images
+    and classes of `saliency_sanity`."""
+    grey, labels = (part[:n_train] for part in split_digits("train"))
+    colours = assign_colours(labels, NO_BIAS, seed)
+    shuffled = np.random.default_rng(seed).permutation(labels)
+    split, model = Split(paint(grey, colours, seed), shuffled, colours), build("cnn", seed)
+    train(model, split, seed=seed, weight_decay=0, **recipe)
+    grey, labels, _ = _probes(n_per_class)
+    maps = grad_cam(model, LAYER, paint(grey, labels, TEST_SEED), labels)
+    return {"maps": maps, "accuracy": accuracy(model, split)}
+
+
+@stored
+def saliency_sanity(
+    network: Network, retrained: Network, memorised: np.ndarray, n_per_class: int
+) -> pd.DataFrame:
+    """Whether a network's maps depend on what it has learnt: their agreement with others, for each
+    digit in its own colour, which all networks classify correctly, and the true digit.
+
+    A row for each map "against" which they are held: of the network made random from the output
+    down to each layer of `CASCADE`; of "another image"; "retrained", with another seed;
+    "memorised", float32 (N, 7, 7) of `memorise_labels`. "correlation": mean rank correlation over
+    the images where neither map is blank (0 if there are none); "blank": share of the others.
+    """
+    model, rows, others = network.load(), [], {}
+    grey, labels, _ = _probes(n_per_class)
+    images = paint(grey, labels, TEST_SEED)
+    maps = grad_cam(model, LAYER, images, labels)
+    for k, layer in enumerate(CASCADE, 1):
+        random = faithfulness.randomise(model, CASCADE[:k], network.seed)
+        others[layer] = grad_cam(random, LAYER, images, labels)
+    others["another image"] = np.roll(maps, len(maps) // 2, axis=0)
+    others["retrained"] = grad_cam(retrained.load(), LAYER, images, labels)
+    others["memorised"] = memorised
+    for against, other in others.items():
+        values = faithfulness.rank_correlation(maps, other)
+        blank = np.isnan(values)
+        mean = 0.0 if blank.all() else values[~blank].mean()
+        rows.append({"against": against, "correlation": mean, "blank": blank.mean()})
+    return _of(network, pd.DataFrame(rows))
+
+
+def numerical_grad_cam(
+    model: nn.Module, layer: str, images: np.ndarray, classes: np.ndarray, step: float = 1e-6
+) -> np.ndarray:
+    """Grad-CAM by finite differences in double precision: float64 (N, h, w), >= 0. The weight of
+    channel k, the mean over places of dz_c / dA_k, is the slope of z_c as all of it is raised:
+
+        a_k = (z_c(A + step * 1_k) - z_c(A - step * 1_k)) / (2 * step * h * w)
+
+    No gradient is recorded, and the code shares nothing with `gradcam.grad_cam`.
+    """
+    model, maps, shift = copy.deepcopy(model).double(), None, 0.0
+
+    def tap(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        nonlocal maps
+        maps = output
+        return output + shift
+
+    dict(model.named_modules())[layer].register_forward_hook(tap)
+    batch, rows = torch.from_numpy(images).double(), torch.arange(len(images))
+    with torch.no_grad():
+        model(batch)
+        weighted, channels = torch.zeros_like(maps[:, 0]), maps.shape[1]
+        for k in range(channels):
+            scores = []
+            for sign in (1, -1):
+                shift = torch.zeros(1, channels, 1, 1, dtype=torch.float64)
+                shift[0, k] = sign * step
+                scores.append(model(batch)[rows, torch.from_numpy(classes)])
+            slope = (scores[0] - scores[1]) / (2 * step * maps[0, 0].numel())
+            weighted += slope[:, None, None] * maps[:, k]
+    return weighted.relu().numpy()
+
+
+@stored
+def compare_references(network: Network, layers: list[str], n_per_class: int) -> pd.DataFrame:
+    """The largest difference, "error", between `grad_cam` and each "reference" for true digits,
+    absolute or relative to the map's largest value, whichever is larger: `numerical_grad_cam` for
+    each "layer", and for the CNN ReLU(CAM) / (h * w) for its last one."""
+    model = network.load()
+    grey, labels, colours = _probes(n_per_class)
+    images = paint(grey, colours, TEST_SEED)
+    found = [
+        ("finite differences", layer, numerical_grad_cam(model, layer, images, labels))
+        for layer in layers
+    ]
+    if network.arch == "cnn":
+        with torch.no_grad():
+            batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+            weights = model.head.weight[torch.from_numpy(labels)]
+            cam = torch.einsum("nk,nkhw->nhw", weights, _last_maps(model, batch))
+        found.append(("CAM", LAYER, cam.relu().numpy() / cam[0].numel()))
+    rows = []
+    for name, layer, reference in found:
+        error = np.abs(grad_cam(model, layer, images, labels) - reference).max()
+        error = float(error / min(1, reference.max()))
+        rows.append({"reference": name, "arch": network.arch, "layer": layer, "error": error})
+    return _of(network, pd.DataFrame(rows))
+
+
+@stored
+def attribution_maps(
+    networks: list[Network], digits: list[int], colours: list[int]
+) -> dict[str, Any]:
+    """The first test image of each of `digits`, in `colours`: "titles", such as "red 0"; "images"
+    float32 (N, 3, 28, 28); by the networks' names Grad-CAM "maps" float32 (N, 3, 7, 7) for three
+    "classes" int64 (N, 3), predicted, true and the colour's, and their "probabilities" (N, 3)."""
+    grey, _ = balanced(*split_digits("hard"), 1)
+    images = paint(grey[digits], np.array(colours), TEST_SEED)
+    titles = [f"{COLOUR_NAMES[c]} {digit}" for digit, c in zip(digits, colours, strict=True)]
+    maps, classes, probabilities = {}, {}, {}
+    for network in networks:
+        model, name = network.load(), network.name
+        shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
+        classes[name] = np.stack([shares.argmax(1), digits, colours], axis=1)
+        probabilities[name] = np.take_along_axis(shares, classes[name], axis=1)
+        maps[name] = np.stack([grad_cam(model, LAYER, images, c) for c in classes[name].T], axis=1)
+    found = {"maps": maps, "classes": classes, "probabilities": probabilities}
+    return {"titles": titles, "images": images} | found
+
+
+@stored
+def gradient_parts(networks: list[Network], digit: int, colour: int) -> dict[str, np.ndarray]:
+    """The first test image of a digit (3, 28, 28) as "image", and by the networks' names their
+    squared gradient there along brightness and along chroma, for the class predicted, as shares of
+    its sum: float32 (2, 28, 28)."""
+    grey, _ = balanced(*split_digits("hard"), 1)
+    image = paint(grey[digit : digit + 1], np.array([colour]), TEST_SEED)
+    parts = {"image": image[0]}
+    for network in networks:
+        model = network.load()
+        predicted = predict(model, image).argmax(1)
+        energy = np.concatenate(gradcam.gradient_energy(model, image, predicted))
+        parts[network.name] = energy / energy.sum()
+    return parts
+
+
+def _probes(n_per_class: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first `n_per_class` test digits of every kind, their labels, and colours that say nothing
+    about them."""
+    grey, labels = balanced(*split_digits("hard"), n_per_class)
+    return grey, labels, assign_colours(labels, NO_BIAS, TEST_SEED)
+
+
+def _last_maps(cnn: nn.Module, images: Tensor) -> Tensor:
+    return cnn.block3(cnn.block2(cnn.pool(cnn.block1(images))))
+
+
+def _length(difference: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(difference.reshape(len(difference), -1).astype(np.float64), axis=1)
+
+
+def _of(network: Network, frame: pd.DataFrame) -> pd.DataFrame:
+    frame.insert(0, "network", network.name)
+    frame.insert(1, "seed", network.seed)
+    return frame
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+MAP_STYLES = (
+    (plots.VERMILION, "-", "o"), (plots.DARK, ":", "x"),
+    (plots.BLUE, "--", "s"), (plots.GREEN, "-.", "^"),
+)  # fmt: skip
+CLASSES = ("predicted", "true digit", "colour's digit")
+OUTLINE = {"levels": [0.4], "colors": "white", "linewidths": 0.7}  # of the stroke
+
+
+def attribution_tiles(
+    scenes: dict[str, Any], rows: list[list[int]], n_classes: list[int], width: float, shared: bool
+) -> Figure:
+    """Rows of images of `attribution_maps`, by number, each with the maps of all networks for the
+    first of the `CLASSES`, as many as `n_classes` says for each column. shared: one scale for all
+    networks, else one for each."""
+    tops = {name: float(maps.max()) or 1.0 for name, maps in scenes["maps"].items()}
+    scales = dict.fromkeys(tops, max(tops.values())) if shared else tops
+    figure, axes = plots.grid(width, width)
+    ax = axes[0, 0]  # one for all tiles, as many are slow to draw
+    step, high, gap, x = 33, 41, 8, 0  # pixels, of which a tile has 28
+    middles = np.arange(28) + 0.5
+
+    def tile(x: float, row: int, pixels: np.ndarray, title: str) -> Any:
+        ax.text(x + 14, row * high - 2, title, ha="center", size=plots.SMALL)
+        extent = (x, x + 28, row * high + 28, row * high)
+        return ax.imshow(pixels, cmap="magma", vmin=0, vmax=1, extent=extent)
+
+    for column, count in zip(np.transpose(rows), n_classes, strict=True):
+        for row, scene in enumerate(column):
+            tile(x, row, scenes["images"][scene].transpose(1, 2, 0), scenes["titles"][scene])
+        x += step + gap
+        for name, scale in scales.items():
+            classes, shares = scenes["classes"][name], scenes["probabilities"][name]
+            for row, scene in enumerate(column):
+                drawn = display(scenes["maps"][name][scene], scale)
+                for k in range(count):
+                    title = "" if row else f"{name}:\n{CLASSES[k]}\n"
+                    title += f"{classes[scene, k]}: {shares[scene, k]:.0%}"
+                    painted = tile(x + k * step, row, drawn[k], title)
+                    place = (x + k * step + middles, row * high + middles)
+                    ax.contour(*place, scenes["images"][scene].max(0), **OUTLINE)
+            if count == len(CLASSES):
+                place = [x, high * len(rows) - 6, 2 * step + 28, 5]
+                inset = ax.inset_axes(place, transform=ax.transData)
+                bar = figure.colorbar(painted, cax=inset, orientation="horizontal")
+                bar.set_ticks([0, 0.5, 1], labels=[f"{share * scale:.2g}" for share in (0, 0.5, 1)])
+                bar.set_label(f"raw Grad-CAM, {name}")
+            x += count * step + gap
+        x += gap
+    ax.set(xlim=(0, x - 2 * gap), ylim=(high * len(rows), 12 - high))
+    ax.set_axis_off()
+    figure.set_size_inches(width, width * high * (len(rows) + 1) / x)
+    return figure
+
+
+def change_bars(moved: pd.DataFrame) -> Figure:
+    """How far each network moves: a panel for each measure, a bar for each network and change, with
+    95% intervals. moved: estimates, indexed by network and change, of the columns of `movement`."""
+    panels = {
+        "predictions": "predictions changed",
+        "logits": "logits moved\n(changing both = 1)",
+        "map": "Grad-CAM moved\n(nothing in common = 1)",
+    }
+    figure, axes = plots.grid(8, 2.9, 1, len(panels))
+    names = moved.index.unique("network")
+    width = 0.8 / len(names)
+    for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
+        for k, name in enumerate(names):
+            values = moved.loc[name, measure]
+            means = np.array([value.mean for value in values])
+            bounds = np.array([value.interval or (value.mean,) * 2 for value in values])
+            places = np.arange(len(values)) + (k - (len(names) - 1) / 2) * width
+            bars = ax.bar(
+                places, means, width, yerr=np.abs(bounds - means[:, None]).T, label=name,
+                color=plots.NETWORK_STYLES[name][0], hatch=("", "//", "..")[k], edgecolor="white",
+                error_kw={"elinewidth": 1, "ecolor": plots.DARK},
+            )  # fmt: skip
+            ax.bar_label(bars, fmt="%.2f", padding=2, size=plots.SMALL)
+        ax.set_xticks(range(len(values)), values.index)
+        ax.set_title(title)
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(names))
+    note = """means over seeds with 95% intervals; predictions: share changed; logits: distance,
+        changing both = 1; map: distance of Grad-CAM maps, nothing in common = 1"""
+    return plots.show(figure, moved[list(panels)].reset_index(), note)
+
+
+def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, np.ndarray]) -> Figure:
+    """Left: the `gradient_parts`, on one scale a network. Right: histograms of the chroma reliance
+    (seeds, N) of all images, by network."""
+    figure = plots.Figure(figsize=(8.4, 1.55 * len(reliance)))
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
+    for row, name in zip(left.subplots(len(reliance), 3), reliance, strict=True):
+        top = np.quantile(parts[name].sum(0), 0.995)
+        plots.picture(row[0], parts["image"], f"asked: the {name}", 8)
+        for ax, energy, part in zip(row[1:], parts[name], ("brightness", "chroma"), strict=True):
+            ax.imshow(energy / top, cmap="magma", vmin=0, vmax=1)
+            ax.contour(parts["image"].max(0), **OUTLINE)
+            ax.set_title(f"{part} {energy.sum():.0%}", size=8, pad=2)
+            ax.set_axis_off()
+    ax, frames = right.subplots(), []
+    for (name, values), hatch in zip(reliance.items(), ("", "//", ".."), strict=False):
+        colour = plots.NETWORK_STYLES[name][0]
+        shares, edges, _ = ax.hist(
+            values.ravel(), np.linspace(0, 1, 41), weights=np.full(values.size, 1 / values.size),
+            histtype="stepfilled", facecolor=f"{colour}55", edgecolor=colour, hatch=hatch,
+            label=name,
+        )  # fmt: skip
+        bins = {"from": edges[:-1], "to": edges[1:], "share": shares}
+        frames.append(pd.DataFrame({"network": name} | bins))
+    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.9, linestyle=":", label="no preference (2/3)")
+    ax.set(xlim=(0, 1), ylim=(0, 1.3 * ax.get_ylim()[1]))
+    ax.set(xlabel="chroma reliance of an image", ylabel="share of images")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.legend(loc="upper left")
+    note = "share of the images of all seeds whose chroma reliance, 0 to 1, lies in [from, to)"
+    return plots.show(figure, pd.concat(frames, ignore_index=True), note)
+
+
+def deletion_curves(curves: pd.DataFrame) -> Figure:
+    """The curves of `delete_and_insert`, of all networks, a row each; thin lines are seeds."""
+    n = curves["network"].nunique()
+    figure, axes = plots.grid(8, 2.7 * n + 0.4, n, 2, sharex=True, sharey=True)
+    groups = curves.groupby(["network", "measure"], sort=False)
+    for ax, ((name, measure), group) in zip(axes.flat, groups, strict=True):
+        for k, (by, (colour, dash, marker)) in enumerate(zip(MAPS, MAP_STYLES, strict=True)):
+            lines = group[group["map"] == by].set_index(["pixels", "seed"])["probability"].unstack()
+            ax.plot(lines, color=colour, linewidth=0.5, alpha=0.4)
+            style = {"marker": marker, "markevery": (k, 4), "linewidth": 1.4, "label": by}
+            ax.plot(lines.mean(axis=1), dash, color=colour, **style)
+        ax.set(title=f"{name}: {measure}", ylim=(0, 1.02), ylabel="probability of the class")
+        ax.set_xlabel(f"pixels ({measure}), highest attribution first")
+        ax.label_outer()
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=4)
+    note = "probability: of the predicted class, mean over images; pixels: share replaced"
+    return plots.show(figure, curves, note)
+
+
+def sanity_lines(sanity: pd.DataFrame) -> Figure:
+    """What `saliency_sanity` found of all networks: rank correlation with a network's own maps as
+    its layers are made random (lines), and with other maps (points); thin marks are seeds."""
+    figure, axes = plots.grid(8, 3.4, 1, 2, sharey=True, width_ratios=[1.2, 1])
+    left, right = axes[0]
+    others = {
+        "retrained": "same recipe,\nnext seed", "another image": "same network,\nanother image",
+        "memorised": "shuffled labels,\nmemorised",
+    }  # fmt: skip
+    for k, (name, group) in enumerate(sanity.groupby("network", sort=False)):
+        colour, marker, dash = plots.NETWORK_STYLES[name]
+        table = group.pivot(index="against", columns="seed", values="correlation")
+        paths = np.vstack([np.ones(table.shape[1]), table.loc[list(CASCADE)]])
+        left.plot(paths, color=colour, linewidth=0.5, alpha=0.5)
+        left.plot(paths.mean(1), dash, color=colour, marker=marker, markersize=6, label=name)
+        for place, values in enumerate(table.loc[list(others)].to_numpy()):
+            place += 0.16 * (2 * k - 1)
+            right.plot([place] * len(values), values, "_", color=colour, markersize=9)
+            right.plot(place, values.mean(), marker, color=colour, markersize=6)
+            text = f"{values.mean():.2f}"
+            right.text(place, values.max() + 0.04, text, ha="center", size=plots.SMALL)
+    for ax in (left, right):
+        ax.axhline(0, color=plots.DARK, linewidth=0.7)
+        ax.axhline(0.5, color=plots.DARK, linewidth=0.7, linestyle=":")
+    left.set_xticks(range(5), ["as trained", *(f"+ {layer}" for layer in CASCADE)])
+    left.set(xlabel="made random, from the output down", ylabel="rank correlation")
+    left.set_ylim(-0.25, 1.08)
+    left.legend()
+    right.set_xticks(range(3), list(others.values()))
+    right.set_xlim(-0.5, 2.5)
+    note = """correlation: rank correlation with a network's own maps, mean over images; against:
+        the network made random from the head down to this layer, or other maps; blank: share of
+        images left out, as a map is zero"""
+    return plots.show(figure, sanity, note)

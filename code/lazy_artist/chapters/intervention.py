@@ -1,0 +1,280 @@
+"""Chapter 5: the methods of debiasing, trained and measured on one protocol.
+
+The full scale trains for about 300 passes of the CNN over the 55,000 training images or their equal
+(13 s each on one core of a slow machine): the table of methods 150, the correlations 55, the
+ablations 25, the ResNet-18 20, the MLP 50. At quick scale networks see 3,300 of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from lazy_artist import plots
+from lazy_artist.canvas import N_CLASSES, Split, colour_split, paint, split_digits
+from lazy_artist.config import BIAS, TEST_SEED, pick, scale, seeds
+from lazy_artist.debias import ABLATIONS, BEST, METHODS, views
+from lazy_artist.evaluate import (
+    balanced,
+    counterfactual_grid,
+    evaluate_networks,
+    logit_variance,
+    predict,
+)
+from lazy_artist.gradcam import chroma_reliance, display, grad_cam
+from lazy_artist.networks import Network, network
+from lazy_artist.store import stored
+
+SPLITS = ["validation", "hard", "aligned", "unseen"]
+ON_MLP = ("erm", "lff", "amplified-resampling", "combination")
+ON_RESNET = ("erm", BEST)
+OWN = ("amplified-resampling", "saliency", "colour-swap", "combination")
+EXAMINED = {
+    "cheater": "cheater (chapter 2)",
+    "erm": "ERM",
+    "saliency": "saliency guide",
+    "combination": "the combination",
+    "oracle-same-budget": "oracle",
+}
+"""Networks whose gradients and features are examined, with their names in figures and tables."""
+REPORTED = {"LfF": "85.4", "LDD": "89.7", "uLA": "92.8", "CCDB": "96.4", "FG-CCDB": "98.2"}
+"""What papers report on the mixture, in percent, on a canvas of their own."""
+
+Group = tuple[list[Network], list[str]]
+
+
+def swept() -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The methods that are trained at several correlations, and these."""
+    few = ("erm", "resampling", BEST)
+    methods = ("erm", "jtt", "amplified-resampling", "resampling", BEST)
+    return pick((methods, (0.95, 0.98, 0.99, 0.995)), (few, (0.95, 0.995)))
+
+
+def groups() -> list[Group]:
+    """All networks of the chapter, with the splits on which they are measured: each method with all
+    seeds, an ablation with one; the sweep over correlations with one, the best method's at the
+    highest with all; the MLP with all, the ResNet-18 with one, the best method's with all.
+
+    At quick scale one seed, but for methods whose gradients are examined, and the first ablation.
+    """
+    full, (methods, correlations) = scale() == "full", swept()
+
+    def runs(method: str, every_seed: bool, **options: Any) -> list[Network]:
+        used = seeds() if every_seed else range(1)
+        return [network(method, seed, **options) for seed in used]
+
+    found = [(runs(method, full or method in EXAMINED), SPLITS) for method in METHODS]
+    found += [(runs(method, False), SPLITS) for method in list(ABLATIONS)[: None if full else 1]]
+    for method in methods:
+        for share in correlations:
+            if share != BIAS:  # which is in the table
+                every = full and method == BEST and share == max(correlations)
+                found.append((runs(method, every, correlation=share), ["hard"]))
+    found += [(runs(method, full, arch="mlp"), ["hard", "aligned"]) for method in ON_MLP]
+    found += [(runs(m, full and m == BEST, arch="resnet18"), SPLITS) for m in ON_RESNET]
+    return found
+
+
+def measure(groups: Sequence[Group], n_eval: int | None) -> pd.DataFrame:
+    """Train and measure groups of networks on the first `n_eval` images (None: all) of their
+    splits, in parallel, what takes longest first.
+
+    The rows of `evaluate.evaluate_networks` with the columns "correlation" and "seconds", of
+    processor time that training took.
+    """
+    networks = [one for members, _ in groups for one in members]
+    longer, work = (BEST, "oracle-same-budget", *ABLATIONS), {"cnn": 1, "resnet18": 2, "mlp": 0.8}
+    networks.sort(key=lambda n: (5 if n.name in longer else 2) * work[n.arch], reverse=True)
+    stored.run([one.made_by for one in networks], "training networks")
+    calls = [{"networks": nets, "splits": splits, "n_eval": n_eval} for nets, splits in groups]
+    frames = stored.map(evaluate_networks, calls, "measuring networks")
+    for frame, (members, splits) in zip(frames, groups, strict=True):
+        frame["correlation"] = [one.correlation for one in members] * len(splits)
+        frame["seconds"] = [one.made_by.value()["seconds"] for one in members] * len(splits)
+    return pd.concat(frames, ignore_index=True)
+
+
+@stored
+def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, Any]:
+    """What a network looks at on `n_per_class` test images of every digit, in hard colours and in
+    all ten.
+
+    "images": "label", "colour" and "chroma_reliance" of the true class's score on hard images,
+    missing where the gradient vanishes; "mean": its mean over images. "channels": of each channel
+    of the last layer the shares of its variance on the counterfactual grid that go with "digit" and
+    with "colour" (eta squared).
+    """
+    model = network.load()
+    images, labels = balanced(*split_digits("hard"), n_per_class)
+    step = 1 + np.arange(len(labels)) % (N_CLASSES - 1)
+    colours = (labels + step) % N_CLASSES  # never the dominant one
+    chroma = chroma_reliance(model, paint(images, colours, TEST_SEED), labels)
+    grid = counterfactual_grid(model, images, TEST_SEED, precision="low", output="features")
+    alive = grid.std((0, 1)) > 0  # of (10 colours, N, K)
+    parts = [
+        logit_variance(grid[..., k : k + 1], labels) if alive[k] else {"digit": 0, "colour": 0}
+        for k in range(grid.shape[2])
+    ]
+    return {
+        "images": pd.DataFrame({"label": labels, "colour": colours, "chroma_reliance": chroma}),
+        "mean": float(np.nanmean(chroma)),
+        "channels": pd.DataFrame(parts)[["digit", "colour"]].astype(float),
+    }
+
+
+def examine(networks: Sequence[Network], n_per_class: int) -> dict[str, pd.DataFrame]:
+    """`gradient_and_tuning` of several networks, in parallel, with columns "network" and "seed".
+
+    "images" and "channels" as there; "networks": a row each, with the mean "chroma_reliance", the
+    mean shares of a channel's variance that go with "colour" and with "digit", and "mostly_colour",
+    the share of channels that colour moves more than digit does.
+    """
+    calls = [{"network": network, "n_per_class": n_per_class} for network in networks]
+    runs = stored.map(gradient_and_tuning, calls, "examining networks")
+    rows, frames = [], {"images": [], "channels": []}
+    for examined, run in zip(networks, runs, strict=True):
+        keys = {"network": examined.name, "seed": examined.seed}
+        for name, parts in frames.items():
+            parts.append(run[name].assign(**keys))
+        digit, colour = (run["channels"][part].to_numpy() for part in ("digit", "colour"))
+        means = {"colour": colour.mean(), "digit": digit.mean()}
+        mostly = {"mostly_colour": np.mean(colour > digit)}
+        rows.append(keys | {"chroma_reliance": run["mean"]} | means | mostly)
+    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
+    return {"networks": pd.DataFrame(rows), **joined}
+
+
+def attend(networks: Sequence[Network], n: int = 6) -> tuple[Split, dict[str, Any]]:
+    """Grad-CAM on the first hard image of each of the first `n` digits: these, and for each network
+    by name its predictions int64 (n,), and its maps for them, float32 (n, 28, 28) in [0, 1] on one
+    scale a network."""
+    split = colour_split("hard", TEST_SEED)
+    split = split.take([np.flatnonzero(split.labels == digit)[0] for digit in range(n)])
+    seen = {}
+    for watched in networks:
+        model = watched.load()
+        predictions = predict(model, split.images).argmax(1)
+        maps = grad_cam(model, "block3", split.images, predictions)
+        seen[watched.name] = (predictions, display(maps))
+    return split, seen
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def training_views(n: int = 6, seed: int = 0) -> Figure:
+    """What the methods show the network: the first training images in their dominant colours, as
+    painted, mixed, swapped, and swapped and augmented."""
+    images, labels = (part[:64] for part in split_digits("train"))
+    painted = torch.from_numpy(paint(images, labels, seed))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shown = {
+            "as painted": painted,
+            "colours mixed": views.mix_colours(painted),
+            "colours swapped": views.swap_colours(painted),
+        }
+        shown["swapped, augmented"] = views.affine(views.swap_colours(painted))
+    return plots.picture_rows({title: view[:n].numpy() for title, view in shown.items()})[0]
+
+
+def ranking(hard: pd.Series) -> Figure:
+    """Estimates of accuracy on hard images, by name of the method, best on top."""
+    styles = {
+        "no labels": (plots.BLUE, "o"),
+        "colour labels": (plots.AMBER, "s"),
+        "reference": (plots.DARK, "D"),
+    }
+    rows = [(METHODS[name], value) for name, value in hard.items()]
+    frame = pd.DataFrame(
+        {
+            "method": method.title,
+            "group": list(styles)[2 if method.reference else int(method.colours)],
+            "accuracy": value,
+        }
+        for method, value in sorted(rows, key=lambda row: row[1].mean)
+    )
+    figure, axes = plots.grid(7.5, 0.27 * len(frame) + 1.1)
+    ax = axes[0, 0]
+    for group, (colour, marker) in styles.items():
+        mine = frame[frame["group"] == group]
+        for y, value in mine["accuracy"].items():
+            ax.plot(value.interval or [value.mean] * 2, [y, y], color=colour)
+            ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center")
+        means = [value.mean for value in mine["accuracy"]]
+        ax.plot(means, mine.index, marker, color=colour, markersize=6, label=group)
+    for share, name in ((0.1, "guessing"), (0.7, "the bar")):
+        ax.axvline(share, color=plots.DARK, linewidth=0.8, linestyle=":")
+        ax.text(share, len(frame) - 0.3, name, ha="center")
+    ax.set_yticks(range(len(frame)), frame["method"])
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(-0.6, len(frame) + 0.2)
+    plots.percent_axis(ax.xaxis, "accuracy on hard images")
+    ax.grid(axis="y")
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    note = "accuracy: share of hard images, mean over seeds; low, high: its 95% interval"
+    return plots.show(figure, frame[::-1], note)
+
+
+def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figure:
+    """Above: how chroma reliance is spread over hard images, a box for each network. Below: for
+    each network a dot for each last-layer channel of seed 0, variance with colour against variance
+    with digit. images, channels: see `examine`."""
+    channels = channels[channels["seed"] == 0]
+    kinds = list(dict.fromkeys(images["network"]))
+    figure, axes = plots.grid(8, 4.8, 2, len(kinds), height_ratios=[1, 1.1])
+    for ax in axes[0]:
+        ax.remove()
+    ax = figure.add_subplot(axes[0, 0].get_gridspec()[0, :])
+    frames = [channels.assign(shown="channel")]
+    for y, kind in zip(range(len(kinds), 0, -1), kinds, strict=True):
+        values = images.loc[images["network"] == kind, "chroma_reliance"].dropna()
+        ends = (5, 25, 50, 75, 95)
+        low, first, median, third, high = np.percentile(values, ends)
+        ax.plot([low, high], [y, y], color=plots.DARK, linewidth=1)
+        ax.barh(y, third - first, 0.55, left=first, color="white", edgecolor=plots.DARK)
+        ax.plot([median, median], [y - 0.275, y + 0.275], color=plots.VERMILION, linewidth=2)
+        box = {"chroma_reliance": [low, first, median, third, high], "percentile": ends}
+        frames.append(pd.DataFrame(box).assign(shown="box", network=kind))
+    ax.set_yticks(range(len(kinds), 0, -1), [EXAMINED[kind] for kind in kinds])
+    ax.set_ylim(0.5, len(kinds) + 0.6)
+    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.8, linestyle=":")
+    ax.text(2 / 3, len(kinds) + 0.62, "no preference", ha="center")
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("chroma reliance: share of the squared input gradient along chroma")
+    for panel, kind in zip(axes[1], kinds, strict=True):
+        mine = channels[channels["network"] == kind]
+        panel.plot([0, 1], [0, 1], color=plots.DARK, linewidth=0.7, linestyle=":")
+        dots = {"color": plots.BLUE, "alpha": 0.6, "markeredgewidth": 0}
+        panel.plot(mine["colour"], mine["digit"], "o", **dots)
+        panel.set_xlim(-0.02, 1)
+        panel.set_ylim(-0.02, 1)
+        panel.set_aspect("equal")
+        panel.set_title(EXAMINED[kind])
+        panel.set_xlabel("variance with colour", fontsize=plots.SMALL)
+    axes[1, 0].set_ylabel("variance with digit")
+    order = ["shown", "network", "percentile", "chroma_reliance", "colour", "digit"]
+    note = (
+        "box: percentiles of chroma reliance (a share) over hard images of all seeds; channel: "
+        "shares of a last-layer channel's variance that go with colour and with digit, seed 0"
+    )
+    return plots.show(figure, pd.concat(frames[1:] + frames[:1])[order], note)
+
+
+def attention(split: Split, seen: dict[str, Any]) -> Figure:
+    """The images of a split, and below them, a row for each network (see `attend`), its predictions
+    and its maps as contours and brightness over a faded image."""
+    rows = {EXAMINED[name]: 0.35 * split.images for name in seen}
+    figure, axes = plots.picture_rows({"image": split.images} | rows, height=1.35)
+    for row, (predictions, maps) in zip(axes[1:], seen.values(), strict=True):
+        for ax, digit, heat in zip(row, predictions, maps, strict=True):
+            ax.set_title(f"“{digit}”", fontsize=9)
+            ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
+            if heat.max() > 0.5:
+                ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
+    return figure

@@ -1,0 +1,428 @@
+"""Chapter 3: what the channels of cheater, cure and oracle see, what they are tuned to, and what
+their loss does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor, nn
+
+from lazy_artist import atlas, plots
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, colour_split, paint, split_digits
+from lazy_artist.config import ARCH_NAMES, TEST_SEED
+from lazy_artist.data import cache_dir
+from lazy_artist.evaluate import balanced
+from lazy_artist.featurevis import colour_root, visualise
+from lazy_artist.networks import Network
+from lazy_artist.store import stored
+from lazy_artist.tuning import ablated_logits, activations, cell_means, concepts, label, tuning
+
+LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
+TOP = 9  # dataset images on a card
+BINS = 24  # of a card's histogram
+PERMUTATIONS = 199
+DRAWS = 5  # random sets of channels for each size, to compare an ablation with
+SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of a layer's channels, ablated
+ORDERS = ("most tuned to colour first", "at random", "most tuned to shape first")
+ASCENTS = 4  # at a pattern that is known; the one with the highest score counts
+PATTERN_SIDE = 7  # pixels
+MEASURES = {  # of `tuning`, with their names in tables
+    "colour": "η² colour", "digit": "η² digit", "interaction": "η² colour × digit",
+    "colour_selectivity": "selectivity, colour", "digit_selectivity": "selectivity, digit",
+}  # fmt: skip
+
+
+# --- networks built by hand ----------------------------------------------------------------------
+
+
+def patterns() -> dict[str, Tensor]:
+    """Images float32 (3, 7, 7), 0 or 1, that a filter can be built for, by name."""
+    bar, diagonal, corner, cross = found = torch.zeros(4, 3, PATTERN_SIDE, PATTERN_SIDE)
+    bar[0, :, 3] = 1
+    diagonal[:2] = torch.eye(PATTERN_SIDE)
+    corner[2, 1, 1:], corner[2, 1:, 1] = 1, 1
+    cross[:, 3], cross[:, :, 3] = 1, 1
+    names = ("red vertical bar", "yellow diagonal", "blue corner", "white cross")
+    return dict(zip(names, found, strict=True))
+
+
+class Detector(nn.Module):
+    """A network of one channel, built by hand: `layer` adds up the pixels of a pattern (3, 7, 7),
+    less half of all others around, and cuts at 0; so the image that it likes best is known: the
+    pattern on black. Logits (N, 1), the mean of its map."""
+
+    def __init__(self, pattern: Tensor):
+        super().__init__()
+        conv = nn.Conv2d(3, 1, PATTERN_SIDE, padding=PATTERN_SIDE // 2, bias=False)
+        conv.weight.data = torch.where(pattern > 0, 1.0, -0.5)[None]
+        self.layer = nn.Sequential(conv, nn.ReLU(inplace=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images).mean((2, 3))
+
+
+@stored
+def recover_patterns(
+    where: str | tuple[int, int], parametrisation: str, robust: bool
+) -> pd.DataFrame:
+    """For each of the `patterns` (columns pattern, cosine) the cosine between it and the best of
+    `ASCENTS` drawings for the `Detector` of it, around the place that responds most."""
+    rows = []
+    for name, pattern in patterns().items():
+        model = Detector(pattern).eval()
+        images, scores = visualise(
+            model, "layer", where=where, optima=ASCENTS, diversity=0,
+            parametrisation=parametrisation, robust=robust,
+        )  # fmt: skip
+        image = torch.from_numpy(images[0, scores[0].argmax()])
+        with torch.no_grad():
+            row, column = divmod(int(model.layer(image[None]).argmax()), image.shape[2])
+        padded = nn.functional.pad(image, [PATTERN_SIDE // 2] * 4)
+        patch = padded[:, row : row + PATTERN_SIDE, column : column + PATTERN_SIDE]
+        cosine = torch.cosine_similarity(patch.flatten(), pattern.flatten(), dim=0)
+        rows.append({"pattern": name, "cosine": float(cosine)})
+    return pd.DataFrame(rows)
+
+
+# --- channels ------------------------------------------------------------------------------------
+
+
+@stored
+def probe_channels(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None
+) -> dict[str, dict[str, Any]]:
+    """Tuning of all channels on `n_per_class` validation digits of every kind in all ten colours,
+    and how they respond to the network's own training images, the first `n_train`, or all.
+
+    For each layer: "tuning", "cells", see the module `tuning`; "most" float32 (K,), the largest
+    activation on any training image; "histogram" int64 (K, BINS) of activations up to that; and of
+    the training images, strongest first, "top" uint8 (K, TOP, 3, 28, 28), "top_digits" and
+    "top_colours" uint8 (K, TOP).
+    """
+    model = network.load()
+    images, labels = balanced(*split_digits("validation"), n_per_class)
+    colours = np.arange(N_CLASSES).repeat(len(images))
+    grid = np.concatenate(
+        [paint(images, ids, TEST_SEED) for ids in colours.reshape(N_CLASSES, -1)]
+    )  # all colours of a digit on the same background
+    responses = activations(model, layers, grid)
+    pool = colour_split("train", network.seed, network.correlation)
+    pool = pool.take(np.arange(len(pool))[:n_train]) if n_train else pool
+    seen = activations(model, layers, pool.images)
+    found = {}
+    for layer in layers:
+        crossed = responses[layer].reshape(N_CLASSES, len(images), -1)
+        most = seen[layer].max(0)
+        top = np.argpartition(-seen[layer], TOP, axis=0)[:TOP]  # (TOP, K), in any order
+        order = np.take_along_axis(seen[layer], top, 0).argsort(0)[::-1]
+        top = np.take_along_axis(top, order, 0).T  # (K, TOP), strongest first
+        bins = np.minimum(seen[layer] / np.maximum(most, 1e-12) * BINS, BINS - 1).astype(int)
+        found[layer] = {
+            "tuning": tuning(crossed, labels, PERMUTATIONS),
+            "cells": cell_means(crossed, labels),
+            "most": most,
+            "histogram": np.stack([np.bincount(b, minlength=BINS) for b in bins.T]),
+            "top": np.round(255 * pool.images[top]).astype(np.uint8),
+            "top_digits": pool.labels[top].astype(np.uint8),
+            "top_colours": pool.colours[top].astype(np.uint8),
+        }
+    return found
+
+
+@stored
+def draw_channels(
+    network: Network, layers: list[str], optima: int, negative: bool, steps: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """For each layer "optima" uint8 (K, optima, 3, 28, 28) that excite each channel's mean most,
+    "scores" float32 (K, optima), strongest first, and if `negative` "negative" uint8 (K, 3, 28, 28)
+    that suppress it."""
+    model = network.load()
+    root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
+    found = {}
+    for layer in layers:
+        images, scores = visualise(model, layer, optima=optima, steps=steps, root=root)
+        order = np.argsort(-scores, axis=1)
+        rows = np.arange(len(scores))[:, None]
+        found[layer] = {
+            "optima": np.round(255 * images).astype(np.uint8)[rows, order],
+            "scores": scores[rows, order],
+        }
+        if negative:
+            images, _ = visualise(model, layer, -np.eye(len(scores)), steps=steps, root=root)
+            found[layer]["negative"] = np.round(255 * images[:, 0]).astype(np.uint8)
+    return found
+
+
+def measure_channels(
+    networks: list[Network], n_per_class: int, n_train: int | None, steps: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
+    """All channels of the `LAYERS` of networks: what `probe_channels` and `draw_channels` say of
+    them, in parallel, as far as it is not stored.
+
+    Returns a frame, a row a channel, by layer (those of the ResNet last), network and seed: title
+    (of network and layer), arch, network, layer, seed, channel, alive (active on any training
+    image), label and prefers (see `tuning.label`), concepts, the columns of `tuning.tuning`,
+    best_colour and best_digit (of its marginal means), most (largest activation on a training
+    image), score (activation on the best optimum), saturation (of that optimum: the largest less
+    the smallest of R, G and B, each in [0, 1], averaged over pixels). And for each title the arrays
+    of both functions for seed 0: of that the CNNs have two optima, all have negatives.
+    """
+    draws, probes = [], []
+    for network in networks:
+        common, first = {"network": network, "layers": LAYERS[network.arch]}, network.seed == 0
+        pair = 2 if first and network.arch == "cnn" else 1
+        draws.append((draw_channels, common | {"optima": pair, "negative": first, "steps": steps}))
+        sizes = {"n_per_class": n_per_class, "n_train": n_train}
+        probes.append((probe_channels, common | sizes))
+    found = stored.run(draws + probes, title="drawing and probing channels")
+
+    frames, pictures = [], {}
+    for network, drawn, probed in zip(networks, found, found[len(networks) :], strict=False):
+        for layer in LAYERS[network.arch]:
+            arrays = probed[layer] | drawn[layer]
+            tuned, cells, most = arrays.pop("tuning"), arrays["cells"], arrays["most"]
+            optima = arrays["optima"][:, 0] / 255
+            title = f"{ARCH_NAMES[network.arch]}, {network.name}, {layer}"
+            frame = {
+                "title": title, "arch": network.arch, "network": network.name, "layer": layer,
+                "seed": network.seed, "channel": np.arange(len(most)), "alive": most > 0,
+                "concepts": concepts(cells), "best_digit": cells.mean(2).argmax(1),
+                "best_colour": cells.mean(1).argmax(1), "most": most,
+                "score": arrays["scores"][:, 0],
+                "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
+            }  # fmt: skip
+            parts = [pd.DataFrame(frame), label(tuned, cells, most > 0), tuned]
+            frames.append(pd.concat(parts, axis=1))
+            if network.seed == 0:
+                pictures[title] = arrays
+    frames.sort(key=lambda frame: (frame.arch[0] != "cnn", frame.layer[0]))
+    return pd.concat(frames, ignore_index=True), pictures
+
+
+# --- ablation ------------------------------------------------------------------------------------
+
+
+@stored
+def ablate_channels(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None, n_eval: int
+) -> pd.DataFrame:
+    """The `ablation_rates` of a network on the first `n_eval` hard test images, channels as
+    `probe_channels` found them, with columns network, seed and layer."""
+    model, split = network.load(), colour_split("hard", TEST_SEED).take(np.arange(n_eval))
+    probed = probe_channels(network, layers, n_per_class, n_train)
+    frames = []
+    for layer in layers:
+        tuned, cells = probed[layer]["tuning"], probed[layer]["cells"]
+        rates = ablation_rates(model, layer, split, tuned, cells, network.seed)
+        frames.append(rates.assign(network=network.name, seed=network.seed, layer=layer))
+    return pd.concat(frames, ignore_index=True)
+
+
+def ablation_rates(
+    model: nn.Module, layer: str, split: Split, tuned: pd.DataFrame, cells: np.ndarray, seed: int
+) -> pd.DataFrame:
+    """Columns shortcut_rate and accuracy on a split without a share of a layer's channels, each
+    replaced by the mean of its `cells`: a row for each of the `ORDERS` (order) and `SHARES`
+    (share). At random: the mean of `DRAWS` orders from `seed`."""
+    width = len(tuned)
+    rng = np.random.default_rng(seed)
+    orders = [np.argsort(-tuned.colour.to_numpy())]
+    orders += [rng.permutation(width) for _ in range(DRAWS)]
+    orders.append(np.argsort(-tuned.digit.to_numpy()))
+    sets = np.zeros((len(orders), len(SHARES), width), dtype=bool)
+    for row, order in enumerate(orders):
+        for column, share in enumerate(SHARES):
+            sets[row, column, order[: round(share * width)]] = True
+    logits = ablated_logits(model, layer, split.images, sets.reshape(-1, width), cells.mean((1, 2)))
+    predictions = logits.argmax(2).reshape(*sets.shape[:2], len(split))
+    rates = {}
+    for name, wanted in (("shortcut_rate", split.colours), ("accuracy", split.labels)):
+        rate = (predictions == wanted).mean(2)  # (orders, sizes)
+        rates[name] = np.concatenate([rate[0], rate[1:-1].mean(0), rate[-1]])
+    places = {"order": np.repeat(ORDERS, len(SHARES)).tolist(), "share": SHARES * len(ORDERS)}
+    return pd.DataFrame(places | rates)
+
+
+# --- the atlas -----------------------------------------------------------------------------------
+
+INTRO = """<p>Every channel of the networks of chapter 3 (seed 0) has a card: of the cheater, of the
+oracle, and of the cure, which is the best network of chapter 5. A channel's activation is the mean
+of its map after the ReLU.</p>
+<details><summary>How to read a card</summary>
+<p>The large pictures were made, not found: gradient ascent on an image, for the channel
+(excites) or against it (suppresses). The nine small ones are the network's own training images
+that excite it most. The square is the channel's mean activation on validation digits 0 to 9
+(rows) painted in each colour (columns, by their first letters: red, green, blue, yellow, magenta,
+cyan, orange, violet, pink, white); darker is more in light mode, brighter is more in dark mode.
+The histogram is of all training images, with a logarithmic height; the dashed line marks the
+first picture.</p>
+<p>η² is the share of the activation's variance that goes with colour, digit, or their combination;
+the selectivity indices compare the best colour (digit) with the mean of the others; "things"
+counts the digits and families of colours that it takes to hold all that drives the channel;
+"ratio" compares the best picture with the strongest training image. A channel is labelled
+colour or shape if that takes at least two thirds of what colour and digit explain together, and
+shuffled labels do not reach it; else mixed; dead if no training image excites it.</p>
+</details>"""
+
+
+def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.Card]:
+    """Write a card for each channel of seed 0, of what `measure_channels` returns, to
+    pages/atlas.html in the cache folder, from where it goes into the finished book."""
+    cards = []
+    for row in channels[channels.seed == 0].itertuples():
+        arrays = {name: array[row.channel] for name, array in pictures[row.title].items()}
+        network = row.network if row.arch == "cnn" else f"{row.network}-{row.arch}"
+        single = row.prefers and not row.prefers.startswith("all but")
+        top = (arrays["top_colours"], arrays["top_digits"], arrays["top"])
+        excite = [("excites", image) for image in arrays["optima"]]
+        measures = {
+            "η² colour": row.colour, "η² digit": row.digit, "η² both": row.interaction,
+            "select. colour": row.colour_selectivity, "select. digit": row.digit_selectivity,
+            "things": row.concepts, "ratio": row.score / max(row.most, 1e-6), "most": row.most,
+        }  # fmt: skip
+        card = atlas.Card(
+            path=f"{network}/{row.layer}/{row.channel}",
+            title=f"{network} {row.layer} {row.channel}",
+            subtitle=": ".join(filter(None, (row.label, row.prefers))),
+            facets={
+                "network": (network,), "layer": (row.layer,), "label": (row.label,),
+                "answers to": tuple(row.prefers.split(", ")) if single else (),
+            },
+            measures={name: float(value) for name, value in measures.items()},
+            pictures=[*excite, ("suppresses", arrays["negative"])],
+            examples=[(f"{COLOUR_NAMES[c]} {d}", image) for c, d, image in zip(*top, strict=True)],
+            grid=arrays["cells"], histogram=arrays["histogram"],
+            most=float(row.most), mark=float(row.score),
+        )  # fmt: skip
+        cards.append(card)
+    atlas.write(
+        cache_dir() / "pages" / "atlas.html", cards, title="The Atlas of Channels", intro=INTRO,
+        back=("report/prober.html", "Back to chapter 3, The Prober"),
+        rows="0123456789", columns=COLOUR_NAMES,
+        grid_title="digit by colour", histogram_title="training images",
+    )  # fmt: skip
+    return cards
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+LABEL_STYLES = {
+    "colour": (plots.VERMILION, "", "white"), "shape": (plots.BLUE, "", "white"),
+    "mixed": ("#E8D9A0", "//", plots.DARK), "dead": ("#999999", "..", plots.DARK),
+}  # fmt: skip
+ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
+
+
+def optima_sheets(sheets: dict[str, np.ndarray], columns: int = 22) -> Figure:
+    """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
+    rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
+    figure, axes = plots.grid(8, len(sheets) * (8 / columns * rows + 0.3), len(sheets))
+    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
+        canvas = np.full((3, math.ceil(len(sheet) / columns) * 30, columns * 30), 255, np.uint8)
+        for k, image in enumerate(sheet):
+            row, column = 30 * (k // columns), 30 * (k % columns)
+            canvas[:, row : row + 28, column : column + 28] = image
+        plots.picture(ax, canvas, title, 9)
+    return figure
+
+
+def channel_cards(channels: pd.DataFrame, pictures: dict[str, Any], title: str) -> Figure:
+    """The first six channels of a layer (seed 0) in rows, of what `measure_channels` returns:
+    optima, what suppresses them, the training images that excite them most, mean activation by
+    digit and colour, and a histogram of the activation on training images."""
+    rows = channels[(channels.title == title) & (channels.seed == 0)].head(6)
+    widths = [1, 1, 1, 0.15, 1, 1, 1, 1, 0.15, 1.7, 2.2]
+    figure, axes = plots.grid(8, 0.98 * len(rows) + 0.75, len(rows), 11, width_ratios=widths)
+    frames, digits = [], np.arange(N_CLASSES).repeat(N_CLASSES)
+    for line, channel in zip(axes, rows.itertuples(), strict=True):
+        arrays = {name: array[channel.channel] for name, array in pictures[title].items()}
+        shown = [*arrays["optima"], arrays["negative"], *arrays["top"][:4]]
+        for ax, image in zip(line[[0, 1, 2, 4, 5, 6, 7]], shown, strict=True):
+            plots.picture(ax, image)
+        for ax in line[[3, 8]]:
+            ax.set_axis_off()
+        name = ": ".join(filter(None, (f"{channel.channel}, {channel.label}", channel.prefers)))
+        line[0].set_title(name, fontsize=8, loc="left", pad=3).set_in_layout(False)
+        cells, counts = arrays["cells"], arrays["histogram"]
+        line[9].imshow(cells, cmap="Blues", vmin=0, aspect="auto")
+        line[9].set(xticks=[], yticks=[0, 9])
+        line[9].tick_params(length=0, labelsize=6)
+        bars, step = line[10], channel.most / len(counts)
+        bars.bar(np.arange(len(counts)) * step, counts, step, align="edge", color="#8A8A8A")
+        bars.axvline(channel.score, color=plots.VERMILION, linestyle="--", linewidth=1.2)
+        bars.set(yscale="log", xlim=(0, 1.08 * max(channel.score, channel.most, 1e-9)), yticks=[])
+        bars.minorticks_off()
+        bars.spines["left"].set_visible(False)
+        bars.tick_params(labelsize=6)
+        crossed = {"digit": digits, "colour": COLOUR_NAMES * 10, "activation": cells.ravel()}
+        binned = {"activation": np.arange(len(counts)) * step, "images": counts}
+        numbers = (crossed, binned, {"activation": [channel.score]})
+        names = ("mean activation", "training images", "best drawing")
+        for name, columns in zip(names, numbers, strict=True):
+            frames.append(pd.DataFrame({"channel": channel.channel, "shows": name, **columns}))
+    axes[-1, 9].set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
+    axes[-1, 10].set_xlabel("activation", fontsize=plots.SMALL)
+    heads = {0: "excite it", 2: "suppresses it", 4: "most exciting training images"}
+    heads |= {9: "digit by colour", 10: "training images"}
+    above = {"xycoords": "axes fraction", "xytext": (0, 17), "textcoords": "offset points"}
+    for column, head in heads.items():
+        axes[0, column].annotate(head, (0, 1), **above, fontsize=7.5).set_in_layout(False)
+    figure.suptitle(" ", fontsize=11)  # room for the heads
+    figure.get_layout_engine().set(h_pad=0.11)
+    note = """activation: mean of the channel's map after the ReLU; where training images are shown,
+        the lower end of a histogram's bin, with the number of images in it"""
+    return plots.show(figure, pd.concat(frames), note)
+
+
+def tuning_scatter(channels: pd.DataFrame) -> Figure:
+    """Eta squared of digit against that of colour, a mark for each row of channels; a panel for
+    each layer."""
+    layers = channels.groupby("layer", sort=False)
+    figure, axes = plots.grid(8, 3.1, 1, len(layers), sharey=True)
+    for ax, (layer, rows) in zip(axes[0], layers, strict=True):
+        for network, each in rows.groupby("network", sort=False):
+            colour, marker, _ = plots.NETWORK_STYLES[network]
+            ax.scatter(
+                each.colour, each.digit, s=16, marker=marker, facecolor="none", edgecolor=colour,
+                linewidth=0.9, label=network,
+            )  # fmt: skip
+        ax.plot([0, 1], [1, 0], color=plots.DARK, linewidth=0.7, linestyle=":")
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="η² of colour", title=layer)
+    axes[0, 0].set_ylabel("η² of digit")
+    axes[0, -1].legend(loc="upper right")
+    frame = channels[["layer", "network", "channel", "colour", "digit"]]
+    note = "colour, digit: share of the variance of the channel's activation that goes with it (η²)"
+    return plots.show(figure, frame, note)
+
+
+def ablation_curves(ablations: pd.DataFrame) -> Figure:
+    """Shortcut rate (above) and accuracy (below) as more and more channels of a layer (column) are
+    ablated; see `ablate_channels`."""
+    layers = ablations.groupby("layer", sort=False)
+    figure, axes = plots.grid(8, 4.6, 2, len(layers), sharex=True, sharey="row")
+    for column, (layer, rows) in zip(axes.T, layers, strict=True):
+        for ax, measure in zip(column, ("shortcut_rate", "accuracy"), strict=True):
+            for order, (colour, dash, marker) in zip(ORDERS, ORDER_STYLES, strict=True):
+                curves = rows[rows.order == order].set_index(["share", "seed"])[measure].unstack()
+                ax.plot(curves.index, curves, color=colour, linewidth=0.5, alpha=0.4)
+                mean = curves.mean(axis=1)
+                ax.plot(curves.index, mean, dash, color=colour, marker=marker, label=order)
+            ax.axhline(0.1, color=plots.DARK, linewidth=0.6, linestyle="-.")
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+        column[0].set_title(layer)
+        column[1].set(xticks=[0, *SHARES[3:]], xlabel="channels ablated")
+        column[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0, 0].set_ylabel("shortcut rate")
+    axes[1, 0].set_ylabel("accuracy")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3)
+    frame = ablations[["layer", "order", "share", "seed", "shortcut_rate", "accuracy"]]
+    note = """share of the layer's channels that are ablated, in this order; of hard test images,
+        the shares answered by the colour's digit (shortcut_rate) and by the true one (accuracy)"""
+    return plots.show(figure, frame, note)

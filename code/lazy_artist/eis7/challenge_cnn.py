@@ -1,0 +1,468 @@
+"""The first challenge, solved: what report/challenge-cnn.qmd measures and shows.
+
+If the challenge's file cannot be had, a stand-in is studied, trained here on the program's labels.
+Thresholds, groups and templates are fitted on training digits; test digits only measure. In frames
+"prediction" is the network's (True for 1), "program" the program's; shares are fractions of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from lazy_artist import plots
+from lazy_artist.data import DataNotFoundError, Digits, load_digits
+from lazy_artist.eis7 import cnn, files
+from lazy_artist.store import digits_checksum, stored
+
+RANKS = (1, 2, 3, 4, 6, 8)  # principal components of the hidden layer that are kept
+FAR = 2.0  # similarity: as much as four full pixels can add
+PUSHED = 5.0  # how far beyond a threshold images are pushed
+N_SCATTER = 3000  # points in scatter plots
+
+
+def cnn_checksum() -> str:
+    """Of all that this chapter reads: the digits, and the challenge's network."""
+    return f"{digits_checksum()} {files.MD5['mnist_model.pt']}"
+
+
+@stored
+def stand_in_weights(seed: int, epochs: float) -> dict[str, torch.Tensor]:
+    """Weights of the stand-in for the released CNN, trained on the program's labels."""
+    digits = load_digits("train")
+    network = cnn.train_cnn(digits.images, cnn.cnn_label(digits.images), seed, epochs)
+    return dict(network.state_dict())
+
+
+def load_cnn(network: str, epochs: float) -> cnn.ChallengeCNN:
+    """The "released" network, or the "stand-in" trained for so many epochs."""
+    model = cnn.ChallengeCNN()
+    released = network == "released"
+    model.load_state_dict(files.cnn_weights() if released else stand_in_weights(0, epochs))
+    return model.eval()
+
+
+@stored(data=cnn_checksum)
+def observe_cnn(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
+    """`observe` the CNN on the first `n_images` (None: all) training and test digits."""
+    return observe(load_cnn(network, epochs), load_digits("train"), load_digits("test"), n_images)
+
+
+def observe(
+    model: cnn.ChallengeCNN, train: Digits, test: Digits, n_images: int | None = None
+) -> dict[str, Any]:
+    """What a CNN holds and predicts.
+
+    "train", "test": frames, one row an image: digit, similarity, margin (logit 1 - logit 0),
+    prediction, program; for test images one, anti-one and brake: what each group adds to the
+    margin. "offset": what no unit adds; "brake mean": over training images; "units": of each group.
+    "plane": frame of the first training images, with their first two components of the hidden
+    layer. "ranks": frame: components kept, their share of the variance, share of test predictions
+    "unchanged". "gradients", "fitted": templates (2, 28, 28) of "one" and "anti-one"; "kernels":
+    (8, 3, 3). "lit", "variance": (28, 28), share of training images in which a pixel is above one
+    half, and its variance. "scores": see `compare_scores`. "extremes": uint8 (2, 10, 28, 28), for
+    each digit the training images most confidently predicted as 1, and as 0.
+    """
+    evidence, offset = model.evidence()
+    images = {"train": train.images[:n_images], "test": test.images[:n_images]}
+    hidden = {name: cnn.hidden_units(model, each) for name, each in images.items()}
+    fitting = hidden["train"]
+    groups = cnn.unit_groups(fitting, evidence, cnn.hidden_units(model, cnn.CLUE[None])[0])
+    frames, parts = {}, {}
+    for name, digits in (("train", train), ("test", test)):
+        units, scores = hidden[name], cnn.similarity(images[name])
+        margin = units @ evidence + offset
+        parts[name] = np.stack([units[:, on] @ evidence[on] for on in groups.values()])  # (3, N)
+        frames[name] = pd.DataFrame({
+            "digit": digits.labels[:n_images].astype(np.uint8), "similarity": scores,
+            "margin": margin, "prediction": margin > 0, "program": cnn.zones(scores) != "between",
+        })  # fmt: skip
+    frames["test"][list(cnn.GROUPS)] = parts["test"].T
+
+    plane = frames["train"][["digit", "similarity", "prediction"]][:N_SCATTER].copy()
+    covariance = np.cov(fitting.T.astype(np.float64))
+    axes = np.linalg.eigh(covariance)[1][:, ::-1]  # the largest variance first
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(200)])  # largest entry > 0
+    components = (fitting - fitting.mean(axis=0)) @ axes[:, :2]
+    plane[["component 1", "component 2"]] = components[:N_SCATTER]
+    variance = np.linalg.eigvalsh(covariance)[::-1]
+    explained = np.cumsum(variance / variance.sum())[np.array(RANKS) - 1]
+    mean, weights = fitting.mean(axis=0, dtype=np.float64), evidence @ axes
+    scores, base = (hidden["test"] - mean) @ axes, mean @ evidence + offset
+    reduced = [scores[:, :rank] @ weights[:rank] + base > 0 for rank in RANKS]
+    same = np.array(reduced) == frames["test"]["prediction"].to_numpy()
+
+    pixels = {name: each / np.float32(255) for name, each in images.items()}
+    fitted = np.stack([cnn.fitted_template(images["train"], part) for part in parts["train"][:2]])
+    gradients = [
+        cnn.gradient_template(model, images["train"][part > 0][:3000], evidence, groups[name])
+        for part, name in zip(parts["train"][:2], ("one", "anti-one"), strict=True)
+    ]
+    margin = frames["train"].groupby("digit")["margin"]
+    return {
+        **frames,
+        "offset": offset,
+        "brake mean": parts["train"][2].mean(),
+        "units": {name: int(units.sum()) for name, units in groups.items()},
+        "plane": plane,
+        "ranks": pd.DataFrame({
+            "components": RANKS, "variance": explained, "unchanged": same.mean(axis=1),
+        }),
+        "gradients": np.stack(gradients),
+        "fitted": fitted,
+        "scores": compare_scores(pixels, frames, fitted),
+        "kernels": model.conv1.weight.detach().numpy()[:, 0],
+        "lit": (pixels["train"] > 0.5).mean(axis=0),
+        "variance": pixels["train"].var(axis=0),
+        "extremes": images["train"][np.array([margin.idxmax(), margin.idxmin()])],
+    }  # fmt: skip
+
+
+@stored(data=cnn_checksum)
+def find_clue() -> dict[str, Any]:
+    """Which training image the hint's picture shows: "index", its "correlation" with the picture,
+    and that of the "runner-up"; without the picture, of the clue itself."""
+    try:
+        picture = files.clue_picture()
+    except DataNotFoundError:
+        picture = cnn.CLUE / 255
+    images = load_digits("train").images.reshape(-1, 784)
+    picture = (picture - picture.mean()).ravel().astype(np.float32)
+    squares = np.einsum("np,np->n", images, images, dtype=np.float64)
+    norms = np.sqrt(squares - images.sum(axis=1, dtype=np.float64) ** 2 / 784)
+    match = images @ picture / norms / np.linalg.norm(picture)
+    best, second = np.argsort(-match)[:2]
+    return {"index": best, "correlation": match[best], "runner-up": match[second]}
+
+
+def compare_scores(
+    pixels: dict[str, np.ndarray], frames: dict[str, pd.DataFrame], fitted: np.ndarray
+) -> pd.DataFrame:
+    """Other one-sentence programs, each with two thresholds fitted on training digits: shares of
+    the network's predictions that they make, "train" and "test", and the "correlation" of their
+    "score" with the first. pixels: float32 (N, 28, 28) in [0, 1] of "train" and "test"; frames and
+    fitted: see `observe`."""
+    clue = (cnn.CLUE / 255).ravel().astype(np.float32)
+    one, anti = fitted
+    blind = (one / np.linalg.norm(one) - anti / np.linalg.norm(anti)).ravel().astype(np.float32)
+    scores = {
+        "(clue − ½) · image: this chapter's": lambda x: x @ (clue - np.float32(0.5)),
+        "distance to the clue, sum of absolute differences": lambda x: np.abs(x - clue).sum(1),
+        "distance to the clue, sum of squares": lambda x: np.square(x - clue).sum(1),
+        "cosine with the clue": lambda x: x @ clue / np.maximum(np.linalg.norm(x, axis=1), 1e-6),
+        "clue · image": lambda x: x @ clue,
+        "sum of all pixels": lambda x: x.sum(1),
+        "template fitted to the network, clue unseen": lambda x: x @ blind,
+    }
+    rows = []
+    for name, score in scores.items():
+        train, test = (
+            score(pixels[split].reshape(-1, 784)).astype(np.float64) for split in ("train", "test")
+        )
+        low, high, agreed = cnn.fit_band(train, frames["train"]["prediction"].to_numpy())
+        test = np.mean(((test < low) | (test > high)) == frames["test"]["prediction"])
+        correlation = np.corrcoef(train, frames["train"]["similarity"])[0, 1]
+        rows.append({"score": name, "train": agreed, "test": test, "correlation": correlation})
+    return pd.DataFrame(rows)
+
+
+def ablate_groups(test: pd.DataFrame, offset: float, brake_mean: float) -> pd.DataFrame:
+    """With each group "ablated" (the brake: held at its training mean as well): the share of test
+    predictions "unchanged", by "zone" of `cnn.ZONES`, among images on which network and program
+    agree. test: see `observe`."""
+    zone = cnn.zones(test["similarity"].to_numpy())
+    before = test["prediction"].to_numpy()
+    agreed = before == test["program"].to_numpy()
+    evidence = test[list(cnn.GROUPS)].to_numpy().T
+    cases = {name: np.where(np.c_[:3] == k, 0, evidence) for k, name in enumerate(cnn.GROUPS)}
+    cases["brake, held at its mean"] = np.where(np.c_[:3] == 2, brake_mean, evidence)
+    return pd.DataFrame([
+        {"ablated": name, "zone": where, "unchanged": np.mean((after == before)[on])}
+        for name, parts in cases.items()
+        for after in [parts.sum(0) + offset > 0]
+        for where in cnn.ZONES
+        for on in [agreed & (zone == where)]
+    ])  # fmt: skip
+
+
+def interchange_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFrame:
+    """Test images paired at random; the activations of the groups "exchanged" are the partner's.
+    Shares of predictions that the "program" foresees with the exchanged question (is it one-like?
+    is it anti-one?) asked about the partner; the same where that differs from the image's own label
+    ("differing", NaN if nowhere); that equal the "own" label. test: see `observe`."""
+    program = test["program"].to_numpy()
+    evidence = test[list(cnn.GROUPS)].to_numpy().T
+    partner = np.random.default_rng(seed).permutation(len(test))
+    zone = cnn.zones(test["similarity"].to_numpy())
+    one, anti = zone == "one", zone == "anti-one"
+    foreseen = {
+        "one": one[partner] | anti, "anti-one": one | anti[partner], "brake": program,
+        "one and anti-one": one[partner] | anti[partner],
+    }  # fmt: skip
+    rows = []
+    for name, expected in foreseen.items():
+        taken = np.isin(cnn.GROUPS, name.split(" and "))[:, None]
+        after = np.where(taken, evidence[:, partner], evidence).sum(axis=0) + offset > 0
+        differing = expected != program
+        rows.append({
+            "exchanged": name, "program": np.mean(after == expected),
+            "differing": np.mean((after == expected)[differing]) if differing.any() else np.nan,
+            "own": np.mean(after == program),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def scrub_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFrame:
+    """Causal scrubbing: each group's activations are those of another test image, drawn among those
+    that an "account" calls equivalent: share of predictions "unchanged" and share of the margin's
+    variance "explained". test: see `observe`."""
+    scores, evidence = test["similarity"].to_numpy(), test[list(cnn.GROUPS)].to_numpy().T
+    margin = evidence.sum(axis=0) + offset
+    zone = cnn.zones(scores)
+    hundredth = np.digitize(scores, np.quantile(scores, np.arange(1, 100) / 100))
+    images, any_image = pd.Series(np.arange(len(scores))), np.zeros(len(scores), int)
+    accounts = {
+        "any image at all": (any_image, any_image, any_image),
+        "same side of its own threshold": (zone == "one", zone == "anti-one", any_image),
+        "same hundredth of similarity": (hundredth, hundredth, any_image),
+        "itself, but the brake from any image": (None, None, any_image),
+    }
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name, keys in accounts.items():
+        orders = [
+            slice(None) if key is None else images.groupby(key).transform(rng.permutation)
+            for key in keys
+        ]
+        scrubbed = np.sum([e[order] for e, order in zip(evidence, orders, strict=True)], 0) + offset
+        rest = np.square(scrubbed - margin).mean() / margin.var()
+        unchanged = np.mean((scrubbed > 0) == (margin > 0))
+        rows.append({"account": name, "unchanged": unchanged, "explained": 1 - rest})
+    return pd.DataFrame(rows)
+
+
+@stored(data=cnn_checksum)
+def edit_digits(network: str, epochs: float, n_images: int) -> dict[str, Any]:
+    """The CNN's `edit_responses`, on at most `n_images` test digits of each kind."""
+    model = load_cnn(network, epochs)
+    evidence, offset = model.evidence()
+    digits = [load_digits(split).images for split in ("train", "test")]
+    return edit_responses(
+        lambda images: cnn.hidden_units(model, images) @ evidence + offset > 0, *digits, n_images
+    )
+
+
+def edit_responses(
+    predict: Callable[[np.ndarray], np.ndarray], train: np.ndarray, test: np.ndarray, n_images: int
+) -> dict[str, Any]:
+    """Predictions of images that no data set holds; predict: uint8 (N, 28, 28) -> bool (N,).
+
+    Pixels may be pushed that are lit in more than a tenth of the training images; in the border
+    they hardly ever are. "edits": frame, one row an "edit": "images", mean "pixels" changed, shares
+    of predictions that the "program" makes too, that are "unchanged", and that a "control" edit
+    leaves unchanged (pixels and control: of pushes alone). "fading": frame by the "factor" that
+    digits are multiplied by: shares predicted as 1 by "network" and "program", and their
+    "agreement". "examples": uint8 (2, 9, 28, 28), unedited and pushed images; "example
+    predictions": bool (2, 9).
+    """
+    often = (train > 127).mean(axis=0)
+    allowed, border = often > 0.1, often < 0.001
+    before = predict(test)
+    zone = cnn.zones(cnn.similarity(test))
+    agreed = before == (zone != "between")
+    kinds = {kind: np.flatnonzero((zone == kind) & agreed) for kind in cnn.ZONES}
+    low, high = cnn.BAND
+    targets = {
+        ("between", "one"): high + PUSHED, ("between", "anti-one"): low - PUSHED,
+        ("one", "between"): high - PUSHED, ("anti-one", "between"): low + PUSHED,
+        ("one", "anti-one"): low - PUSHED, ("anti-one", "one"): high + PUSHED,
+    }  # fmt: skip
+
+    def pushed(chosen: np.ndarray, target: float, where: np.ndarray) -> np.ndarray:
+        return cnn.push(test[chosen], np.full(len(chosen), target), where, seed=0)
+
+    cases = {}  # of each edit: edited images, predictions before it, mean pixels, control
+    for (kind, goal), target in targets.items():
+        chosen = kinds[kind][:n_images]
+        edited = pushed(chosen, target, allowed)
+        still = predict(cnn.disturb(test[chosen], edited, allowed, seed=1))
+        pixels = (edited != test[chosen]).sum(axis=(1, 2)).mean()
+        control = np.mean(still == before[chosen])
+        cases[f"from {kind} to {goal}"] = edited, before[chosen], pixels, control
+    first = test[:n_images]
+    other = np.roll(first, 1, axis=0)  # each digit's neighbour in the file
+    for name, edited in (
+        ("two digits overlaid", np.maximum(first, other)),
+        ("top of one, bottom of another", np.where(np.c_[:28] < 14, first, other)),
+        ("moved right by two pixels", np.roll(first, 2, axis=2)),
+        ("mirrored", np.ascontiguousarray(first[:, :, ::-1])),
+    ):
+        cases[name] = edited, before[:n_images], np.nan, np.nan
+    chosen = kinds["between"][:n_images]
+    lit = pushed(chosen, low - PUSHED, border)
+    cases["pixels lit in the empty border"] = lit, before[chosen], np.nan, np.nan
+    rows = []
+    for name, (edited, unedited, pixels, control) in cases.items():
+        after = predict(edited)
+        rows.append({
+            "edit": name, "images": len(edited), "pixels": pixels,
+            "program": np.mean(after == cnn.cnn_label(edited)),
+            "unchanged": np.mean(after == unedited), "control": control,
+        })  # fmt: skip
+
+    factors = np.linspace(0, 1, 21)
+    faded = [np.rint(first * factor).astype(np.uint8) for factor in factors]
+    network, program = (np.stack([f(images) for images in faded]) for f in (predict, cnn.cnn_label))
+    examples = [
+        np.stack([test[kinds[kind][:3]], pushed(kinds[kind][:3], targets[kind, goal], allowed)])
+        for kind, goal in (("between", "one"), ("one", "between"), ("anti-one", "between"))
+    ]
+    examples = np.concatenate(examples, axis=1)
+    return {
+        "edits": pd.DataFrame(rows),
+        "fading": pd.DataFrame({
+            "factor": factors, "network": network.mean(1), "program": program.mean(1),
+            "agreement": (network == program).mean(1),
+        }),
+        "examples": examples,
+        "example predictions": predict(examples.reshape(-1, 28, 28)).reshape(2, -1),
+    }  # fmt: skip
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def _grey(ax: Axes, image: np.ndarray, title: str = "") -> None:
+    """One grey image (28, 28) of 0..255, drawn dark on white, in a thin frame."""
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    ax.set_title(title, fontsize=plots.SMALL, pad=2)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, linewidth=0.4)
+
+
+def show_extremes(images: np.ndarray) -> plots.Figure:
+    """The hint, and the "extremes" of `observe`, uint8 (2, 10, 28, 28)."""
+    figure, axes = plots.grid(8, 1.9, 2, 12, width_ratios=[1.6, 0.4] + [1] * 10)
+    for ax in axes[:, :2].flat:
+        ax.set_axis_off()
+    _grey(figure.add_subplot(axes[0, 0].get_gridspec()[:, 0]), cnn.CLUE, "the hint")
+    for row, name in enumerate(("predicted 1", "predicted 0")):
+        for digit in range(10):
+            _grey(axes[row, 2 + digit], images[row, digit])
+        axes[row, 2].set_ylabel(name)
+    return figure
+
+
+def show_plane(plane: pd.DataFrame) -> plots.Figure:
+    """The "plane" of `observe`: by the network's prediction (left), with some zeros and ones
+    written out, and by similarity to the clue (right)."""
+    figure, (axes,) = plots.grid(8, 3.5, 1, 2, sharex=True, sharey=True)
+    components = ["component 1", "component 2"]
+    for predicted, colour, marker in ((True, plots.BLUE, "o"), (False, plots.AMBER, "x")):
+        points = plane.loc[plane["prediction"] == predicted, components].to_numpy().T
+        axes[0].scatter(*points, s=7, color=colour, marker=marker, lw=0.6, alpha=0.5,
+                        label=f"predicted {predicted:d}")  # fmt: skip
+    for digit in (0, 1):
+        for x, y in plane.loc[plane["digit"] == digit, components].to_numpy()[:25]:
+            axes[0].text(x, y, str(digit), weight="bold")
+    axes[0].legend(markerscale=2)
+    points = plane[components].to_numpy().T
+    dots = axes[1].scatter(*points, c=plane["similarity"], s=5, cmap="viridis")
+    bar = figure.colorbar(dots, ax=axes[1], label="similarity to the clue")
+    for edge in cnn.BAND:
+        bar.ax.axhline(edge, color="white", linewidth=2)
+        bar.ax.axhline(edge, color="black", linewidth=1, linestyle="--")
+    axes[0].set(xlabel="first principal component", ylabel="second principal component")
+    axes[1].set_xlabel("first principal component")
+    note = "one row a training image; prediction: whether the network predicts 1"
+    return plots.show(figure, plane, note)
+
+
+def show_ramps(test: pd.DataFrame) -> plots.Figure:
+    """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
+    frame = test[["similarity", *cnn.GROUPS, "margin"]][:N_SCATTER]
+    figure, axes = plots.grid(7.5, 4.8, 2, 1, sharex=True, height_ratios=[1.4, 1])
+    above, below = axes[:, 0]
+    styles = ((plots.BLUE, "o"), (plots.VERMILION, "^"), ("#777777", "s"))
+    for name, (colour, marker) in zip(cnn.GROUPS, styles, strict=True):
+        above.scatter(frame["similarity"], frame[name], s=5, color=colour, marker=marker, alpha=0.4,
+                      lw=0, label=f"“{name}”")  # fmt: skip
+    below.scatter(frame["similarity"], frame["margin"], s=4, color=plots.DARK, alpha=0.4, lw=0)
+    for ax in (above, below):
+        ax.axhline(0, color=plots.DARK, linewidth=0.7)
+        for edge in cnn.BAND:
+            ax.axvline(edge, color=plots.DARK, linewidth=0.9, linestyle="--")
+    above.legend(markerscale=3, loc="upper center")
+    above.set_ylabel("evidence for 1")
+    label = "similarity to the clue (dashed: the program's thresholds)"
+    below.set(xlabel=label, ylabel="logit 1 − logit 0")
+    note = "one row a test image; what each group of units adds to the margin, logit 1 - logit 0"
+    return plots.show(figure, frame, note)
+
+
+def show_templates(templates: dict[str, np.ndarray], kernels: np.ndarray) -> plots.Figure:
+    """Templates (28, 28), each on its own scale, and the first layer's kernels (8, 3, 3) on a
+    common one: orange for positive, purple for negative, white for zero."""
+    figure = plots.Figure(figsize=(8, 3.3))
+    above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1])
+    numbered = {f"kernel {k}": kernel for k, kernel in enumerate(kernels)}
+    rows, largest = [], np.abs(kernels).max()
+    for part, pictures, common in ((above, templates, None), (below, numbered, largest)):
+        panels = part.subplots(1, len(pictures))
+        for ax, (name, picture) in zip(panels, pictures.items(), strict=True):
+            top = common or np.abs(picture).max()
+            ax.imshow(picture, cmap="PuOr_r", vmin=-top, vmax=top)
+            ax.set(title=name, xticks=[], yticks=[])
+            ax.spines[:].set_visible(True)
+            rows += [(name, *at, value) for at, value in np.ndenumerate(picture)]
+    frame = pd.DataFrame(rows, columns=["panel", "row", "column", "weight"])
+    note = "the weight of each pixel: of templates in evidence per unit of a pixel in [0, 1]"
+    return plots.show(figure, frame, note)
+
+
+def show_threshold(curve: pd.DataFrame) -> plots.Figure:
+    """The "share" of images predicted as 1 by "similarity", and the program's label (dashed)."""
+    figure, ((ax,),) = plots.grid(6.5, 2.8)
+    x = curve["similarity"]
+    ax.plot(x, curve["share"], "o-", color=plots.BLUE, markersize=3, lw=1.2, label="the network")
+    ends = [x.min() - 1, *np.repeat(cnn.BAND, 2), x.max() + 1]
+    ax.plot(ends, [1, 1, 0, 0, 1, 1], "--", color=plots.VERMILION, lw=1.2, label="the program")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="similarity to the clue", ylabel="predicted 1")
+    ax.legend(loc="center left")
+    note = "share (a fraction of 1) of test images that the network predicts as 1, in bins of 1.5"
+    return plots.show(figure, curve, note)
+
+
+def show_fading(fading: pd.DataFrame) -> plots.Figure:
+    """Shares of fading digits predicted as 1 by network and program, and of their agreement."""
+    figure, ((ax,),) = plots.grid(6.5, 2.8)
+    labels = ("predicted 1 by the network", "predicted 1 by the program", "both agree")
+    styles = ((plots.BLUE, "o-"), (plots.VERMILION, "s--"), (plots.GREEN, "^:"))
+    for name, label, (colour, style) in zip(fading.columns[1:], labels, styles, strict=True):
+        ax.plot(fading["factor"], fading[name], style, color=colour, ms=3.5, lw=1.2, label=label)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="brightness left", ylabel="share of digits", xlim=(1.05, -0.05), ylim=(0, 1.02))
+    ax.legend(loc="lower center")
+    note = "digits multiplied by a factor: shares (fractions of 1) predicted as 1, and of agreement"
+    return plots.show(figure, fading, note)
+
+
+def show_edits(images: np.ndarray, predictions: np.ndarray) -> plots.Figure:
+    """The "examples" of `edit_responses`, above before and below after the edit, each with its
+    similarity and the network's prediction."""
+    figure, axes = plots.grid(8, 2.5, *predictions.shape)
+    for at, prediction in np.ndenumerate(predictions):
+        score = cnn.similarity(images[at][None])[0]
+        title = f"s = {score:.1f}\npredicted {int(prediction)}".replace("-", "−")
+        _grey(axes[at], images[at], title)
+    axes[0, 0].set_ylabel("before")
+    axes[1, 0].set_ylabel("after")
+    return figure

@@ -1,0 +1,161 @@
+"""The files that came with the challenge: found, downloaded, and checked before they are read.
+
+Each is looked for in LAZY_ARTIST_DATA/eis-vii, then in the project's cache, then in its author's
+public repository (github.com/thestephencasper/mechanistic_interpretability_challenge, at fixed
+commits). A file whose checksum is wrong is never read. Even with the right checksum nothing in it
+is run: weights are read as weights only, and the pickle by an unpickler that can make NumPy arrays
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+
+from lazy_artist import data
+from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir, load_digits
+
+CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
+MD5 = {
+    "mnist_model.pt": "470a4cdc20ce19ac64a4922ac101597e",
+    "mnist_example.png": "5472a80f8efa290517b7733940dbb36c",
+    "transformer_label_info.pkl": "287c107e12b838615ac0599260823514",
+}
+_PLACES = {
+    "mnist_model.pt": "3e38c675bed8d5a68724a6379ddbf09091d0230f",
+    "mnist_example.png": "4c4c66fdb0df918ce6bc416ec99ca7abb7b0d38a/figs",
+    "transformer_label_info.pkl": "3e38c675bed8d5a68724a6379ddbf09091d0230f",
+}
+_REPOSITORY = (
+    "https://raw.githubusercontent.com/thestephencasper/mechanistic_interpretability_challenge"
+)
+
+
+def read(name: str) -> bytes:
+    """The checked content of one of the files in `MD5`.
+
+    A damaged file is named and never used; one in the cache is fetched again. Raises ValueError for
+    an unknown name, `DataNotFoundError`, which says where it was looked for, if it cannot be had.
+    """
+    if name not in MD5:
+        raise ValueError(f"unknown file {name!r}; the files are {', '.join(MD5)}")
+    given = os.environ.get("LAZY_ARTIST_DATA")
+    own = [Path(given).expanduser() / "eis-vii" / name] if given else []
+    cached = cache_dir() / "data" / "eis-vii" / name
+    looked = [] if given else ["LAZY_ARTIST_DATA is not set"]
+    for path in [*own, cached]:
+        if not path.exists():
+            looked.append(f"{path} does not exist")
+            continue
+        content = path.read_bytes()
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found == MD5[name]:
+            return content
+        looked.append(f"{path} has the wrong checksum: md5 {found}, not {MD5[name]}")
+        warnings.warn(f"{looked[-1]}; it is not used", DataWarning, stacklevel=2)
+    if os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0"):
+        looked.append("LAZY_ARTIST_OFFLINE forbids a download")
+    else:
+        pooch.get_logger().setLevel("WARNING")
+        try:
+            path = pooch.retrieve(
+                f"{_REPOSITORY}/{_PLACES[name]}/{name}", f"md5:{MD5[name]}", name, cached.parent,
+                downloader=lambda url, file, _: Path(file).write_bytes(data.download(url)),
+            )  # fmt: skip
+            return Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            looked.append(f"the download failed ({error or type(error).__name__})")
+    raise DataNotFoundError(
+        f"{name} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder that holds "
+        f"eis-vii/{name}, or connect to the network."
+    )
+
+
+def cnn_weights() -> dict[str, torch.Tensor]:
+    """The state dict of the first challenge's network, on the CPU. Raises as `read` does."""
+    content = io.BytesIO(read("mnist_model.pt"))
+    return dict(torch.load(content, map_location="cpu", weights_only=True))
+
+
+def clue_picture() -> np.ndarray:
+    """The hint, averaged down to float64 (28, 28) in [0, 1]. Raises as `read` does."""
+    from matplotlib.image import imread
+
+    grey = imread(io.BytesIO(read("mnist_example.png")))[..., :3].mean(axis=2)
+    bins = [np.arange(side) * 28 // side for side in grey.shape]
+    total = np.zeros((28, 28))
+    np.add.at(total, (bins[0][:, None], bins[1][None]), grey)
+    return total / np.outer(np.bincount(bins[0]), np.bincount(bins[1]))
+
+
+def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
+    """The true labels of the second challenge, and the released network's predictions: bool
+    (113, 113) each, by x (row) and y (column). Raises as `read` does."""
+    content = unpickle_arrays(read("transformer_label_info.pkl"))
+    return content["labels"] == 1, content["model_labels"] == 1
+
+
+def unpickle_arrays(content: bytes) -> dict:
+    """A pickled dictionary of NumPy arrays, read without letting the pickle call anything but
+    NumPy's array constructor. Raises pickle.UnpicklingError for any other content."""
+    return _ArraysOnly(io.BytesIO(content)).load()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str):
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return lambda kind, shape, dtype: np.ndarray(shape, dtype)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"this pickle asks for {module}.{name}: it is not read")
+
+
+@functools.cache
+def source(challenge: str) -> str:
+    """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided,
+    as for digits, once a process."""
+    name = CHALLENGES[challenge]
+    try:
+        read(name)
+    except DataNotFoundError as error:
+        announced = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
+        warnings.warn(f"{announced}. {error}", StandInWarning, stacklevel=2)
+        return "stand-in"
+    return "released"
+
+
+def notice(challenge: str) -> str:
+    """What a chapter says, in Markdown, about the origin of what it studies."""
+    name = CHALLENGES[challenge]
+    if source(challenge) == "stand-in":
+        title = f"A stand-in for `{name}`"
+        text = (
+            "The challenge's file could not be had: the labels below were made by the recovered "
+            "program, and the network was trained here on them. That the program agrees with them "
+            "proves nothing about the challenge."
+        )
+    elif challenge == "cnn" and "MNIST" not in load_digits("train").source:
+        title = "Drawn digits"
+        text = (
+            f"The released network is here (`{name}`), but MNIST is not: it is shown digits drawn "
+            f"by a program, which it was not trained on."
+        )
+    else:
+        return (
+            f"::: {{.callout-note}}\nThis build studies the author's released file, `{name}` (md5 "
+            f"`{MD5[name]}`, checked).\n:::\n"
+        )
+    return (
+        f"::: {{.callout-warning}}\n## {title}\n{text} The prose describes the author's files; "
+        f"only its numbers are those of this build. Set `LAZY_ARTIST_DATA` to a folder that holds "
+        f"the files, or connect to the network, and build again.\n:::\n"
+    )

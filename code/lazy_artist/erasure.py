@@ -1,0 +1,67 @@
+"""Linear concept erasure: affine maps that take a label out of activations.
+
+`leace` is the least change, in the metric of the activations' covariance, after which no linear
+probe of the label does better than guessing (Belrose et al. 2023, arXiv:2306.03819). Its relatives
+are orthogonal projections: `project_out` removes given directions, such as a linear probe's
+weights, and `project_out_class_means` those in which the classes' means differ.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+SMALLEST = 1e-6  # of the covariance's eigenvalues, relative to the largest: smaller ones are raised
+
+
+class Eraser(NamedTuple):
+    """x -> x - (x - centre) P. centre: the mean that stays (W,); projection: P = P P (W, W)."""
+
+    centre: np.ndarray
+    projection: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Activations (N, W) without what the eraser removes."""
+        return x - (x - self.centre) @ self.projection
+
+
+def project_out(x: np.ndarray, directions: np.ndarray, rank: int) -> Eraser:
+    """Removes the `rank` leading directions that rows (K, W) span, about the mean of activations x
+    (N, W)."""
+    return Eraser(x.mean(0), _span(directions, rank))
+
+
+def project_out_class_means(x: np.ndarray, classes: np.ndarray) -> Eraser:
+    """Removes the directions in which the means of activations x (N, W) differ from class to class;
+    classes: int (N,), 0 to C - 1. Raises ValueError for a class without a row."""
+    means = _class_means(x, classes)
+    return project_out(x, means, len(means) - 1)
+
+
+def leace(x: np.ndarray, classes: np.ndarray) -> Eraser:
+    """LEACE fitted on activations x (N, W) and classes int (N,), 0 to C - 1.
+
+    P = S^+ Q S for columns, with S the inverse square root of the covariance and Q the orthogonal
+    projection on what the classes' means span after S. Raises ValueError for a class without a row.
+    """
+    means = _class_means(x, classes)
+    values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64)))
+    roots = np.sqrt(np.maximum(values, SMALLEST * values.max()))
+    whiten, colour = vectors / roots @ vectors.T, vectors * roots @ vectors.T
+    inside = _span(means @ whiten, len(means) - 1)
+    return Eraser(x.mean(0), (colour @ inside @ whiten).T)
+
+
+def _class_means(x: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Means of the classes less the mean of all: (C, W)."""
+    counts = np.bincount(classes)
+    if not counts.all():
+        raise ValueError(f"class {counts.argmin()} has no activations: each needs at least one")
+    return np.stack([x[classes == c].mean(0) for c in range(len(counts))]) - x.mean(0)
+
+
+def _span(rows: np.ndarray, rank: int) -> np.ndarray:
+    """Orthogonal projection (W, W) on the `rank` leading right singular vectors of rows (K, W)."""
+    kept = np.linalg.svd(rows, full_matrices=False)[2][:rank]
+    return kept.T @ kept

@@ -1,0 +1,174 @@
+"""Does an attribution map deserve belief? How much of it lies where, whether deleting what it
+points at takes the prediction away, and whether it notices that the weights are made random.
+
+Maps are those of `gradcam.grad_cam`, (N, h, w) and non-negative, or controls of the same shape;
+networks, images and classes are as there.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from lazy_artist.evaluate import predict
+from lazy_artist.featurevis import SIDE, find_layer
+from lazy_artist.gradcam import Classes, check_inputs, check_maps, pick_logits, ratio, upsample
+
+
+def attribution_share(maps: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much of the upsampled attribution lies on the stroke, where alpha > 0.5: its share, NaN
+    for a map that is 0, and the stroke's share of the pixels, which is what a flat map would score;
+    float64 (N,) in [0, 1] each.
+
+    maps: (N, h, w), >= 0; alpha: (N, 28, 28) in [0, 1], the grey digits / 255, or a mask such as
+    `discriminative_mask`. Raises ValueError for either of the wrong shape or range.
+    """
+    check_maps(maps)
+    stroke = _check_alpha(alpha, len(maps)) > 0.5
+    attribution = upsample(maps).astype(np.float64)
+    share = ratio((attribution * stroke).sum((1, 2)), attribution.sum((1, 2)))
+    return share, stroke.mean((1, 2))
+
+
+def discriminative_mask(
+    alpha: np.ndarray, labels: np.ndarray, prototypes: np.ndarray
+) -> np.ndarray:
+    """The parts of each stroke that tell the digit from its nearest rival: bool (N, 28, 28).
+
+    alpha: (N, 28, 28) in [0, 1], the grey digits / 255; labels: int (N,); prototypes: (K, 28, 28)
+    in [0, 1], the mean of each digit. The rival is the other digit whose prototype is nearest to
+    the image (Euclidean); a pixel of the stroke tells the two apart if the rival's prototype is
+    less than half as bright there as the digit's own.
+
+    Raises ValueError for arrays of the wrong shape or range, and labels without a prototype.
+    """
+    alpha = _check_alpha(alpha, len(labels))
+    prototypes = _check_alpha(prototypes, len(prototypes))
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(prototypes)):
+        raise ValueError(f"labels must lie in 0..{len(prototypes) - 1}: others have no prototype")
+    flat, means = alpha.reshape(len(alpha), -1), prototypes.reshape(len(prototypes), -1)
+    distance = np.square(means).sum(1) - 2 * flat @ means.T  # up to |image|^2, the same for all
+    distance[np.arange(len(labels)), labels] = np.inf
+    rivals = distance.argmin(1)
+    return (alpha > 0.5) & (prototypes[rivals] < 0.5 * prototypes[labels])
+
+
+def deletion_curve(
+    model: nn.Module, images: np.ndarray, classes: Classes, maps: np.ndarray,
+    baseline: np.ndarray | float, steps: int = 28, seed: int = 0, insert: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Probability of the class while pixels are deleted, those of highest attribution first:
+    float32 (N, steps + 1) (Petsiuk et al. 2018, arXiv:1806.07421).
+
+    Column s has the round(s / steps * 784) pixels of highest attribution, in the upsampled map,
+    replaced by those of `baseline`, which broadcasts to the images and lies in [0, 1]; best is the
+    same background without a stroke, `paint(0 * grey, colours, seed)`, which adds no edges of its
+    own. Pixels of equal attribution, many where a map is 0, go in a random order that `seed`
+    decides. A map that points at what matters lets the curve fall early.
+
+    insert: the insertion curve instead, from the bare baseline to the whole image, in the same
+    order; it should rise early.
+
+    Raises as `grad_cam` does, and ValueError for maps, baseline or steps of the wrong shape or
+    range.
+    """
+    classes = check_inputs(model, images, classes)
+    check_maps(maps)
+    if len(maps) != len(images):
+        raise ValueError(f"there must be a map for each of {len(images)} images, not {len(maps)}")
+    pixels = SIDE * SIDE
+    if not 1 <= steps <= pixels:
+        raise ValueError(f"steps must lie in 1..{pixels}, not {steps}")
+    try:
+        baseline = np.broadcast_to(np.asarray(baseline, dtype=np.float32), images.shape)
+    except ValueError as error:
+        raise ValueError(f"baseline must broadcast to the images: {error}") from None
+    if not (baseline.min() >= 0 and baseline.max() <= 1):
+        raise ValueError("baseline must lie in [0, 1], as the images do")
+
+    first, second = (baseline, images) if insert else (images, baseline)
+    attribution = upsample(maps).reshape(len(maps), pixels)
+    ties = np.random.default_rng(seed).random(attribution.shape)
+    order = np.lexsort((ties, -attribution))  # highest first
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(pixels)[None], axis=1)
+    rank = rank.reshape(-1, 1, SIDE, SIDE)
+    curve = np.empty((len(images), steps + 1), dtype=np.float32)
+    for step in range(steps + 1):
+        mixed = np.where(rank < round(step / steps * pixels), second, first)
+        probabilities = torch.from_numpy(predict(model, mixed)).softmax(1)
+        curve[:, step] = pick_logits(probabilities, torch.from_numpy(classes)).numpy()
+    return curve
+
+
+def area_under(curves: np.ndarray) -> np.ndarray:
+    """Area under each curve (N, steps + 1) over [0, 1], by the trapezium rule: float64 (N,)."""
+    curves = np.asarray(curves, dtype=np.float64)
+    if curves.ndim != 2 or curves.shape[1] < 2:
+        raise ValueError(f"curves must have shape (N, steps + 1), not {curves.shape}")
+    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
+
+
+def centre_maps(shape: tuple[int, int, int]) -> np.ndarray:
+    """Control: the same round blob in the middle of every map, float32 of `shape` (N, h, w), that
+    of the maps compared, in (0, 1]; a Gaussian of a quarter of the side."""
+    rows, columns = (((np.arange(n) + 0.5) / n - 0.5) / 0.25 for n in shape[1:])
+    blob = np.exp(-(rows[:, None] ** 2 + columns**2) / 2)
+    return np.broadcast_to(blob.astype(np.float32), shape).copy()
+
+
+def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
+    """A copy of the model in which the named layers, with all inside them, are initialised anew
+    (Adebayo et al. 2018, arXiv:1810.03292); the original is left alone.
+
+    The draws are torch's defaults (`reset_parameters`; batch normalisation forgets its statistics
+    too), and depend on `seed` and the layer's own name alone: the cascade from the output down,
+    `[randomise(model, order[:k], seed) for k in (1, 2, ...)]`, keeps what was drawn before.
+
+    Raises ValueError for layers that do not exist, have no parameters, or cannot be reset.
+    """
+    if isinstance(layers, str):
+        raise TypeError(f"layers must be a list of names: [{layers!r}]")
+    model = copy.deepcopy(model)
+    for layer in layers:
+        module = find_layer(model, layer)
+        if next(module.parameters(), None) is None:
+            raise ValueError(f"layer {layer!r} has no parameters to make random")
+        for name, part in module.named_modules(prefix=layer):
+            if hasattr(part, "reset_parameters"):
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+                    part.reset_parameters()
+            elif next(part.parameters(recurse=False), None) is not None:
+                raise ValueError(f"{name!r} ({type(part).__name__}) has no reset_parameters()")
+    return model
+
+
+def rank_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of two maps of each image, (N, h, w) twice: float64 (N,) in
+    [-1, 1]; equal values share their mean rank; NaN where a map is constant. Raises ValueError for
+    maps of unequal or wrong shape."""
+    from scipy.stats import rankdata  # slow to import
+
+    if maps_a.shape != maps_b.shape or maps_a.ndim != 3:
+        shapes = f"{maps_a.shape} and {maps_b.shape}"
+        raise ValueError(f"maps must both have the same shape (N, h, w), not {shapes}")
+    if not (np.isfinite(maps_a).all() and np.isfinite(maps_b).all()):
+        raise ValueError("maps must be finite")
+    a, b = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (maps_a, maps_b))
+    a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in (a, b))
+    return ratio((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))
+
+
+def _check_alpha(alpha: np.ndarray, count: int) -> np.ndarray:
+    alpha = np.asarray(alpha, dtype=np.float64)
+    if alpha.shape != (count, SIDE, SIDE):
+        raise ValueError(f"expected shape ({count}, {SIDE}, {SIDE}), not {alpha.shape}")
+    if alpha.size and not (alpha.min() >= 0 and alpha.max() <= 1):
+        raise ValueError("grey digits must lie in [0, 1]; divide 0..255 by 255")
+    return alpha

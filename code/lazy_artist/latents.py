@@ -1,0 +1,334 @@
+"""What latents tell, and what they do: parts of a network's last maps, read by its linear head.
+
+Where a linear head reads the mean over places, logits are a sum over *parts* of the maps: latents
+of an autoencoder, channels, principal directions. Part k adds its mean over places times its
+*effect*, the ten logits of a unit of it. Ablating and scaling parts are therefore matrix products,
+also if a part has a scale of its own in each *cell* (a rectangle of places).
+
+Shapes: parts (N, K) of N images, dense or sparse; effect (K, 10); scales (K,); logits (N, 10).
+Several sets of images are passed together as dictionaries, set -> array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
+from lazy_artist.sae import Rewrite, SparseAutoencoder, rewritten
+
+DOMINANT = 2 / 3  # of what digit and colour explain, for a latent to be labelled by one of them
+LEVELS = ("zeroed", "mean", "balanced")  # at which ablated parts are held
+BATCH = 50  # images whose latents stay in a core's cache
+Sets = dict[str, np.ndarray]
+
+
+def activations(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Tensor]:
+    """Yields a layer's activations (n, places, W), in batches of images (N, 3, 28, 28). What the
+    head reads, the layer "pooled", has one place."""
+    seen: list[Tensor] = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x
+
+    for part in torch.from_numpy(images).split(BATCH):
+        with torch.no_grad(), rewritten(model, layer, look):
+            model(part)
+        rows = seen.pop()
+        yield rows.view(len(part), -1, rows.shape[1])
+
+
+def sample_activations(
+    model: nn.Module, layer: str, images: np.ndarray, n_places: int, seed: int
+) -> Tensor:
+    """Activations (N * n_places, W) at random places, without replacement in an image."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for maps in activations(model, layer, images):
+        where = torch.rand(maps.shape[:2], generator=generator).argsort(1)[:, :n_places]
+        parts.append(maps.gather(1, where[:, :, None].expand(-1, -1, maps.shape[2])).flatten(0, 1))
+    return torch.cat(parts)
+
+
+def rewritten_logits(
+    model: nn.Module, layer: str, images: np.ndarray, rewrite: Rewrite | None
+) -> Tensor:
+    """Logits (N, 10), with the layer's activations rewritten unless `rewrite` is None."""
+    with torch.inference_mode(), rewritten(model, layer, rewrite) if rewrite else nullcontext():
+        return torch.cat([model(part) for part in torch.from_numpy(images).split(250)])
+
+
+def mean_latents(
+    model: nn.Module, layer: str, images: np.ndarray, sae: SparseAutoencoder
+) -> np.ndarray:
+    """Latents (N, L) of images, each the mean over a layer's places."""
+    parts = [
+        sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1).mean(1)
+        for maps in activations(model, layer, images)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def loss_recovered(
+    model: nn.Module, layer: str, sae: SparseAutoencoder, mean: Tensor, split: Split
+) -> float:
+    """(L_mean - L_spliced) / (L_mean - L), where L is the network's cross-entropy on a split,
+    L_spliced that with x' in the place of x, and L_mean that with the layer's mean activation (W,)
+    at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
+    losses = []
+    for rewrite in (None, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
+        logits = rewritten_logits(model, layer, split.images, rewrite)
+        losses.append(float(F.cross_entropy(logits, torch.from_numpy(split.labels.copy()))))
+    plain, spliced, blind = losses
+    return (blind - spliced) / (blind - plain)
+
+
+def cell_weights(cuts: Sequence[int]) -> Tensor:
+    """What sums the places of a square map into cells, over their number, so that the cells add up
+    to the map's mean: (cells, places). cuts: where rows and columns are cut, from 0 to the side."""
+    band = torch.zeros(len(cuts) - 1, cuts[-1])
+    for row, (start, stop) in zip(band, pairwise(cuts), strict=True):
+        row[start:stop] = 1
+    return torch.kron(band, band) / cuts[-1] ** 2
+
+
+def parts_by_cell(
+    model: nn.Module, layer: str, images: np.ndarray, weights: Tensor, *saes: SparseAutoencoder
+) -> list:
+    """Of each image, what each cell adds to the mean over all places of a layer: for each
+    autoencoder its latents, sparse (N, cells * L), then the activations (N, cells * W); weights:
+    those of `cell_weights`."""
+    channels: list[Tensor] = []
+    parts: list[list] = [[] for _ in saes]
+    for maps in activations(model, layer, images):
+        channels.append((weights @ maps).flatten(1))
+        for sae, rows in zip(saes, parts, strict=True):
+            z = sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1)
+            rows.append(sparse.csr_array((weights @ z).flatten(1).numpy()))
+    return [*(sparse.vstack(rows, format="csr") for rows in parts), torch.cat(channels).numpy()]
+
+
+def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
+    """Sums over cells: dense float32 (N, K) of parts (N, cells * K)."""
+    if isinstance(parts, np.ndarray):
+        return parts.reshape(len(parts), n_cells, -1).sum(1)
+    width = parts.shape[1] // n_cells
+    columns = parts.indices % width  # equal ones are added up as the array is made dense
+    shape = (parts.shape[0], width)
+    return sparse.csr_array((parts.data, columns, parts.indptr), shape=shape).toarray()
+
+
+def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
+    k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
+    ranks, areas = rankdata(values, axis=0), np.empty((N_CLASSES, values.shape[1]))
+    for c in range(N_CLASSES):
+        inside = classes == c
+        n, m = inside.sum(), (~inside).sum()
+        areas[c] = (ranks[inside].sum(0) - n * (n + 1) / 2) / (n * m)
+    return areas
+
+
+def best_auroc(
+    values: np.ndarray, classes: np.ndarray, test_values: np.ndarray, test_classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each class the column of values (N, K) that tells it best, (10,), by being high or low;
+    and the area under its ROC curve on the test values, (10,)."""
+    first, second, rows = auroc(values, classes), auroc(test_values, test_classes), range(N_CLASSES)
+    best = np.abs(first - 0.5).argmax(1)
+    return best, np.where(first[rows, best] >= 0.5, second[rows, best], 1 - second[rows, best])
+
+
+def eta_squared(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Float64 (K,): the share of the variance of each column of values (N, K) that lies between the
+    ten classes; 0 for a column that does not vary."""
+    values = values.astype(np.float64)
+    mean, total = values.mean(0), values.var(0) * len(values)
+    groups = [values[classes == c] for c in range(N_CLASSES)]
+    between = sum(len(group) * np.square(group.mean(0) - mean) for group in groups)
+    return np.divide(between, total, out=np.zeros_like(total), where=total > 0)
+
+
+def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) -> tuple:
+    """The order of columns by how much more their values (N, K) go with colour than with digit,
+    most first; and the eta squared of colour and of digit: (K,) each."""
+    colour, digit = eta_squared(values, colours), eta_squared(values, labels)
+    return np.argsort(-colour / np.maximum(colour + digit, 1e-12), kind="stable"), colour, digit
+
+
+def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Labels, text (L,). Of the eta squared of colour and digit together a "colour" latent has at
+    least `DOMINANT` by colour, a "shape" latent by digit, a "mixed" one by neither; one that is not
+    alive is "dead"."""
+    both = DOMINANT * (colour + digit)
+    cases = {"dead": ~alive, "colour": colour >= both, "shape": digit >= both}
+    return np.select(list(cases.values()), list(cases), "mixed")
+
+
+def describe(
+    z: np.ndarray, colours: np.ndarray, labels: np.ndarray, cells: np.ndarray, effect: np.ndarray
+) -> pd.DataFrame:
+    """A row for each latent: "latent", its number; "label"; "prefers", the colour or digit that
+    excites it most on average; "colour", "digit", eta squared; "active", the share of images on
+    which it is; "most", its largest value; "speaks_for", the digit to which a unit of it adds most,
+    and "adds", how much more than to the mean of the ten. z: (N, L) >= 0, values on images of these
+    colours and digits (N,); cells: their means (L, 10 digits, 10 colours); effect: (L, 10).
+    """
+    _, colour, digit = colour_first(z, colours, labels)
+    kinds = label_by_share(colour, digit, z.max(0) > 0)
+    best_digit, best_colour = cells.mean(2).argmax(1), cells.mean(1).argmax(1)
+    names = [np.array(COLOUR_NAMES)[best_colour], best_digit.astype(str)]
+    return pd.DataFrame(
+        {
+            "latent": np.arange(len(kinds)), "label": kinds,
+            "prefers": np.select([kinds == "colour", kinds == "shape"], names, ""),
+            "colour": colour, "digit": digit, "active": (z > 0).mean(0), "most": z.max(0),
+            "speaks_for": effect.argmax(1),
+            "adds": (effect - effect.mean(1, keepdims=True)).max(1),
+        }
+    )  # fmt: skip
+
+
+def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (W,) of x (N, W) and its principal directions (W, W), as columns."""
+    centre = x.mean(0)
+    return centre, np.linalg.svd(x - centre, full_matrices=False)[2].T
+
+
+def column_spread(parts: Any) -> np.ndarray:
+    """Standard deviation of each column (K,), of dense or sparse parts (N, K); at least 1e-4."""
+    squares = parts.multiply(parts) if sparse.issparse(parts) else parts * parts
+    mean = np.asarray(parts.mean(0)).ravel()
+    spread = np.sqrt(np.maximum(np.asarray(squares.mean(0)).ravel() - mean**2, 1e-8))
+    return spread.astype(np.float32)
+
+
+def fit_linear_probe(
+    parts: Any, classes: np.ndarray, penalty: float = 1e-3, steps: int = 50
+) -> tuple[np.ndarray, np.ndarray]:
+    """A linear probe of the classes from dense or sparse parts (N, K): weights (K, 10) and bias
+    (10,), both float32. Logistic regression on standardised parts, by L-BFGS: mean cross-entropy +
+    penalty / 2 * the sum of squared weights, in at most `steps` iterations."""
+    unit = 1 / column_spread(parts)[:, None]
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = np.split(values.astype(np.float32).reshape(-1, N_CLASSES), [-1])
+        entropy, slope = _cross_entropy(parts @ (weights * unit) + bias, classes)
+        slopes = (parts.T @ slope) * unit + penalty * weights
+        total = entropy + penalty / 2 * np.square(weights).sum()
+        return float(total), np.concatenate([slopes.ravel(), slope.sum(0)]).astype(np.float64)
+
+    best = _minimise(loss, [(None, None)] * (parts.shape[1] + 1) * N_CLASSES, steps)
+    weights, bias = np.split(best.astype(np.float32).reshape(-1, N_CLASSES), [-1])
+    return weights * unit, bias[0]
+
+
+def _cross_entropy(logits: np.ndarray, classes: np.ndarray) -> tuple[float, np.ndarray]:
+    """Its mean over N images, and its slope by the logits (N, 10)."""
+    rows = np.arange(len(classes))
+    scores = log_softmax(logits, axis=1)
+    slope = np.exp(scores)
+    slope[rows, classes] -= 1
+    slope /= len(rows)
+    return -scores[rows, classes].mean(dtype=float), slope
+
+
+def _minimise(loss: Callable, bounds: list, steps: int) -> np.ndarray:
+    """Where a function that gives its value and slope is least, by L-BFGS-B from zero."""
+    options, start = {"maxiter": steps, "maxcor": 10}, np.zeros(len(bounds))
+    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+
+
+def favoured(logits: np.ndarray) -> np.ndarray:
+    """What the predictions favour on average: mean logits (10,), less their own mean."""
+    mean = logits.mean(0)
+    return mean - mean.mean()
+
+
+def even_out(logits: Sets) -> Sets:
+    """Logits without what those of the set "search" favour on average."""
+    surplus = favoured(logits["search"])
+    return {name: value - surplus for name, value in logits.items()}
+
+
+def ablation_scales(order: np.ndarray, n: int) -> np.ndarray:
+    """Scales float32 (K,): 0 for the first n parts in an order, 1 for the others."""
+    scales = np.ones(len(order), dtype=np.float32)
+    scales[order[:n]] = 0
+    return scales
+
+
+def resting_levels(
+    level: str, logits: np.ndarray, parts: np.ndarray, effect: np.ndarray, scales: np.ndarray
+) -> np.ndarray:
+    """What parts (N, K) are scaled about, (K,): zero ("zeroed"), their "mean", or the levels
+    nearest to it at which the scaled logits of these images are on average the same for all ten
+    classes ("balanced")."""
+    mean = parts.mean(0)
+    if level != "balanced":
+        return {"zeroed": 0 * mean, "mean": mean}[level]
+    change = (scales - 1)[:, None] * effect  # (K, 10)
+    centred = change - change.mean(1, keepdims=True)
+    surplus = favoured(logits + (parts - mean) @ change)
+    # (rest - mean) @ centred = surplus, by the least change of the levels
+    return mean + np.linalg.lstsq(centred.T, surplus, rcond=1e-6)[0].astype(np.float32)
+
+
+def scale_about(
+    logits: Sets, parts: Sets, effect: np.ndarray, scales: np.ndarray, rest: str | np.ndarray
+) -> Sets:
+    """Logits with each part p set to rest + scale * (p - rest); rest: (K,), or one of `LEVELS`, as
+    they are on the set "search"."""
+    if isinstance(rest, str):
+        rest = resting_levels(rest, logits["search"], parts["search"], effect, scales)
+    change = (scales - 1)[:, None] * effect
+    return {name: value + (parts[name] - rest) @ change for name, value in logits.items()}
+
+
+def rescale(
+    logits: Sets, parts: dict[str, Any], effect: np.ndarray, scales: np.ndarray, offset: np.ndarray
+) -> Sets:
+    """Logits with each part times its scale, and `offset` (10,) added; a constant that all ten
+    logits share is left out of the change."""
+    change = (scales - 1)[:, None] * (effect - effect.mean(1, keepdims=True))
+    return {name: value + parts[name] @ change + offset for name, value in logits.items()}
+
+
+def search_scales(
+    logits: np.ndarray, parts: Any, effect: np.ndarray, labels: np.ndarray, penalty: float,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Scales float32 (K,) >= 0 that make the head's predictions correct, and an offset of the ten
+    logits (10,): logistic regression with one weight for each of the parts (N, K), dense or sparse.
+    What the parts do not explain of the logits stays as it is. Convex, by L-BFGS-B in at most
+    `steps` iterations: mean cross-entropy + penalty / 2 * the sum of the squared spreads, in
+    logits, of what the scales let through.
+    """
+    effect = effect - effect.mean(1, keepdims=True)
+    unit = 1 / np.maximum(column_spread(parts) * np.linalg.norm(effect, axis=1), 1e-4)
+    # (K, 10); float64 would take twice as long
+    scaled = (unit[:, None] * effect).astype(np.float32)
+    others = (logits - parts @ effect).astype(np.float32)
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        scale, offset = np.split(values.astype(np.float32), [-N_CLASSES])
+        entropy, slope = _cross_entropy(others + parts @ (scale[:, None] * scaled) + offset, labels)
+        by_scale = np.einsum("kc,kc->k", parts.T @ slope, scaled) + penalty * scale
+        total = entropy + penalty / 2 * np.square(scale).sum()
+        return float(total), np.concatenate([by_scale, slope.sum(0)]).astype(np.float64)
+
+    best = _minimise(loss, [(0, None)] * len(unit) + [(None, None)] * N_CLASSES, steps)
+    return (best[:-N_CLASSES] * unit).astype(np.float32), best[-N_CLASSES:].astype(np.float32)

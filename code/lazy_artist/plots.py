@@ -1,0 +1,247 @@
+"""What all figures share: one style, and the numbers of a figure carried in its PNG.
+
+The style is `house.mplstyle`, in force once this module is imported. Figures are opaque on white,
+so that they read alike on light and dark pages; lines differ in dash and marker, not in colour
+alone, and colours of digits carry their names.
+
+`show(figure, frame, note)` ends a figure that shows numbers: `frame` is the tidy table that was
+plotted. In a notebook the figure's PNG holds it as CSV in a compressed text chunk (iTXt, PNG
+specification 11.3.4.5), so that picture and data cannot come apart; `data_in` takes it out.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib import figure as _figure
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import PercentFormatter
+from PIL import Image
+
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES
+from lazy_artist.evaluate import Estimate
+
+matplotlib.style.use(Path(__file__).with_name("house.mplstyle"))
+
+# Okabe and Ito's colours, which the common colour deficiencies keep apart; a dash and a marker go
+# with each
+DARK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
+SMALL = 7  # points: the size of the rare small text
+NETWORK_STYLES = {
+    "cheater": (VERMILION, "s", "-"), "cure": (GREEN, "^", "-."), "oracle": (BLUE, "o", "--"),
+}  # fmt: skip
+"""Colour, marker and dash of the networks that chapters 3 and 4 look into."""
+
+
+class Figure(_figure.Figure):
+    """A matplotlib figure that notebooks show sharp, with its numbers."""
+
+    data_csv = ""
+
+
+_KEYWORD = "data.csv"
+_IHDR_END = 33  # bytes: PNG's signature and its first chunk, which holds the size
+
+
+def grid(
+    width: float, height: float, rows: int = 1, columns: int = 1, **subplots: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure (inches) and its axes (rows, columns), in the house style. subplots: as for
+    `Figure.subplots`."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def picture(ax: Axes, image: np.ndarray, title: str = "", size: float = SMALL) -> None:
+    """One image (3, h, w) in [0, 1] without axes, under a title of `size` points."""
+    ax.imshow(image.transpose(1, 2, 0))
+    ax.set_title(title, fontsize=size, pad=2)
+    ax.set_axis_off()
+
+
+def picture_rows(
+    rows: dict[str, Any], titles: Sequence[str] = (), height: float = 0.95
+) -> tuple[Figure, np.ndarray]:
+    """Images (N, 3, h, w) in named rows, `height` inches each, with titles above the first row."""
+    columns = len(next(iter(rows.values())))
+    figure, axes = grid(7.5, height * len(rows), len(rows), columns)
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+        for ax, image, title in zip(row, images, titles or [""] * columns, strict=True):
+            picture(ax, image, title)
+        titles = ()
+    return figure, axes
+
+
+def heat_map(
+    ax: Axes, table: np.ndarray, texts: np.ndarray, top: float | None = None, size: float = SMALL
+) -> None:
+    """A matrix (10, 10) on axes of classes with a text in each cell, dark for values near `top`, by
+    default the highest."""
+    top = float(table.max()) if top is None else top
+    ax.imshow(table, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    for (row, column), text in np.ndenumerate(texts):
+        colour = "white" if table[row, column] > 0.55 * top else DARK
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+    ax.tick_params(length=0)
+    class_ticks(ax.xaxis)
+    class_ticks(ax.yaxis)
+    ax.spines[:].set_visible(False)
+
+
+def shares(table: np.ndarray) -> np.ndarray:
+    """Texts of shares in percent, for `heat_map`; empty where they round to zero."""
+    return np.vectorize(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")(table)
+
+
+def class_ticks(axis: Axis) -> None:
+    """The ten digits along an axis."""
+    axis.set_ticks(range(N_CLASSES), [str(digit) for digit in range(N_CLASSES)])
+
+
+def colour_ticks(ax: Axes, names: Sequence[str] = COLOUR_NAMES, label: str = "colour") -> None:
+    """Names of colours along the x axis."""
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=SMALL)
+    ax.set_xlabel(label)
+
+
+def stacked_bars(
+    rows: dict[str, dict[str, Estimate]], styles: dict[str, tuple[str, str, str]], label: str
+) -> Figure:
+    """A stacked bar for each row of shares that add up to 1, which are written where they fit.
+
+    rows: by title, the parts' estimates by name; styles: colour, hatch and colour of the text of
+    each part, in order; label: of the x axis.
+    """
+    figure, axes = grid(7.5, 0.42 * len(rows) + 1.1)
+    ax = axes[0, 0]
+    left = np.zeros(len(rows))
+    for part, (colour, hatch, text) in styles.items():
+        widths = np.array([parts[part].mean for parts in rows.values()])
+        ax.barh(
+            range(len(rows)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
+            label=part,
+        )  # fmt: skip
+        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width > 0.06:
+                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+                ax.text(
+                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
+                    color=text, bbox=box,
+                )  # fmt: skip
+        left += widths
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    percent_axis(ax.xaxis, label)
+    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def percent_axis(axis: Axis, label: str) -> None:
+    """Ticks of an axis of shares in percent, and its label."""
+    axis.set_major_formatter(PercentFormatter(1))
+    axis.set_label_text(label)
+
+
+def conflict_curves(accuracy: pd.Series, styles: Sequence[tuple[str, Any, str]]) -> Figure:
+    """Accuracy on hard images against the share of training images whose colour misleads.
+
+    accuracy: estimates, indexed by the title of a line and the share of dominant colours; styles:
+    colour, dash and marker of each line.
+    """
+    figure, axes = grid(7, 3.8)
+    ax = axes[0, 0]
+    frame = pd.DataFrame(
+        {"network": title, "misleading": 1 - correlation, "accuracy": value}
+        for (title, correlation), value in accuracy.items()
+    )
+    lines = frame.groupby("network", sort=False)
+    for (title, line), (colour, dash, marker) in zip(lines, styles, strict=False):
+        means = np.array([value.mean for value in line["accuracy"]])
+        bounds = np.array([value.interval or [value.mean] * 2 for value in line["accuracy"]])
+        ax.errorbar(
+            line["misleading"], means, yerr=np.abs(bounds.T - means), capsize=3, color=colour,
+            linestyle=dash, marker=marker, label=title,
+        )  # fmt: skip
+    ax.axhline(0.1, color=DARK, linewidth=0.8, linestyle=":", label="guessing")
+    ticks = sorted(set(frame["misleading"]))
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{100 * share:.3g}%" for share in ticks])
+    ax.minorticks_off()
+    ax.invert_xaxis()
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("training images whose colour misleads (log scale)")
+    percent_axis(ax.yaxis, "accuracy on hard images")
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    note = (
+        "misleading: share of training images whose colour is not the digit's own; accuracy: share "
+        "of hard images, mean over seeds; low, high: its 95% interval"
+    )
+    return show(figure, frame, note)
+
+
+# --- a figure and its numbers --------------------------------------------------------------------
+
+
+def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
+    """The figure, with the tidy frame that was plotted; cells that are an `Estimate` become three
+    columns (the mean under the column's name, "… low" and "… high", its 95% interval) and one of
+    the number of seeds. note: one line that says what the columns mean, with units."""
+    columns: dict[str, Any] = {}
+    for name, column in frame.items():
+        if len(column) and isinstance(column.iloc[0], Estimate):
+            columns[name] = [value.mean for value in column]
+            ends = [value.interval or (None, None) for value in column]
+            columns[f"{name} low"], columns[f"{name} high"] = zip(*ends, strict=True)
+            columns["seeds"] = [value.n for value in column]
+        else:
+            columns[name] = column
+    table = pd.DataFrame(columns)
+    figure.data_csv = f"# {' '.join(note.split())}\n" + table.to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
+    return figure
+
+
+def with_data(png: bytes, figure: Figure) -> bytes:
+    """The PNG file with the figure's CSV in it; the same bytes if the figure has none."""
+    if not figure.data_csv:
+        return png
+    content = b"iTXt" + _KEYWORD.encode() + b"\0\1\0\0\0" + zlib.compress(figure.data_csv.encode())
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:_IHDR_END] + chunk + png[_IHDR_END:]
+
+
+def data_in(png: bytes) -> str:
+    """The CSV that `with_data` put into a PNG file; empty if there is none."""
+    with Image.open(io.BytesIO(png)) as image:
+        return str(getattr(image, "text", {}).get(_KEYWORD, ""))
+
+
+def _in_notebooks() -> None:
+    """Lets a figure that ends a notebook's cell appear as a sharp PNG that carries its data. (Set
+    for a class of our own, since importing pyplot sets it for matplotlib's.)"""
+    if "IPython" not in sys.modules or not (shell := sys.modules["IPython"].get_ipython()):
+        return
+    from IPython.core.pylabtools import retina_figure
+
+    def shown(figure: Figure) -> tuple[str, dict[str, int]]:
+        png, size = retina_figure(figure, base64=False, bbox_inches="tight")
+        return base64.b64encode(with_data(png, figure)).decode(), size
+
+    shell.display_formatter.formatters["image/png"].for_type(Figure, shown)
+
+
+_in_notebooks()

@@ -1,0 +1,218 @@
+"""Which code of the project a function reaches: what a stored result stands on, beside its data."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import os
+import symtable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+NOT_FOLLOWED = tuple(f"lazy_artist.{name}" for name in ("store", "reach", "data", "standin"))
+"""The store does not shape what it keeps; for the digits their checksum stands."""
+
+
+class EditedError(RuntimeError):
+    """Source was edited after this process loaded it."""
+
+
+def code_of(function: Callable[..., Any]) -> dict[str, str]:
+    """The project's code that `function` reaches: {"module:name": sha256 of its source}.
+
+    Followed are the functions, classes and constants of the project that the source refers to, by
+    name or as `module.name`, from one to the next and across modules; imports in functions too.
+    Source is taken without docstrings, comments, annotations and layout: they change no result.
+    What is reached through a value (`network.load()`) is not followed, nor are `NOT_FOLLOWED`.
+
+    Raises TypeError if `function` is not found by its name at the top level of a module, and
+    `EditedError` if its source was edited after this process loaded the module.
+    """
+    home, name = function.__module__, function.__qualname__
+    if home == "__main__" or getattr(sys.modules.get(home), name, None) is not function:
+        raise TypeError(
+            f"{function!r} must stand at the top level of an importable module, so that its "
+            f"source can be found"
+        )
+    stamps, parts = _codes.get(function, ({}, {}))
+    if stamps and all(_stamp(module) == stamp for module, stamp in stamps.items()):
+        return parts
+    stamps, parts, todo = {}, {}, [(home, name)]
+    while todo:
+        module, name = todo.pop()
+        key = f"{module}:{name}"
+        if key in parts or module in NOT_FOLLOWED:
+            continue
+        parts[key] = ""
+        stamps[module] = _stamp(module)
+        sources = []
+        for statement in _parse(module, *_stamp(module)).get(name, ()):
+            if not isinstance(statement, ast.Import | ast.ImportFrom):
+                sources.append(ast.unparse(statement))
+            todo += [
+                target
+                for chain, imports in _references(statement)
+                for target in _resolve(module, chain, imports)
+            ]
+        if sources:
+            parts[key] = _unedited(
+                module, name, hashlib.sha256("\n".join(sources).encode()).hexdigest()
+            )
+    parts = {key: digest for key, digest in sorted(parts.items()) if digest}
+    _codes[function] = (stamps, parts)
+    return parts
+
+
+_codes: dict[Callable[..., Any], tuple[dict[str, tuple], dict[str, str]]] = {}
+
+
+def _stamp(module: str) -> tuple[str, int, int]:
+    path = _file(module)
+    if path is None:
+        raise TypeError(f"module {module} has no source file, so its content cannot be known")
+    stat = os.stat(path)
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def _file(module: str) -> str | None:
+    """The file of a module of a loaded top-level package, found without importing the module."""
+    root, *rest = module.split(".")
+    top = sys.modules.get(root)
+    if not rest:
+        return getattr(top, "__file__", None)
+    for folder in getattr(top, "__path__", ()):
+        base = os.path.join(folder, *rest)
+        for path in (os.path.join(base, "__init__.py"), f"{base}.py"):
+            if os.path.isfile(path):
+                return path
+    return None
+
+
+class _Strip(ast.NodeTransformer):
+    """Takes docstrings and annotations out; names of annotated fields stay."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        node = self.generic_visit(node)
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Module():
+                match node.body:
+                    case [ast.Expr(ast.Constant(str())), *rest]:
+                        node.body = rest or [ast.Pass()]
+                if hasattr(node, "returns"):
+                    node.returns = None
+            case ast.arg():
+                node.annotation = None
+            case ast.AnnAssign():
+                node.annotation = ast.Constant(None)
+        return node
+
+
+@functools.cache
+def _parse(module: str, path: str, mtime: int, size: int) -> dict[str, list[ast.stmt]]:
+    """The statements of a module, without docstrings and annotations, by the name they bind."""
+    tree = ast.fix_missing_locations(_Strip().visit(ast.parse(Path(path).read_bytes(), path)))
+    bindings: dict[str, list[ast.stmt]] = {}
+    todo = list(reversed(tree.body))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                bindings.setdefault(name, []).append(node)
+            continue
+        for symbol in symtable.symtable(ast.unparse(node), path, "exec").get_symbols():
+            if symbol.is_assigned():
+                bindings.setdefault(symbol.get_name(), []).append(node)
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            todo += [
+                n for n in ast.iter_child_nodes(node) if isinstance(n, ast.Import | ast.ImportFrom)
+            ]
+    return bindings
+
+
+@functools.cache
+def _references(statement: ast.stmt) -> tuple[tuple[tuple[str, ...], tuple[ast.stmt, ...]], ...]:
+    """The module-level names that a statement refers to, each with the attributes taken of it
+    (`attack.tighten` -> ("attack", "tighten")), and the imports inside the statement."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
+        return tuple(((name,), (statement,)) for name in names)
+    inside = tuple(n for n in ast.walk(statement) if isinstance(n, ast.Import | ast.ImportFrom))
+    names = {a.asname or a.name.partition(".")[0] for node in inside for a in node.names}
+    tables = [symtable.symtable(ast.unparse(statement), "<source>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        top = table.get_type() == "module"
+        names |= {
+            s.get_name()
+            for s in table.get_symbols()
+            if s.is_referenced() and (s.is_global() or top)
+        }
+    chains, seen = set(), set()
+    for node in ast.walk(statement):  # outer attributes come before the inner ones
+        attributes, inner = [], node
+        while isinstance(inner, ast.Attribute):
+            attributes.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name) and inner not in seen and inner.id in names:
+            seen.add(inner)
+            chains.add((inner.id, *reversed(attributes)))
+    return tuple((chain, inside) for chain in sorted(chains))
+
+
+def _resolve(
+    module: str, chain: tuple[str, ...], imports: tuple[ast.stmt, ...]
+) -> Iterator[tuple[str, str]]:
+    """The (module, name) of the project that a chain of names in `module` means."""
+    name, *attributes = chain
+    bound = _parse(module, *_stamp(module)).get(name, [])
+    found = [
+        (node, alias)
+        for node in (*imports, *bound)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (alias.asname or alias.name.partition(".")[0]) == name
+    ]
+    if not all(isinstance(node, ast.Import | ast.ImportFrom) for node in bound):
+        yield module, name
+    for node, alias in found:
+        if isinstance(node, ast.Import):
+            target, rest = (alias.name, attributes) if alias.asname else (name, attributes)
+        else:
+            parts = module.split(".") if _is_package(module) else module.split(".")[:-1]
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            target = ".".join([*base, *filter(None, [node.module])])
+            rest = [alias.name, *attributes]
+        if target.partition(".")[0] not in {"lazy_artist", module.partition(".")[0]}:
+            continue
+        while rest and _file(f"{target}.{rest[0]}"):
+            target, rest = f"{target}.{rest[0]}", rest[1:]
+        if _file(target) and rest:
+            yield from _resolve(target, (rest[0],), ())
+        elif _file(target):  # the module itself is handed on: all of it
+            yield from ((target, each) for each in _parse(target, *_stamp(target)))
+
+
+def _is_package(module: str) -> bool:
+    return str(_file(module)).endswith("__init__.py")
+
+
+_first_seen: dict[tuple[str, str], tuple[Any, str]] = {}
+
+
+def _unedited(module: str, name: str, digest: str) -> str:
+    """`digest`, unless the source was edited since this process loaded the module: then what is
+    computed here would be the old code's work, stored under the new code's address."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)  # a reload makes a new one
+    seen_spec, seen = _first_seen.get((module, name), (None, digest))
+    if spec is not None and seen_spec is spec and seen != digest:
+        raise EditedError(
+            f"the source of {module}.{name} was edited after this process loaded it: run again in "
+            f"a new process (restart the kernel)"
+        )
+    _first_seen[module, name] = (spec, digest)
+    return digest

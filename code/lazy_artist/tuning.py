@@ -1,0 +1,242 @@
+"""What is a unit tuned to, and what does its loss do? Measured, without any drawing.
+
+A channel's *activation* on an image is, throughout, the spatial mean of its map in the layer's
+output, after the ReLU: what a network that ends in global average pooling reads of its last layer.
+Networks and images are as in `featurevis`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE
+from lazy_artist.featurevis import BATCH, as_maps, check_ran, check_ready, find_layer, layer_shape
+
+LABELS = ("colour", "shape", "mixed", "dead")
+DOMINANT = 2 / 3  # a channel is labelled by the factor with this share of what factors explain
+LEVEL = 0.01  # and only where that factor is told from the permutation null at this level
+DRIVES = 0.4  # of the way from the lowest to the highest cell: below the half that one of two gives
+NEIGHBOURS = math.sqrt(3) / 3  # colours nearer than a third of the RGB cube's diagonal: one family
+
+
+def activations(
+    model: nn.Module, layers: Sequence[str], images: np.ndarray, batch: int = BATCH
+) -> dict[str, np.ndarray]:
+    """Spatial mean of each channel of each layer: float32 (N, K) by layer, of images (N, 3, 28,
+    28), in one pass. Raises as `featurevis.visualise` does, and ValueError for no images."""
+    check_ready(model, images)
+    found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+
+    def keep(layer: str):
+        return lambda _, inputs, output: found[layer].append(as_maps(output, layer).mean((2, 3)))
+
+    with ExitStack() as hooks, torch.inference_mode():
+        for layer in layers:
+            hooks.enter_context(find_layer(model, layer).register_forward_hook(keep(layer)))
+        for part in torch.from_numpy(images).split(batch):
+            model(part.contiguous(memory_format=torch.channels_last))
+    for layer, parts in found.items():
+        check_ran(len(parts), math.ceil(len(images) / batch), layer)
+    return {layer: torch.cat(parts).numpy() for layer, parts in found.items()}
+
+
+def cell_means(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean activation by digit and colour, float64 (K, 10 digits, 10 colours), of a balanced grid
+    as `tuning` takes it, and with its errors."""
+    return _balanced(grid, labels).mean(1).transpose(2, 0, 1)
+
+
+def tuning(
+    grid: np.ndarray, labels: np.ndarray, permutations: int = 199, seed: int = 0
+) -> pd.DataFrame:
+    """What each channel's activation goes with, on the balanced grid: every digit image in all ten
+    colours. A row a channel.
+
+    grid: activations (10 colours, N, K), >= 0; labels: int (N,), equally many of each digit.
+
+    digit, colour, interaction: eta squared, a factor's sum of squares over the total's (two-way
+    analysis of variance); what is missing to 1 differs within cells. digit_selectivity,
+    colour_selectivity: (best - mean of others) / (best + mean of others) of the ten marginal means
+    (Morcos et al. 2018, arXiv:1803.06959). p_…: (1 + shuffles that reach the value) / (1 +
+    permutations); for colour (and for the interaction, on the residuals of the additive fit) the
+    colours are shuffled within each digit image, for digit the labels among the images. A channel
+    that never varies has eta squared 0 and p 1.
+
+    Raises ValueError for arrays that do not fit, unequal digits, and negative activations.
+    """
+    data = _balanced(grid, labels)
+    n_each = data.shape[1]
+    cells = data.mean(1)  # (10 digits, 10 colours, K)
+    mean = cells.mean((0, 1))
+    digit, colour = cells.mean(1), cells.mean(0)  # (10, K) each
+    additive = digit[:, None] + colour[None] - mean
+    total = np.square(data - mean).mean((0, 1, 2))
+
+    def eta(effect: np.ndarray) -> np.ndarray:
+        """Mean square of deviations (..., levels, K) over the total: (..., K)."""
+        square = np.square(effect).mean(-2)
+        return np.divide(square, total, out=np.zeros_like(square), where=total > 1e-12 * mean**2)
+
+    def measure(colour: np.ndarray, digit: np.ndarray, rest: np.ndarray) -> dict[str, np.ndarray]:
+        """Of marginal means (..., 10, K) and what they leave of the cells (..., 100, K)."""
+        return {
+            "colour": eta(colour - mean),
+            "digit": eta(digit - mean),
+            "interaction": eta(rest),
+            "colour_selectivity": _selectivity(colour),
+            "digit_selectivity": _selectivity(digit),
+        }
+
+    values = measure(colour, digit, (cells - additive).reshape(N_CLASSES * N_CLASSES, -1))
+    rng = np.random.default_rng(seed)
+    reached = {name: np.ones(len(mean)) for name in values}
+    by_image = data.mean(2).reshape(N_CLASSES * n_each, -1)  # (N, K)
+    rest = (data - additive[:, None]).reshape(N_CLASSES, n_each * N_CLASSES, -1)
+    flat = data.reshape(N_CLASSES, n_each * N_CLASSES, -1)
+    digits = np.arange(N_CLASSES)
+    block = 20  # permutations at a time
+    for start in range(0, permutations, block):
+        n = min(block, permutations - start)
+        # colours shuffled in each image, as 0/1 weights (10 digits, n * 10 colours, images x 10)
+        colours = rng.permuted(np.tile(digits, (n, N_CLASSES, n_each, 1)), axis=-1)
+        weights = colours[:, None] == digits[None, :, None, None, None]
+        weights = weights.transpose(2, 0, 1, 3, 4).reshape(N_CLASSES, n * N_CLASSES, -1) / n_each
+        shuffled = (weights @ flat).mean(0).reshape(n, N_CLASSES, -1)  # colour marginals
+        residual = (weights @ rest).reshape(N_CLASSES, n, N_CLASSES, -1).swapaxes(0, 1)
+        residual = residual - residual.mean(1, keepdims=True)  # no colour has an effect left
+        # labels shuffled among images
+        labelled = rng.permuted(np.tile(digits.repeat(n_each), (n, 1)), axis=1)
+        chosen = labelled[:, None] == digits[None, :, None]  # (n, 10, N)
+        means = (chosen.reshape(n * N_CLASSES, -1) / n_each @ by_image).reshape(n, N_CLASSES, -1)
+        null = measure(shuffled, means, residual.reshape(n, N_CLASSES * N_CLASSES, -1))
+        for name, value in values.items():
+            reached[name] += (null[name] >= value - 1e-12).sum(0)
+    p = {f"p_{name}": count / (1 + permutations) for name, count in reached.items()}
+    return pd.DataFrame({**values, **p})
+
+
+def _balanced(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The grid (10 colours, N, K) ordered by digit: (10 digits, images of each, 10 colours, K)."""
+    grid, labels = np.asarray(grid, dtype=np.float64), np.asarray(labels)
+    if grid.ndim != 3 or grid.shape[:2] != (N_CLASSES, len(labels)):
+        raise ValueError(
+            f"grid must have shape ({N_CLASSES} colours, {len(labels)} labels, K), not {grid.shape}"
+        )
+    counts = np.bincount(labels, minlength=N_CLASSES)
+    if len(counts) != N_CLASSES or len(set(counts)) != 1:
+        raise ValueError(f"the grid must hold equally many of each digit, not {counts.tolist()}")
+    if not (np.isfinite(grid).all() and grid.min(initial=0) >= 0):
+        raise ValueError("activations must be finite and >= 0: take them after the ReLU")
+    grid = grid[:, np.argsort(labels, kind="stable")]
+    return grid.reshape(N_CLASSES, N_CLASSES, int(counts[0]), -1).transpose(1, 2, 0, 3)
+
+
+def _selectivity(marginal: np.ndarray) -> np.ndarray:
+    """Of marginal means (..., levels, K), >= 0: (..., K) in [0, 1]; 0 for a silent channel."""
+    best = marginal.max(-2)
+    rest = (marginal.sum(-2) - best) / (marginal.shape[-2] - 1)
+    return np.divide(best - rest, best + rest, out=np.zeros_like(best), where=best > 0)
+
+
+def concepts(cells: np.ndarray) -> np.ndarray:
+    """Polysemanticity: how many separate things drive a channel, int64 (K,); 0 for a flat one.
+
+    cells: mean activation (K, 10 digits, 10 colours). A cell *drives* if it lies more than `DRIVES`
+    of the way up from the lowest to the highest; where two things add up, each alone still does.
+    One thing is a digit (in whatever colour) or a family of colours (on whatever digit): those
+    whose RGB differ by less than `NEIGHBOURS`, or that have such neighbours between them that drive
+    too. The count is the smallest number of things that hold all driving cells: 1 for a detector of
+    warm colours, of threes or of red threes; 2 for one of red and green, or of red and threes.
+    """
+    low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
+    driving = (cells > low + DRIVES * (high - low)) & (high > low)  # (K, digits, colours)
+    subsets, families = _colour_families()
+    bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
+    # each subset of digits is covered by them; the colours of the other digits need covering
+    needed = np.bitwise_or.reduce(np.where(subsets, 0, bits[:, None]), axis=2)  # (K, 1024)
+    return (subsets.sum(1) + families[needed]).min(1)
+
+
+@functools.cache
+def _colour_families() -> tuple[np.ndarray, np.ndarray]:
+    """All subsets of ten, bool (1024, 10), and how many connected groups of colours each holds,
+    where colours are joined if their RGB are near."""
+    subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1
+    near = np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
+    counts = []
+    for subset in subsets:
+        joined = near & subset & subset[:, None]
+        reach = np.linalg.matrix_power(joined.astype(int), N_CLASSES) > 0
+        counts.append(len({tuple(row) for row in reach[subset].tolist()}))
+    return subsets, np.array(counts)
+
+
+def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataFrame:
+    """What each channel responds to, by rule: a row a channel, with its label, one of `LABELS`, and
+    what it prefers: the colours or digits of a "colour" or "shape" channel, such as "red, orange".
+
+    tuned: what `tuning` found; cells: (K, 10 digits, 10 colours), see `cell_means`; alive: bool
+    (K,), whether the channel was ever active. A live channel is "colour" if colour has at least
+    `DOMINANT` of what digit, colour and interaction explain together, and its eta squared is told
+    from the null (p < `LEVEL`); "shape" likewise for digit; else "mixed".
+    """
+    enough = DOMINANT * np.maximum(tuned.digit + tuned.colour + tuned.interaction, 1e-12)
+    colour = (tuned.colour >= enough) & (tuned.p_colour < LEVEL)
+    shape = (tuned.digit >= enough) & (tuned.p_digit < LEVEL)
+    kinds = np.select([~np.asarray(alive), colour, shape], ["dead", "colour", "shape"], "mixed")
+    prefers = [""] * len(kinds)
+    for kind, axis, names in (("colour", 0, COLOUR_NAMES), ("shape", 1, "0123456789")):
+        for k in np.flatnonzero(kinds == kind):
+            prefers[k] = _preferred(cells[k].mean(axis), names)
+    return pd.DataFrame({"label": kinds.tolist(), "prefers": prefers})
+
+
+def _preferred(marginal: np.ndarray, names: Sequence[str]) -> str:
+    """The levels above the middle of the marginal means (10,), strongest first; "all but …" if
+    they are more than half."""
+    above = marginal > (marginal.min() + marginal.max()) / 2
+    if above.sum() > len(names) / 2:
+        return "all but " + ", ".join(names[i] for i in np.argsort(marginal) if not above[i])
+    return ", ".join(names[i] for i in np.argsort(-marginal) if above[i])
+
+
+def ablated_logits(
+    model: nn.Module, layer: str, images: np.ndarray, sets: np.ndarray,
+    fill: np.ndarray | float = 0.0, batch: int = 2 * BATCH,
+) -> np.ndarray:  # fmt: skip
+    """Logits float32 (C, N, 10) with each of C sets of a layer's channels ablated in turn.
+
+    sets: bool (C, K), the channels to ablate; fill: what stands in their maps instead, at every
+    place: 0 (zero ablation) or one value a channel (K,), such as its mean activation (mean
+    ablation), which disturbs less. What comes before the layer is computed once for all sets.
+
+    Raises as `activations` does, and ValueError for sets or fill that do not fit the layer.
+    """
+    check_ready(model, images)
+    width, _ = layer_shape(model, layer)
+    sets, fill = np.asarray(sets), np.asarray(fill, dtype=np.float32)
+    if sets.dtype != bool or sets.ndim != 2 or sets.shape[1] != width or not len(sets):
+        raise ValueError(f"sets must be bool (C, {width}), not {sets.dtype} {sets.shape}")
+    if fill.shape not in ((), (width,)):
+        raise ValueError(f"fill must be one number or one for each of {width} channels")
+    away = torch.from_numpy(sets)[:, None, :, None, None]  # (C, 1, K, 1, 1)
+    instead = torch.from_numpy(np.broadcast_to(fill, (width,)).copy())[:, None, None]
+
+    def ablate(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        maps = as_maps(output, layer)[None]  # (1, n, K, h, w)
+        return torch.where(away, instead, maps).reshape(-1, *output.shape[1:])
+
+    parts = []
+    with find_layer(model, layer).register_forward_hook(ablate), torch.inference_mode():
+        for part in torch.from_numpy(images).split(max(1, batch // len(sets))):
+            part = part.contiguous(memory_format=torch.channels_last)
+            parts.append(model(part).unflatten(0, (len(sets), len(part))))
+    return torch.cat(parts, dim=1).numpy()

@@ -1,0 +1,268 @@
+"""Chapter 2's measurements, on networks whose predictions are made by hand, and its page."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from cells import measured_by, run_cells, table
+
+from lazy_artist import canvas, evaluate
+from lazy_artist.canvas import COLOUR_NAMES, PALETTE, hue_palette, paint, split_digits
+from lazy_artist.chapters import biased_canvas, cheater
+from lazy_artist.config import TEST_SEED
+from lazy_artist.evaluate import balanced, estimate, percent
+from lazy_artist.store import stored
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def test_confusions_count_the_predictions_for_each_true_digit(scripted):
+    n, splits = 30, ["hard", "validation"]
+    predictions = np.random.default_rng(0).integers(10, size=(2, 2, n))  # networks, splits, images
+    pair = [scripted(rows.ravel(), seed) for seed, rows in enumerate(predictions)]
+    found = cheater.confusions.__wrapped__(pair, splits, n)
+    assert len(found) == 2 * 2 * 100
+    for row in found.itertuples():
+        members = split_digits(row.split)[1][:n] == row.digit
+        mine = predictions[row.seed, splits.index(row.split)][members]
+        assert row.share == pytest.approx(np.mean(mine == row.prediction) if len(mine) else 0)
+    shown = pair[1].model.seen[0].numpy()
+    np.testing.assert_array_equal(shown, canvas.test_split("hard", n).images)
+
+
+def test_a_learning_curve_is_in_epochs_and_by_split():
+    accuracy = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], dtype=np.float32)
+    value = {"curve": {"step": np.array([5, 20]), "accuracy": accuracy}, "steps_per_epoch": 10.0}
+    splits = {"validation": 1000, "hard": 500, "aligned": 500}
+    made_by = SimpleNamespace(value=lambda: value, arguments={"n_curve": splits})
+    network = SimpleNamespace(name="cheater", arch="cnn", seed=2, made_by=made_by)
+    curve = cheater.learning_curve.__wrapped__(network)
+    assert list(curve["epoch"]) == [0.5, 0.5, 0.5, 2, 2, 2]
+    assert list(curve["split"]) == [*splits] * 2
+    np.testing.assert_allclose(curve["accuracy"], accuracy.ravel())
+    assert set(curve["seed"]) == {2} and set(curve["network"]) == {"cheater"}
+
+
+def test_counterfactuals_say_what_decides_in_each_cell(scripted):
+    images, labels = balanced(*split_digits("hard"), 3)  # 30 images, ordered by digit
+    predictions = np.random.default_rng(1).integers(10, size=(10, 30))  # (colours, images)
+    network = scripted(predictions.ravel(), seed=5, name="oracle")
+    grid = cheater.counterfactuals.__wrapped__(network, n_per_class=3)
+    for row in grid["cells"].itertuples():
+        colour = COLOUR_NAMES.index(row.colour)
+        mine = predictions[colour, labels == row.digit]
+        assert row.shortcut_rate == pytest.approx(np.mean(mine == colour))
+        assert row.accuracy == pytest.approx(np.mean(mine == row.digit))
+    assert len(grid["cells"]) == 100 and not grid["cells"].duplicated(["digit", "colour"]).any()
+    overall = grid["overall"].iloc[0]
+    assert overall["shortcut_rate"] == pytest.approx(np.mean(predictions == np.arange(10)[:, None]))
+    assert overall["accuracy"] == pytest.approx(np.mean(predictions == labels))
+    for frame in grid.values():
+        assert set(frame["network"]) == {"oracle"} and set(frame["seed"]) == {5}
+    for k, seen in enumerate(network.model.seen):
+        np.testing.assert_array_equal(seen, paint(images, np.full(30, k), TEST_SEED))
+
+
+def test_the_variance_of_logits_is_shared_out_and_common_offsets_do_not_count(scripted):
+    colour, image = np.indices((10, 30)).reshape(2, -1)
+    logits = 2 * np.eye(10)[colour] + np.eye(10)[image // 3]
+    logits += np.random.default_rng(2).normal(0, 5, size=(300, 1))
+    overall = cheater.counterfactuals.__wrapped__(scripted(logits), 3)["overall"].iloc[0]
+    # 2^2 and 1^2 times the variance of one hot class, nothing else
+    for part, share in {"colour": 0.8, "digit": 0.2, "interaction": 0, "image": 0}.items():
+        assert overall[part] == pytest.approx(share, abs=1e-5)
+
+
+def test_hues_turn_once_round_in_degrees(scripted):
+    images, labels = balanced(*split_digits("hard"), 2)
+    predictions = np.random.default_rng(3).integers(10, size=(12, 20))  # (hues, images)
+    network = scripted(predictions.ravel(), seed=1)
+    response = cheater.hue_response.__wrapped__(network, n_per_class=2, steps=12)
+    assert list(response["hue"].unique()) == [30.0 * k for k in range(12)]
+    for row in response.itertuples():
+        mine = predictions[round(row.hue / 30), labels == row.digit]
+        assert row.share == np.mean(mine == row.prediction)
+    painted = paint(images, np.full(20, 4), TEST_SEED, hue_palette(12))  # hue 120 degrees
+    np.testing.assert_array_equal(network.model.seen[4], painted)
+
+
+def test_red_ones_are_the_first_test_ones_in_red(scripted):
+    logits = np.zeros((3, 10))
+    logits[0, 0], logits[1, 4], logits[2, 1] = np.log([9, 3, 6])  # of 18, 12 and 15 parts
+    red = cheater.red_ones.__wrapped__(scripted(logits), 3)
+    images, labels = split_digits("hard")
+    expected = paint(images[labels == 1][:3], np.zeros(3, int), TEST_SEED, PALETTE[:1])
+    np.testing.assert_array_equal(red["images"], expected)
+    found = red["probabilities"][[0, 1, 2], [0, 4, 1]]
+    np.testing.assert_allclose(found, [9 / 18, 3 / 12, 6 / 15], rtol=1e-5)
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+KINDS = ("cheater", "long-trained", "oracle")
+SPLITS = ("train", *canvas.SPLITS[1:])
+DIGIT, OTHER = np.indices((10, 10))
+
+
+def place(network) -> int:
+    return KINDS.index(network.name) + 3 * (network.arch == "resnet18")
+
+
+def share(network, split: str = "hard") -> float:
+    """An accuracy of its own for each network and split."""
+    if network.name == "cheater" and network.correlation != 0.95:
+        return 1 - network.correlation + network.seed / 1000
+    return 0.02 + place(network) / 10 + SPLITS.index(split) / 100 + network.seed / 1000
+
+
+def frame_of(network, **columns) -> pd.DataFrame:
+    about = {"network": network.name, "arch": network.arch, "seed": network.seed}
+    return pd.DataFrame(about | columns)
+
+
+@pytest.fixture(scope="module")
+def page(store) -> tuple[dict, dict]:
+    """What the page's cells show and its inline texts, at full scale, with measurements made by
+    hand."""
+
+    def counterfactuals(network, n_per_class):
+        assert n_per_class == (300 if network.arch == "cnn" else 100)
+        rate = (place(network) + 1) / 10 + DIGIT / 100 + OTHER / 1000 + network.seed / 10_000
+        cells = frame_of(
+            network, digit=DIGIT.ravel(), colour=np.array(COLOUR_NAMES)[OTHER.ravel()],
+            shortcut_rate=rate.ravel(), accuracy=1 - rate.ravel(),
+        )  # fmt: skip
+        x = place(network) / 50 + network.seed / 1000
+        parts = {"colour": 0.6 + x, "digit": 0.2 - x, "interaction": 0.15 - x, "image": 0.05 + x}
+        return {"cells": cells, "overall": frame_of(network, shortcut_rate=[x], **parts)}
+
+    def hue_response(network, n_per_class, steps):
+        assert n_per_class == 50
+        hue, digit, prediction = np.indices((steps, 10, 10)).reshape(3, -1)
+        rate = hue / 100 + prediction / 100 + digit / 1000 + (network.name == "oracle") / 5
+        return frame_of(network, hue=10.0 * hue, digit=digit, prediction=prediction, share=rate)
+
+    def confusions(networks, splits, n_eval):
+        assert n_eval is None
+        return pd.concat(
+            frame_of(
+                network, split=split, digit=DIGIT.ravel(), prediction=OTHER.ravel(),
+                share=(DIGIT / 20 + OTHER / 100 + s / 4 + network.seed / 100).ravel(),
+            )
+            for s, split in enumerate(splits)
+            for network in networks
+        )  # fmt: skip
+
+    def learning_curve(network):
+        splits = ["validation", "aligned", "hard"]
+        rate = [share(network, split) - late for late in (0.018, 0) for split in splits]
+        return frame_of(network, epoch=[0.1] * 3 + [1.0] * 3, split=splits * 2, accuracy=rate)
+
+    def red_ones(network, n):
+        assert (network.name, network.seed, n) == ("cheater", 0, 8)
+        images = np.full((n, 3, 28, 28), 0.5)
+        return {"images": images, "probabilities": np.arange(10.0 * n).reshape(n, 10) / 400}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAZY_ARTIST_CACHE", str(store))
+        patch.setenv("LAZY_ARTIST_SCALE", "full")
+        patch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
+        patch.setattr(evaluate, "evaluate_networks", measured_by(share))
+        patch.setattr(stored, "map", lambda f, calls, title: [f(**call) for call in calls])
+        for function in (counterfactuals, hue_response, confusions, learning_curve, red_ones):
+            patch.setattr(cheater, function.__name__, function)
+        return run_cells("cheater")
+
+
+def seeds_of(value: float) -> str:
+    """In percent with its interval: a value that grows by a thousandth a seed, three seeds."""
+    return percent(estimate([value, value + 0.001, value + 0.002]))
+
+
+def test_the_page_shows_what_was_measured(page):
+    shown, inline = page
+    rows = table(shown["tbl-accuracies"])
+    assert rows["images"] == [f"{kind} (3 seeds)" for kind in KINDS]
+    assert rows["train"] == [seeds_of(0.02), "–", "–"]
+    assert rows["hard"] == [seeds_of(0.04), seeds_of(0.14), seeds_of(0.24)]
+    assert rows["easy validation"][2] == seeds_of(0.23)
+    mixture = [0.1 * (0.15 + seed / 1000) + 0.9 * (0.14 + seed / 1000) for seed in range(3)]
+    assert rows["0.1 aligned + 0.9 hard"][1] == percent(estimate(mixture))
+    shortcut = [1 - 0.24 - seed / 1000 for seed in range(3)]
+    assert rows["hard: shortcut rate"][2] == percent(estimate(shortcut))
+    deep = table(shown["tbl-resnet"])
+    assert list(deep)[1:] == list(rows)[2:] == [
+        "easy validation", "aligned", "unbiased", "0.1 aligned + 0.9 hard", "unseen colours",
+        "hard", "hard: shortcut rate",
+    ]  # fmt: skip
+    assert deep["hard"] == [seeds_of(0.34), seeds_of(0.44), seeds_of(0.54)]
+    for claim, value in {
+        "cheater-easy-train": 0.021,
+        "cheater-easy-validation": 0.031,
+        "cheater-hard": 0.041,
+        "oracle-hard": 0.241,
+        "cheater-red-one": 0.1 + 0.01 + 0.0001,
+        "cheater-follows-colour": 0.001,
+    }.items():
+        assert shown[claim].value == pytest.approx(value) and shown[claim].n == 3
+
+    counts = biased_canvas.count_colours(list(canvas.SPLITS))["counts"]
+    easy = counts[counts["split"] == "validation"]
+    alone = 100 * easy["images"][easy["dominant"]].sum() / easy["images"].sum()
+    assert {
+        'f"{100 * colour_alone:.2f}"': f"{alone:.2f}",
+        "f\"{100 * read['yellow']:.0f}\"": "89",  # 1 - .1 - .01 - .003
+        'percent(of_oracle["digit"])': percent(estimate([0.16, 0.159, 0.158])),
+        'percent(parts.loc["resnet18", "cheater"]["colour"])': seeds_of(0.66),
+        'percent(long["hard"])': seeds_of(0.14),
+        'percent(deep_lazy["validation"])': seeds_of(0.33),
+        'percent(deep_long["hard"])': seeds_of(0.44),
+        'f"{epochs:.2g}"': "0.75",
+        'percent(doses["cheater", 0.5])': seeds_of(0.5),
+        'percent(doses["cheater", NO_BIAS])': seeds_of(0.9),
+    }.items() <= inline.items()
+    variance = table(shown["tbl-variance"])
+    assert variance["ResNet-18, long-trained"][0] == seeds_of(0.68)
+    assert variance["three-layer CNN, cheater"][2] == percent(estimate([0.15, 0.149, 0.148]))
+
+
+def test_the_figures_draw_what_was_measured(page):
+    shown, _ = page
+    easy, hard = (ax.images[0].get_array() for ax in shown["fig-confusion"].axes)
+    np.testing.assert_allclose(easy, DIGIT / 20 + OTHER / 100 + 0.01)  # seeds: mean of 0, 1, 2
+    np.testing.assert_allclose(hard, DIGIT / 20 + OTHER / 100 + 0.26)
+    maps = [ax.images[0].get_array() for ax in shown["fig-counterfactual"].axes]
+    for colour, shape, top in ((*maps[:2], 0.1), (*maps[2:], 0.3)):
+        np.testing.assert_allclose(colour, top + DIGIT / 100 + OTHER / 1000 + 0.0001)
+        np.testing.assert_allclose(colour + shape, 1)
+
+    first, second = (shown["fig-hue"].axes[k].images[0].get_array() for k in (0, 1))
+    answer, step = np.indices((10, 36))
+    np.testing.assert_allclose(first, step / 100 + answer / 100 + 0.0045)  # digits: mean of 0 to 9
+    np.testing.assert_allclose(second - first, 0.2)
+    strip = shown["fig-hue"].axes[2]
+    assert [*strip.get_xticks()][2] == 12 and strip.get_xticklabels()[2].get_text() == "120°"
+
+    curves = shown["fig-curves"].axes
+    assert curves[2].get_title() == "ResNet-18, cheater"
+    drawn = {line.get_label(): line.get_ydata() for line in curves[2].lines}
+    np.testing.assert_allclose(drawn["easy validation"], [0.331 - 0.018, 0.331])
+    np.testing.assert_allclose(drawn["hard"], [0.341 - 0.018, 0.341])
+
+    variance = shown["fig-variance"]
+    assert '"three-layer CNN, long-trained",image to image,0.071,' in variance.data_csv
+    # the widths of the bars, a container a part: shares, not ends
+    widths = [[bar.get_width() for bar in part] for part in variance.axes[0].containers]
+    np.testing.assert_allclose(np.sum(widths, axis=0), 1)
+    np.testing.assert_allclose(widths[2], [0.149 - k / 50 for k in range(6)])
+
+    doses = shown["fig-dose"].axes[0].lines[0]
+    np.testing.assert_allclose(doses.get_xdata().astype(float), [0.9, 0.5, 0.2, 0.05, 0.001])
+    np.testing.assert_allclose(doses.get_ydata().astype(float), [0.901, 0.501, 0.201, 0.041, 0.002])
+
+    red = shown["fig-red-ones"]
+    assert "\n2,3,0.0325\n" in red.data_csv
+    heights = [bar.get_height() for bar in red.axes[9].patches]
+    np.testing.assert_allclose(heights, np.arange(10, 20) / 400)
+    assert red.axes[9].get_title() == "“9” 5%"

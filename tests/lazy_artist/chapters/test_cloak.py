@@ -1,0 +1,526 @@
+"""Chapter 6's measurements, on networks whose smallest changes are known, and its cells on frames
+made by hand."""
+
+import io
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cells import run_cells, table
+from torch import nn
+
+from lazy_artist import attack, claims, store
+from lazy_artist.canvas import COLOUR_NAMES, paint
+from lazy_artist.canvas import test_split as measured_on
+from lazy_artist.chapters import cloak
+from lazy_artist.chapters.cloak import CONFIDENT, GOALS, NORMS, PREDICTS, UNREACHED
+from lazy_artist.config import TEST_SEED
+from lazy_artist.debias import METHODS
+from lazy_artist.evaluate import Estimate
+
+LOG9 = math.log(9)
+
+
+class RedMeter(nn.Module):
+    """Sees a 3 where the mean red exceeds a threshold, else a 7: z_3 - z_7 = 100 (red - threshold).
+    The smallest change adds the same to all red values; a third of its energy is brightness."""
+
+    def __init__(self, threshold: float = 0.5):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        margin = 100 * (images[:, 0].mean((1, 2)) - self.threshold)
+        logits = torch.stack([margin] * 10, 1) * 0 - 1e3
+        logits[:, 3], logits[:, 7] = margin / 2, -margin / 2
+        return logits
+
+
+def handle(model: nn.Module, name: str = "cheater", seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(name=name, seed=seed, load=lambda: model)
+
+
+def plain(reds: list[float], green: float = 0.4, blue: float = 0.6) -> np.ndarray:
+    """Images of a single colour each."""
+    rgb = [(red, green, blue) for red in reds]
+    return np.ones((1, 1, 28, 28), np.float32) * np.float32(rgb)[:, :, None, None]
+
+
+# --- networks and images -------------------------------------------------------------------------
+
+
+def test_the_adversarial_loss_is_of_images_moved_against_the_network(monkeypatch):
+    radius, seen = 0.1, []
+
+    class Watched(RedMeter):
+        def forward(self, x):
+            seen.append(x.detach())
+            return super().forward(x)
+
+    def train(model, split, seed, loss, epochs, **recipe):
+        images, labels = torch.tensor(plain([0.45, 0.52])), torch.tensor([7, 3])
+        loss(Watched(), images, labels, torch.arange(2))
+        start, moved = (x[:, 0] - images[:, 0] for x in seen)
+        assert start.abs().max() <= radius and start.std() > 0.04  # a random start
+        towards = torch.tensor([1.0, -1.0])[:, None, None]  # redder for the 7, less red for the 3
+        assert (moved * towards > 0.25 * radius - 1e-6).all()  # at least 1.25 - 1 steps
+        assert (moved.abs() <= radius + 1e-6).all()
+        loss(Watched(), torch.tensor(plain([0.97])), torch.tensor([7]), torch.arange(1))
+        assert seen[-1].max() <= 1
+        return SimpleNamespace(losses=np.arange(100.0))
+
+    monkeypatch.setattr(cloak, "train", train)
+    made = cloak.train_adversarially.__wrapped__(radius, 0.1, 2, 1.5)
+    assert made["loss"] == np.arange(50, 100).mean()
+
+
+class Knows(nn.Module):
+    """Predicts these labels of the images of a split, wherever they are asked for."""
+
+    def __init__(self, images: np.ndarray, predictions: np.ndarray):
+        super().__init__()
+        self.keys = torch.tensor(images).flatten(1).sum(1)
+        self.predictions = torch.tensor(predictions)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        at = (images.flatten(1).sum(1)[:, None] - self.keys).abs().argmin(1)
+        return torch.eye(10)[self.predictions[at]]
+
+
+def test_shared_images_are_the_first_that_all_judges_classify_correctly():
+    split = measured_on("aligned")
+    where = [np.flatnonzero(split.labels == digit) for digit in range(10)]
+    one, other = split.labels.copy(), split.labels.copy()
+    one[where[7][0]], other[where[7][2]] = 1, 3
+    one[where[0][1:]] = 8  # a single 0 is left
+    judges = [handle(Knows(split.images, predictions)) for predictions in (one, other)]
+    found = cloak.shared_images.__wrapped__(judges, 4, 2)
+    sevens = where[7][[1, 3, 4, 5]]
+    np.testing.assert_array_equal(found["index"], sevens)
+    np.testing.assert_array_equal(found["images_of_7"], split.images[sevens])
+    pairs = np.stack([index[:2] for index in where])
+    pairs[0], pairs[7] = where[0][[0, 0]], where[7][[1, 3]]
+    np.testing.assert_array_equal(found["pairs"], split.images[pairs])
+    blind = handle(Knows(split.images, np.full(len(split), 1)))
+    with pytest.raises(ValueError, match="no 7 correctly"):
+        cloak.shared_images.__wrapped__([blind], 4, 2)
+
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def test_smallest_changes_of_a_network_that_measures_red():
+    images = plain([0.40, 0.30, 0.60, 0.45])  # the third is a 3 already
+    measure = cloak.smallest_changes.__wrapped__
+    frame = measure(handle(RedMeter(), "cure", 2), images, {"linf": 4, "l2": 2}, 20)
+    assert set(frame["network"]) == {"cure"} and set(frame["seed"]) == {2}
+    need = np.array([0.10, 0.20, np.nan, 0.05])
+    for norm, read, unit in (("linf", [0, 1, 3], 1), ("l2", [0, 1], 28)):
+        for goal, more in ((PREDICTS, 0), (CONFIDENT, LOG9 / 100)):
+            part = frame[(frame["norm"] == norm) & (frame["goal"] == goal)]
+            assert part["image"].tolist() == read
+            np.testing.assert_allclose(part["size"], unit * (need[read] + more), rtol=3e-3)
+            np.testing.assert_allclose(part["chroma"], 2 / 3, atol=1e-3)
+            first = norm == "linf" and goal == PREDICTS
+            assert (part["noise"] == 0).all() if first else part["noise"].isna().all()
+    lost = measure(handle(RedMeter(1.2)), plain([0.4]), {"linf": 1}, 5)
+    assert lost["size"].tolist() == [UNREACHED] * 2 and lost["chroma"].isna().all()
+    blind = measure(handle(RedMeter(0.1)), plain([0.4]), {"linf": 1}, 5)
+    assert len(blind) == 0 and list(blind) == list(frame)
+
+
+def test_random_signs_have_each_images_own_size():
+    class Corner(nn.Module):
+        """Sees a 3 where the first red value exceeds 0.7."""
+
+        def forward(self, x):
+            return torch.eye(10)[torch.where(x[:, 0, 0, 0] > 0.7, 3, 7)]
+
+    images, sizes = plain([0.5, 0.5, 0.5]), np.array([0.1, 0.3, np.inf])
+    rng = np.random.default_rng(TEST_SEED)
+    signs = [rng.choice(np.float32([-1, 1]), size=images.shape)[:, 0, 0, 0] for _ in range(10)]
+    up = np.mean(np.array(signs) > 0, axis=0)
+    assert up[1] != up[2]
+    np.testing.assert_allclose(cloak.random_signs(Corner(), images, sizes), [0, up[1], up[2]])
+
+
+def test_every_network_is_attacked_on_as_many_images_as_planned(monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
+    monkeypatch.setattr(cloak, "gather", lambda function, calls: calls)
+    images, plan = np.random.default_rng(0).random((35, 3, 28, 28), dtype=np.float32), {}
+    for call in cloak.all_smallest_changes(images):
+        np.testing.assert_array_equal(call["images"], images[: max(call["n_images"].values())])
+        one = call["network"]
+        plan.setdefault(one.name, []).append((one.seed, one.arch, call["n_images"]))
+    every, few, linf = {"linf": 35, "l2": 35}, {"linf": 30, "l2": 30}, {"linf": 30}
+    assert plan.pop("cheater") == plan.pop("cure") == [(s, "cnn", every) for s in range(3)]
+    assert plan.pop("oracle") == [(seed, "cnn", few) for seed in range(3)]
+    assert plan.pop("adversarially trained") == [(0, "cnn", few)]
+    assert plan.pop("cheater, ResNet-18") == [(0, "resnet18", linf)]
+    others = {name for name, row in METHODS.items() if not row.reference} - {"combination"}
+    assert plan == {name: [(0, "cnn", linf)] for name in others}
+    yardstick = cloak.adversarially_trained().made_by.arguments
+    assert (yardstick["correlation"], yardstick["epochs"]) == (0.1, 1.5)
+
+
+def test_a_temperature_matches_confidence():
+    like, images = handle(RedMeter(0.48)), plain([0.47, 0.47])
+    frame = cloak.match_confidence.__wrapped__(handle(RedMeter(), seed=1), like, images, 20)
+    np.testing.assert_allclose(frame["temperature"], 3, rtol=1e-4)  # the margins are 3 and 1
+    np.testing.assert_allclose(frame["before"], 1 / (1 + math.exp(-3)), rtol=1e-5)
+    np.testing.assert_allclose(frame["after"], 1 / (1 + math.exp(-1)), rtol=1e-5)
+    np.testing.assert_allclose(frame["size"], 0.03 + 3 * LOG9 / 100, rtol=3e-3)
+    assert frame[["seed", "image"]].to_numpy().tolist() == [[1, 0], [1, 1]]
+
+
+def test_sizes_in_every_colour():
+    grey = np.full((2, 28, 28), 255, np.uint8)
+    grey[1, :, :4] = 0
+    frame = cloak.sizes_by_colour.__wrapped__(handle(RedMeter(0.7)), grey, 20)
+    for colour, name in enumerate(COLOUR_NAMES):
+        red = paint(grey, np.full(2, colour), TEST_SEED)[:, 0].mean((1, 2))
+        for goal, more in ((PREDICTS, 0), (CONFIDENT, LOG9 / 100)):
+            part = frame[(frame["colour"] == name) & (frame["goal"] == goal)]
+            assert part["prediction"].tolist() == np.where(red > 0.7, 3, 7).tolist()
+            expected = np.where(red > 0.7, np.nan, 0.7 - red + more)
+            np.testing.assert_allclose(part["size"], expected, rtol=0.02)
+    assert (frame["prediction"] == 7).sum() == 2 * 2 * 4  # green, blue, cyan, violet
+
+
+def test_changes_of_colour_alone():
+    images = plain([0.2, 0.45], green=0.3, blue=0.8)
+    frame = cloak.colour_changes.__wrapped__(handle(RedMeter()), images)
+    tint, hue = (part["size"].tolist() for _, part in frame.groupby("change", sort=False))
+    np.testing.assert_allclose(tint, [10 / 32, 2 / 32], atol=1e-6)  # the next above .3 and .05
+    assert hue == attack.colour_attack(RedMeter(), images, 3, "hue", grid=32).size.tolist()
+    lost = cloak.colour_changes.__wrapped__(handle(RedMeter(1.2)), images[:1])
+    assert (lost["size"] == UNREACHED).all()
+
+
+def test_sizes_of_every_pair(monkeypatch):
+    tags = np.arange(30).reshape(10, 3)  # of images: digit and number
+    tags[4] = [14, 12, 29]
+    pairs = np.float32(tags)[:, :, None, None, None] * np.ones((3, 28, 28), np.float32)
+
+    def search(model, images, targets, steps):
+        tag = images[:, 0, 0, 0].astype(float)
+        return SimpleNamespace(epsilon=np.where(tag > 26, np.inf, tag + targets / 100))
+
+    monkeypatch.setattr(attack, "minimal_epsilon", search)
+    frame = cloak.sizes_by_pair.__wrapped__(handle(RedMeter(), "cure"), pairs, 15)
+    assert len(frame) == 90 and (frame["digit"] != frame["target"]).all()
+    medians = 3 * np.arange(10.0) + 1  # the middle one of 3d, 3d + 1, 3d + 2
+    medians[4] = 14
+    expected = medians[frame["digit"]] + frame["target"] / 100
+    expected[frame["digit"] == 9] = UNREACHED
+    np.testing.assert_allclose(frame["size"], expected, rtol=1e-6)
+
+
+def test_signs_of_masking():
+    images = plain([0.45, 0.38, 0.25, 0.05])  # .05, .12, .25, .45 away
+    other = handle(RedMeter(0.47))
+    frame = cloak.masking_signs.__wrapped__(handle(RedMeter()), other, images)
+    expected = {("size", 0.1): 0.25, ("size", 0.2): 0.5, ("size", 0.4): 0.75, ("size", 0.8): 1}
+    expected |= {("steps", n): 0.5 for n in (5, 10, 20, 40)}  # the median is .185
+    # the other's sizes are .02, .09, .22, .42: doubled, all but the first suffice
+    expected |= {("transfer", 2): 0.75, ("own", 2): 1, ("square", 0.98): 0}
+    assert frame.set_index(["measured", "setting"])["share"].to_dict() == expected
+
+
+def test_fmn_gets_five_times_the_gradients_of_all_our_descents(monkeypatch):
+    def search(sizes):
+        def run(model, images, target, norm, steps):
+            return SimpleNamespace(epsilon=np.array([sizes[norm], steps]))
+
+        return run
+
+    monkeypatch.setattr(attack, "minimal_epsilon", search({"linf": 1.0, "l2": np.inf}))
+    monkeypatch.setattr(attack, "fmn", search({"linf": np.inf, "l2": 4.0}))
+    steps = {"linf": 100, "l2": 60}
+    frame = cloak.compare_with_fmn.__wrapped__(handle(RedMeter()), plain([0.1, 0.2]), steps)
+    assert frame["norm"].tolist() == ["linf", "linf", "l2", "l2"]
+    np.testing.assert_array_equal(frame["ours"], [1, 100, np.nan, 60])
+    np.testing.assert_array_equal(frame["fmn"], [np.nan, 500, 4, 1500])
+
+
+def test_an_image_under_attack():
+    near, far, seen_as_3 = (
+        cloak.attack_image.__wrapped__(handle(RedMeter()), plain([red])[0])
+        for red in (0.48, 0.40, 0.6)
+    )
+    assert near["before"][3] == pytest.approx(1 / (1 + math.exp(2)), rel=1e-4)
+    assert near["after"][3] > 0.9 and near["after"][7] == pytest.approx(1 - near["after"][3])
+    pair = plain([0.48]), near["changed"][None]
+    assert 0.02 + LOG9 / 100 <= near["size"] < 0.05  # what is needed, and the bound
+    assert near["size"] == np.abs(pair[1].astype(float) - pair[0]).max()
+    colour = attack.ciede2000(*pair)
+    assert near["colour_mean"] == colour.mean() and near["colour_max"] == colour.max() > 1
+    assert near["ssim"] == attack.ssim(*pair)[0] < 1
+    assert far["size"] < 0.05 and far["after"].argmax() == 7
+    np.testing.assert_array_equal(seen_as_3["changed"], plain([0.6])[0])
+    assert seen_as_3["size"] == seen_as_3["colour_max"] == 0
+
+
+def test_frames_are_gathered_with_infinity_for_what_was_not_reached(monkeypatch):
+    monkeypatch.setattr(store.stored, "map", lambda function, calls: [function(**c) for c in calls])
+    calls = [{"size": 0.5}, {"size": UNREACHED}]
+    frame = cloak.gather(lambda size: pd.DataFrame({"size": [size, np.nan]}), calls)
+    np.testing.assert_array_equal(frame["size"], [0.5, np.nan, np.inf, np.nan])
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+def tidy(network: str, matrix, norm: str = "linf", goal: str = PREDICTS) -> pd.DataFrame:
+    """Sizes (seeds, images) as `smallest_changes` returns them, in another order; none for NaN."""
+    values = pd.DataFrame(matrix).rename_axis("seed").melt(ignore_index=False, var_name="image")
+    frame = values.reset_index().dropna()[::-1].rename(columns={"value": "size"})
+    return frame.assign(network=network, norm=norm, goal=goal, chroma=0.5, noise=np.nan)
+
+
+def test_a_matrix_has_the_images_that_every_seed_classifies_correctly():
+    sizes = pd.concat(
+        [
+            tidy("cure", [[0.1, np.nan, np.inf], [0.4, 0.5, 0.6]]),
+            tidy("cure", [[9.0] * 3] * 2, norm="l2"),
+            tidy("cure", [[8.0] * 3] * 2, goal=CONFIDENT),
+            tidy("oracle", [[7.0] * 3] * 2),
+        ]
+    )
+    np.testing.assert_array_equal(cloak.matrix(sizes, "cure"), [[0.1, np.inf], [0.4, 0.6]])
+    assert (cloak.matrix(sizes, "cure", "l2") == 9).all()
+    assert (cloak.matrix(sizes, "cure", goal=CONFIDENT) == 8).all()
+    assert (cloak.matrix(sizes, "cure", column="chroma") == 0.5).all()
+    assert cloak.matrix(sizes, "nobody").size == 0
+
+
+def test_bootstrap_intervals():
+    values = np.random.default_rng(0).normal(5, 1, size=(3, 400))
+    found = cloak.bootstrap(np.mean, values)
+    low, high = found.interval
+    assert found.mean == values.mean() and found.n == 3
+    assert high - low == pytest.approx(2 * 1.96 / np.sqrt(1200), rel=0.6)
+    apart = np.repeat([[1.0], [3.0]], 50, axis=1)  # seeds differ, images do not
+    assert cloak.bootstrap(np.mean, apart).interval == (1, 3)
+    images = np.repeat([[1.0, 3.0]], 40, axis=0)  # images differ, seeds do not
+    assert cloak.bootstrap(np.mean, images).interval == (1, 3)
+    # both are drawn alike: a sum of two that cancel never varies
+    assert cloak.bootstrap(lambda a, b: np.mean(a + b), values, -values).interval == (0, 0)
+
+
+def test_numbers_in_words():
+    for interval, words in (((1.1, 2), "harder"), ((0.2, 0.9), "easier"), ((0.9, 1), "about as")):
+        assert cloak.in_words(Estimate(1, interval, 3)).startswith(words)
+    endless = Estimate(np.inf, (1, np.inf), 2)
+    assert cloak.size_text(endless) == "not reached" == cloak.size_text(np.nan)
+    assert cloak.size_text(0.0456) == "0.046"
+    assert cloak.size_text(Estimate(0.05, (0.04, 0.06), 2), "{:.2f}") == "0.05 [0.04, 0.06]"
+
+
+def signs(network: str, **changed) -> pd.DataFrame:
+    """Shares that raise no doubt, but for those given."""
+    shares = {"size": (0.5, 0.9, 1, 1), "steps": (0.2, 0.2, 0.4, 0.5), "transfer": 0.1, "own": 0.9}
+    rows = (shares | {"square": 0} | changed).items()
+    frame = pd.DataFrame(rows, columns=["measured", "share"]).explode("share")
+    return frame.assign(network=network, share=frame["share"].astype(float))
+
+
+def test_each_check_on_masking_can_fail():
+    doubts = {"size": (1, 1, 1, 0.99), "steps": (0.5, 0.4, 0.6, 0.6), "transfer": 0.9, "square": 1}
+    for k, (measured, value) in enumerate(doubts.items()):
+        both = [signs("cure"), signs("cheater", **{measured: value})]
+        checks = cloak.judge_masking(pd.concat(both))
+        assert checks["network"].tolist() == ["cure"] * 4 + ["cheater"] * 4
+        assert checks["holds"].tolist() == [True] * 4 + [k != check for check in range(4)]
+    assert checks["measured"][2] == "10% against 90%"
+
+
+# --- figures and cells ---------------------------------------------------------------------------
+
+SIZES = {
+    "cheater": [[0.04, 0.2, 0.3, 0.06, 0.06], [0.01, 0.3, 0.4, 0.06, 0.06]],
+    "cure": [[0.02, 0.03, 0.05, 0.005, 0.06], [0.02, 0.03, 0.05, np.inf, 0.06]],
+    "oracle": [[0.1, np.nan, 0.3], [0.1, 0.2, 0.3]],
+    "adversarially trained": [[0.2, 0.2, np.inf]],
+    "cheater, ResNet-18": [[0.01, 0.02, 0.04, np.nan]],
+}
+FACTORS = {"linf": 1, "l2": 10, PREDICTS: 1, CONFIDENT: 2}
+
+
+def all_sizes(sizes: dict[str, list]) -> pd.DataFrame:
+    """Twice as large for confident predictions, ten times as large by length."""
+    return pd.concat(
+        tidy(name, np.array(matrix) * FACTORS[norm] * FACTORS[goal], norm, goal)
+        for name, matrix in sizes.items()
+        for norm in NORMS
+        for goal in GOALS
+    )
+
+
+@pytest.mark.parametrize(
+    ("norm", "title"), [("linf", "share seen as a 3"), ("l2", "share that holds")]
+)
+def test_curves_are_shares_at_each_size_allowed(norm, title):
+    figure = cloak.size_curves(all_sizes(SIZES), norm, bound=0.05)
+    frame = pd.read_csv(io.StringIO(figure.data_csv), comment="#")
+    for goal in GOALS:
+        part = frame[(frame["goal"] == goal) & (frame["network"] == "cheater")].query("seed == 1")
+        sizes = np.array(SIZES["cheater"][1]) * FACTORS[norm] * FACTORS[goal]
+        below = np.mean(sizes <= part["size allowed"].to_numpy()[:, None], axis=1)
+        np.testing.assert_allclose(part[title], below if norm == "linf" else 1 - below)
+    thick = next(line for line in figure.axes[1].lines if line.get_label() == "cheater")
+    thin = [line for line in figure.axes[1].lines if line.get_color() == thick.get_color()][:2]
+    np.testing.assert_allclose(thin[1].get_ydata(), part[title])
+    np.testing.assert_allclose(thick.get_ydata(), np.mean([t.get_ydata() for t in thin], axis=0))
+
+
+def test_pairs_are_drawn_digit_by_target():
+    rows = [(d, t, 0.01 * d + 0.001 * t) for d in range(10) for t in range(10) if d != t]
+    pairs = pd.DataFrame(rows, columns=["digit", "target", "size"]).assign(network="cure")
+    pairs.loc[pairs["digit"].eq(2) & pairs["target"].eq(5), "size"] = np.inf
+    texts = {t.get_position(): t.get_text() for t in cloak.pair_maps(pairs).axes[0].texts}
+    assert [texts[at] for at in ((4, 3), (3, 4), (3, 3), (5, 2))] == ["3.4", "4.3", "", "–"]
+
+
+def product(columns: str, value, *keys) -> pd.DataFrame:
+    """A row for each combination of the keys, ending in `value(*keys)`."""
+    rows = pd.MultiIndex.from_product(keys).tolist()
+    return pd.DataFrame([(*row, *value(*row)) for row in rows], columns=columns.split())
+
+
+def seen(name: str, colour: str, goal: str, image: int) -> tuple[int, float]:
+    """The cheater sees 3s in yellow, 7s in violet, and one 7 in pink; the cure sees 7s, larger from
+    colour to colour, but in white one of two."""
+    k, more = COLOUR_NAMES.index(colour), 0.01 * (goal == CONFIDENT)
+    if name == "cheater":
+        called = 3 if colour == "yellow" else 7 if colour == "violet" or (k, image) == (8, 0) else k
+        return called, 0.2 + more if called == 7 else np.nan
+    return (9, np.nan) if colour == "white" and image else (7, 0.01 * (k + 1) + more)
+
+
+@pytest.fixture(scope="module")
+def chapter(store):
+    """What the chapter shows of frames made by hand."""
+    both, asked, sevens = ("cheater", "cure"), {}, plain([0.1, 0.2, 0.3, 0.4, 0.5])
+    others = [name for name in cloak.other_methods() if name != "irm"]  # which reads nothing
+    sizes = all_sizes(SIZES | {name: [[0.05 + 0.005 * k] * 5] for k, name in enumerate(others)})
+    for k, name in enumerate(both):
+        own = sizes["network"] == name
+        sizes.loc[own, "chroma"] = (0.7, 0.4)[k] + 0.01 * k * (sizes.loc[own, "norm"] == "l2")
+        sizes.loc[own & (sizes["goal"] == PREDICTS) & (sizes["norm"] == "linf"), "noise"] = k / 8
+    tempered = {"temperature": [0.4, 0.6] * 2, "before": [0.7, 0.72] * 2, "after": [0.98, 0.99] * 2}
+    tint, hue = "one colour added everywhere", "hue turned everywhere"
+    painted = {tint: [0.4, 0.5, 0.6], hue: [np.inf] * 3}
+    fmn = {"linf": [(0.01, 0.01), (0.021, 0.02)], "l2": [(0.1, np.nan), (np.nan, 0.1)]}
+    frames = {
+        cloak.sizes_by_colour: product(
+            "network colour goal image prediction size", seen, both, COLOUR_NAMES, GOALS, range(2)
+        ),
+        cloak.match_confidence: pd.DataFrame(
+            {"seed": [0, 1] * 2, "image": [0, 0, 1, 1], "size": [0.02, 0.02, 0.04, 0.04]} | tempered
+        ),
+        cloak.colour_changes: product(
+            "network change image size",
+            lambda name, change, k: (painted[change][k] if (name, k) != ("cure", 2) else np.inf,),
+            both, painted, range(3),
+        ),
+        cloak.sizes_by_pair: product(
+            "network digit target size",
+            lambda name, d, t: (0.01 if (name, d) in [("cheater", 7), ("cure", 1)] else 0.02,),
+            both, range(10), range(10),
+        ).query("digit != target"),
+        cloak.compare_with_fmn: product(
+            "network seed norm image ours fmn", lambda *row: fmn[row[2]][row[3]],
+            both, [0], NORMS, range(2),
+        ),
+        cloak.masking_signs: pd.concat([signs("cheater"), signs("cure", square=0.2)]),
+    }  # fmt: skip
+
+    def attacked(function, calls):
+        asked["exhibit"] = [(c["network"].name, c["network"].seed, c["image"]) for c in calls]
+        entry = {"before": np.arange(10) / 100, "changed": sevens[0], "size": 0.04999, "ssim": 0.7}
+        entry |= {"colour_mean": 7.26, "colour_max": 26.1}
+        return [entry | {"after": np.where(np.arange(10) == 3, p, 0.01)} for p in (0.6, 0.95, 0.99)]
+
+    def gather(function, calls):
+        asked[function.__name__] = calls
+        return frames[function]
+
+    shared = {"images_of_7": sevens, "index": np.arange(5), "pairs": np.zeros((10, 1))}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in {"CACHE": store, "SCALE": "quick", "STANDIN_SIZE": 1500}.items():
+            monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
+        monkeypatch.setattr(claims, "begin_chapter", lambda name: None)
+        monkeypatch.setattr(claims, "claim", lambda id, *rest: SimpleNamespace(id=id, given=rest))
+        monkeypatch.setattr(cloak, "shared_images", lambda judges, n_7, n_each: shared)
+        monkeypatch.setattr(cloak, "all_smallest_changes", lambda images: sizes)
+        monkeypatch.setattr(cloak.stored, "map", attacked)
+        monkeypatch.setattr(cloak, "gather", gather)
+        return *run_cells("cloak"), asked
+
+
+def test_the_chapters_tables(chapter):
+    shown, _, asked = chapter
+    # the larger of the two: seed 0: .08, .4, .6, .12, .12; seed 1: .04, .6, .8, infinity, .12
+    attacked = [("cheater", 1), ("cure", 1), ("cheater, ResNet-18", 0)]
+    assert [one[:2] for one in asked["exhibit"]] == attacked
+    assert all((image == np.float32(plain([0.1])[0])).all() for *_, image in asked["exhibit"])
+    exhibit = table(shown["tbl-cloak"])
+    assert exhibit["cure"] == ["0.070", "0.030", "0.950", "0.0500", "7.3", "26.1", "0.700"]
+    column = [row[0] for row in table(shown["tbl-sizes"]).values()]
+    assert column[0] == "predicts 3, ℓ∞"
+    for text, start in zip(column[1:4], ("0.060 [", "0.040 [", "0.67 ["), strict=True):
+        assert text.startswith(start)
+    assert column[4:] == ["25%", "0.62", "0.0% / 10.0%", "4"]  # more on one of four, and a tie
+    rows = table(shown["tbl-cloaks"])
+    assert rows["oracle"][:2] == ["2", "2"] and rows["oracle"][2].startswith("0.200 [")
+    assert rows["IRM"] == ["0", "1", "–", "–"] and rows["ERM"][2].startswith("0.050 [")
+    colours = table(shown["tbl-colours"])
+    assert colours["yellow"] == ["0%", "100%", "–", "100%", "0%", "0.040"]
+    assert colours["pink"] == ["50%", "0%", "0.200", "100%", "0%", "0.090"]
+    assert colours["white"][3:] == ["50%", "0%", "0.100"]
+    paints = table(shown["tbl-paint"])
+    assert paints["any change"] == ["0.060", "100%", "0.040", "90%"]
+    assert paints["one colour added everywhere"] == ["0.500", "100%", "0.500", "67%"]
+    assert paints["hue turned everywhere"] == ["not reached", "0%"] * 2
+    masking = shown["tbl-masking"].data
+    assert masking.count("| yes") == 7 and masking.count("| no") == 1
+
+
+def test_the_chapters_claims_and_numbers(chapter):
+    shown, inline, asked = chapter
+    given = {name: shown[name].given for name in shown if name.startswith("cloak-")}
+    value = {name: round(float(rest[1]), 6) for name, rest in given.items()}
+    ratio = given["cloak-ratio"]
+    assert ratio[1] == ratio[4][1] > value.pop("cloak-ratio") - 1e-6 and ratio[5] == 2
+    assert value == {
+        "cloak-exhibit": 0.6,
+        "cloak-success-cheater": 0.1,  # .02 of .08, .4, .6, .12, .12, .02, .6, .8, .12, .12
+        "cloak-success-cure": 0.3,  # .04, .01 and .04
+        "cloak-chroma": 0.3, "cloak-no-masking": 1,
+        "cloak-as-strong-as-peers": 0.5,  # as large; 5% larger; none of theirs; none of ours
+    }  # fmt: skip
+    for code, text in {
+        "cloak.size_text(other['cheater'])": "0.210",
+        "cloak.size_text(other['cure'])": "0.020",  # the smallest, in red
+        "f\"{own['cheater']:.3f}\"": "0.020",
+        'f"{np.mean(deep < BOUND):.0%}"': "67%",
+        'f"{easier} of {len(cures)}"': f"2 of {len(cloak.other_methods()) - 1}",  # .05 and .055
+        'degrees.format("{:.2f}")': "0.50 [",
+        'matched_ratio.format("{:.2f}")': "1.67 [",  # .05 / .03
+        'percent(noise["cure"])': "12.5",
+        "f\"{(wide['cure'] < wide['cheater']).mean():.0%}\"": "10%",
+        "f\"{wide['cheater'][7, 3]:.1f}\"": "1.0",
+        'f"{cured.min():.3f} and {cured.max():.3f}"': "0.010 and 0.100",
+        'lean_l2.format("{:.2f}")': "0.29 [",
+        "f\"{over['linf']:+.1%}\"": "+200.0%",
+        'f"{usual:.4f}"': "1.0250",
+    }.items():
+        assert inline[code].startswith(text), code
+    like = [(c["network"].name, c["like"].name) for c in asked["match_confidence"]]
+    assert like == [("cheater", "cure")] * 2
+    couples = [(c["network"].name, c["other"].name) for c in asked["masking_signs"]]
+    assert couples == [("cheater", "cure"), ("cure", "cheater")]

@@ -1,0 +1,96 @@
+"""The opening page and the colophon tell what the chapters measured."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from cells import measured_by, run_cells, table
+
+from lazy_artist import evaluate
+from lazy_artist.canvas import SPLITS
+from lazy_artist.chapters import cheater, opening
+from lazy_artist.data import load_digits
+from lazy_artist.evaluate import estimate, percent
+
+KINDS = ("cheater", "long-trained", "cure", "oracle")
+
+
+def share(kind: str, split: str, seed: int) -> float:
+    return KINDS.index(kind) / 5 + SPLITS.index(split) / 50 + seed / 1000
+
+
+def test_the_opening_page_tells_what_was_measured(monkeypatch):
+    def red_ones(network, n):
+        assert (network.name, network.seed, n) == ("cheater", 0, 8)
+        probabilities = np.arange(80.0).reshape(8, 10)[:, ::-1] / 100
+        return {"images": np.full((8, 3, 28, 28), 0.5), "probabilities": probabilities}
+
+    measured = measured_by(lambda one, split: share(one.name, split, one.seed))
+    monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
+    monkeypatch.setattr(evaluate, "evaluate_networks", measured)
+    monkeypatch.setattr(cheater, "red_ones", red_ones)
+    shown, inline = run_cells("../index")
+    assert list(inline.values()) == ["1,375", "2.1%", "4.1%", "64.1%"]
+    head, *rows = table(shown["tbl-headline"]).items()
+    assert head == ("network", ["easy", "hard", "unseen colours", "hard: shortcut rate"])
+    assert [title for title, _ in rows] == [
+        "the cheater",
+        "the same, trained longer",
+        "cured, without colour labels",
+        "the oracle, never tempted",
+    ]
+    for kind, (_, texts) in zip(KINDS, rows, strict=True):
+        values = [[share(kind, split, seed) for seed in range(3)]
+                  for split in ("validation", "hard", "unseen")]  # fmt: skip
+        values.append([1 - value for value in values[1]])
+        assert texts == [percent(estimate(seeds)) for seeds in values]
+
+    *ones, bars = shown["fig-opening"].axes
+    assert [ax.get_title() for ax in ones[:2]] == ["“0” (9%)", "“0” (19%)"] and len(ones) == 8
+    heights = [[bar.get_height() for bar in part] for part in bars.containers]
+    np.testing.assert_allclose(heights, [[0.021, 0.041], [0.621, 0.641]])
+    assert [text.get_text() for text in bars.get_xticklabels()] == ["easy", "hard"]
+    assert [text.get_text() for text in bars.get_legend().get_texts()] == ["cheater", "oracle"]
+    assert "oracle,hard,0.641," in shown["fig-opening"].data_csv
+
+
+def test_the_colophon_names_data_scale_seeds_and_what_is_kept(monkeypatch):
+    kept = [{"wall_seconds": seconds} for seconds in (30.0, 45.0, 12.0)]
+    monkeypatch.setattr(opening, "records", lambda: kept)
+    told = opening.colophon().set_index("what")["value"]
+    assert told["digits"] == "procedural stand-in"
+    assert told["scale"] == "quick" and told["seeds of every network"] == "0, 1"
+    for split in ("train", "test"):
+        assert told[f"checksum of {split} digits (md5)"] == f"`{load_digits(split).md5}`"
+    assert told["results kept, of all builds"] == "3, made in 1.4 minutes"  # 87 s
+    assert f"numpy {np.__version__}" in told["software"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_the_colophon_names_the_commit_and_says_if_there_is_more(tmp_path, monkeypatch):
+    def committed(file: str) -> str:
+        (tmp_path / file).touch()
+        identity = ["-c", "user.name=A Reader", "-c", "user.email=reader@example.org"]
+        for words in (["add", "."], [*identity, "commit", "-qm", file], ["rev-parse", "HEAD"]):
+            done = subprocess.run(["git", *words], check=True, capture_output=True)
+        return f"`{done.stdout.decode()[:12]}`"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAZY_ARTIST_COMMIT", raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert opening.commit() == "" and "commit" not in set(opening.colophon()["what"])
+    subprocess.run(["git", "init", "-q"], check=True)
+    committed("of-another-project")
+    assert opening.commit() == ""
+    head = committed("_quarto.yml")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.html").touch()  # the edition is made from the rest
+    assert opening.commit() == head
+    (tmp_path / "_quarto.yml").write_text("book: {}")
+    assert opening.commit() == f"{head}, with uncommitted changes"
+    monkeypatch.setenv("LAZY_ARTIST_COMMIT", "0123456789abcdef")
+    assert opening.colophon().set_index("what")["value"]["commit"] == "`0123456789ab`"
+    monkeypatch.delenv("LAZY_ARTIST_COMMIT")
+    monkeypatch.setenv("PATH", "")
+    assert opening.commit() == ""  # no git

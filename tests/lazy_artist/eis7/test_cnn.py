@@ -1,0 +1,178 @@
+"""The first challenge: program, thresholds, groups and edits."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazy_artist.eis7 import cnn, cnn_label
+
+BLANK = np.zeros((1, 28, 28), np.uint8)
+ANYWHERE = np.ones((28, 28), bool)
+
+
+def drawn(seed: int, count: int = 4) -> np.ndarray:
+    """Images of random grey in the middle."""
+    images = np.zeros((count, 28, 28), np.uint8)
+    images[:, 6:22, 6:22] = np.random.default_rng(seed).integers(0, 256, (count, 16, 16))
+    return images
+
+
+def test_the_clue_is_the_digit_of_the_hint():
+    digest = hashlib.md5(cnn.CLUE.tobytes(), usedforsecurity=False).hexdigest()
+    assert digest == "f0a50495aa5c9ca8f10db8015f82a4ee"  # of image 6 of MNIST's training set
+
+
+def test_similarity_by_hand():
+    assert cnn.similarity(BLANK)[0] == 0
+    corner = BLANK.copy()
+    corner[0, 0, 0] = 51  # a fifth of a full pixel, where the clue has none
+    assert cnn.similarity(corner)[0] == pytest.approx(-0.1)
+    full = np.full((1, 28, 28), 255, np.uint8)
+    assert cnn.similarity(full)[0] == pytest.approx(cnn.CLUE.sum() / 255 - 392)
+    grey = cnn.CLUE / 255
+    assert cnn.similarity(cnn.CLUE[None])[0] == pytest.approx((grey * (grey - 0.5)).sum())
+
+
+def test_the_label_is_one_at_both_ends_and_zero_between():
+    low, high = cnn.BAND
+    images = np.zeros((6, 28, 28), np.uint8)
+    for image, target in zip(images[1:], (low - 1, low + 1, -25, high - 1, high + 1), strict=True):
+        count = round(-2 * target)  # full pixels where the clue has none: -1/2 each
+        image.ravel()[np.flatnonzero(cnn.CLUE == 0)[:count]] = 255
+    assert cnn_label(images).tolist() == [True, True, False, False, False, True]
+    assert cnn_label(cnn.CLUE[None]).tolist() == [True]
+    assert cnn_label(255 - cnn.CLUE[None]).tolist() == [True]  # the anti-one
+    expected = ["one", "anti-one", "between", "between", "between", "one"]
+    assert cnn.zones(cnn.similarity(images)).tolist() == expected
+    assert cnn.zones(np.array(cnn.BAND)).tolist() == ["between", "between"]
+    assert cnn_label(images[:0]).shape == (0,)
+
+
+def test_what_is_no_stack_of_images_is_refused():
+    for wrong in (np.zeros((2, 28, 28)), np.zeros((2, 28, 28), np.int64)):
+        with pytest.raises(TypeError, match="images must be uint8"):
+            cnn_label(wrong)
+    for shape in ((28, 28), (2, 27, 28), (2, 1, 28, 28)):
+        with pytest.raises(ValueError, match=r"shape \(N, 28, 28\)"):
+            cnn_label(np.zeros(shape, np.uint8))
+
+
+def test_fit_band_by_hand():
+    scores = np.array([5.0, 1, 3, 2, 4, 0])
+    labels = np.array([1, 1, 0, 0, 0, 1], bool)  # by score: 1 1 0 0 0 1
+    assert cnn.fit_band(scores, labels) == (1.5, 4.5, 1.0)
+    low, high, share = cnn.fit_band(scores, np.array([0, 0, 1, 0, 1, 1], bool))  # 1 0 0 1 1 0
+    assert (low, high, share) == (0.5, 2.5, pytest.approx(5 / 6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(-20, 20), st.booleans()), min_size=1, max_size=12))
+def test_fit_band_finds_the_best_of_all_bands(points):
+    scores = np.array([s for s, _ in points]) + np.arange(len(points)) / 100  # no ties
+    labels = np.array([label for _, label in points])
+    low, high, share = cnn.fit_band(scores, labels)
+    assert np.mean(((scores < low) | (scores > high)) == labels) == pytest.approx(share)
+    edges = [-np.inf, *np.sort(scores), np.inf]
+    for i, a in enumerate(edges):
+        for b in edges[i:]:
+            assert np.mean(~((scores >= a) & (scores <= b)) == labels) <= share + 1e-12
+
+
+def test_the_network_has_the_challenge_s_layers_and_evidence_makes_its_logits():
+    torch.manual_seed(0)
+    network = cnn.ChallengeCNN()
+    shapes = [tuple(t.shape) for t in network.state_dict().values()]
+    assert shapes[::2] == [(8, 1, 3, 3), (16, 8, 3, 3), (200, 400), (2, 200)]
+    images = drawn(0)
+    evidence, offset = network.evidence()
+    logits = network(torch.tensor(images / 255, dtype=torch.float32)[:, None]).detach().numpy()
+    margin = cnn.hidden_units(network, images) @ evidence + offset
+    assert np.allclose(margin, logits[:, 1] - logits[:, 0], atol=1e-5)
+    assert cnn.hidden_units(network, images[:0]).shape == (0, 200)
+
+
+def test_groups_are_found_without_the_program():
+    """By a hidden variable v: three units fire for v > 0.2, two for v < -0.2, one always (and
+    speaks for 0), one never."""
+    rng = np.random.default_rng(0)
+    v = rng.uniform(-1, 1, 400)
+    gains = rng.uniform(1, 2, 5)
+    up, down = np.maximum(v - 0.2, 0), np.maximum(-v - 0.2, 0)
+    always = 3 + rng.uniform(0, 0.1, 400)
+    hidden = np.column_stack([up, up, down, up, down, always, np.zeros(400)])
+    hidden[:, :5] *= gains
+    evidence = np.array([1.0, 1, 1, 1, 1, -1, -5])
+    groups = cnn.unit_groups(hidden, evidence, np.array([1.0, 1, 0, 1, 0, 3, 0]))
+    assert [np.flatnonzero(groups[g]).tolist() for g in cnn.GROUPS] == [[0, 1, 3], [2, 4], [5]]
+    swapped = cnn.unit_groups(hidden, evidence, np.array([0.0, 0, 1, 0, 1, 3, 0]))
+    assert np.flatnonzero(swapped["one"]).tolist() == [2, 4]  # the clue decides which is "one"
+
+
+def test_fitted_template_recovers_a_linear_one():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (1500, 28, 28)).astype(np.uint8)
+    wanted = np.zeros((28, 28))
+    wanted[10:14, 10:14] = rng.normal(size=(4, 4))
+    evidence = 60 + (images.reshape(len(images), -1) / 255) @ wanted.ravel()
+    evidence[::5] = 0  # silent there: these images must not count
+    found = cnn.fitted_template(images, evidence, ridge=1e-6)
+    assert np.allclose(found, wanted, atol=1e-6)
+
+
+def test_gradient_template_is_the_gradient():
+    torch.manual_seed(1)
+    network = cnn.ChallengeCNN().eval()
+    images = np.random.default_rng(2).integers(0, 256, (1, 28, 28)).astype(np.uint8)
+    evidence, _ = network.evidence()
+    group = np.arange(200) % 2 == 0
+    slope = cnn.gradient_template(network, images, evidence, group)
+    direction = np.random.default_rng(0).normal(size=(28, 28))
+    pixels = np.stack([images[0] / 255 + step * direction for step in (1e-5, -1e-5)])
+    hidden = network.double().hidden(torch.tensor(pixels)[:, None]).detach().numpy()
+    above, below = hidden[:, group] @ evidence[group]
+    assert (above - below) / 2e-5 == pytest.approx(float((slope * direction).sum()), rel=1e-2)
+
+
+def test_the_stand_in_learns_the_program_from_few_images():
+    rng = np.random.default_rng(3)
+    images = np.zeros((600, 28, 28), np.uint8)
+    images[:200] = np.rint(cnn.CLUE * rng.uniform(0.5, 1, (200, 1, 1)))
+    images[200:, 4:24, 4:24] = 255 * (rng.random((400, 20, 20)) < rng.uniform(0, 0.4, (400, 1, 1)))
+    labels = cnn_label(images)
+    network = cnn.train_cnn(images, labels, seed=0, epochs=12)
+    evidence, offset = network.evidence()
+    right = (cnn.hidden_units(network, images) @ evidence + offset > 0) == labels
+    assert right.mean() > max(labels.mean(), 1 - labels.mean()) + 0.05
+    first, again = (cnn.train_cnn(images, labels, seed=0, epochs=1).fc1.weight for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(-60, 20))
+def test_push_reaches_any_similarity_within_reach(seed, target):
+    images = drawn(seed, 3)
+    edited = cnn.push(images, np.full(3, target), ANYWHERE, seed)
+    assert np.abs(cnn.similarity(edited) - target).max() < 0.5 / 255 + 1e-9
+
+
+def test_push_changes_only_allowed_pixels_and_nothing_where_the_target_is_met():
+    images, allowed = drawn(5), np.zeros((28, 28), bool)
+    allowed[8:20, 8:20] = True
+    edited = cnn.push(images, np.full(4, -200.0), allowed, 0)
+    assert (edited[:, ~allowed] == images[:, ~allowed]).all()
+    lit = cnn.TEMPLATE > 0  # beyond reach: every allowed pixel is at its extreme
+    assert (edited[:, allowed & lit] == 0).all() and (edited[:, allowed & ~lit] == 255).all()
+    assert (cnn.push(images, cnn.similarity(images), allowed, 0) == images).all()
+
+
+def test_the_control_edits_as_many_pixels_and_keeps_the_similarity():
+    images = drawn(6)
+    edited = cnn.push(images, np.full(4, -40.0), ANYWHERE, 0)
+    still = cnn.disturb(images, edited, ANYWHERE, 1)
+    assert np.abs(cnn.similarity(still) - cnn.similarity(images)).max() < 0.01
+    changed = (still != images).sum(axis=(1, 2))
+    assert (changed >= 0.9 * (edited != images).sum(axis=(1, 2))).all()

@@ -1,0 +1,247 @@
+"""Measuring latents and steering by matrix products: by hand, and against the network itself."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from scipy.special import log_softmax
+from torch import nn
+
+from lazy_artist import latents
+from lazy_artist.canvas import Split
+from lazy_artist.models import build
+from lazy_artist.sae import SparseAutoencoder, rewritten
+
+IMAGES = np.random.default_rng(1).random((6, 3, 4, 5)).astype(np.float32)
+
+
+class Tiny(nn.Module):
+    """Maps (N, 3, h, w) are the images themselves; their mean over places goes to a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Identity()
+        self.head = nn.Linear(3, 10)
+        generator = torch.Generator().manual_seed(0)
+        for weights in self.head.parameters():
+            weights.data = torch.randn(weights.shape, generator=generator)
+
+    def forward(self, images):
+        return self.head(self.block(images).mean((2, 3)))
+
+
+def test_activations_come_image_by_image_and_place_by_place(monkeypatch):
+    monkeypatch.setattr(latents, "BATCH", 4)
+    model = Tiny().eval()
+    batches = list(latents.activations(model, "block", IMAGES))
+    assert [len(batch) for batch in batches] == [4, 2]
+    # place 7: row 1, column 2
+    np.testing.assert_array_equal(torch.cat(batches)[5, 7], IMAGES[5, :, 1, 2])
+    (pooled,) = latents.activations(model, "pooled", IMAGES[:3])
+    np.testing.assert_allclose(pooled[:, 0], IMAGES[:3].mean((2, 3)), rtol=1e-6)
+
+
+def test_places_are_drawn_without_replacement_within_an_image():
+    drawn, again, other = (
+        latents.sample_activations(Tiny().eval(), "block", IMAGES, 19, seed).numpy()
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(drawn, again)
+    assert (drawn != other).any()
+    for image, some in zip(IMAGES, drawn.reshape(6, 19, 3), strict=True):
+        rows = {tuple(row) for row in some}
+        assert len(rows) == 19 and rows < {tuple(place) for place in image.reshape(3, -1).T}
+
+
+@pytest.mark.parametrize("layer", ["block", "pooled"])
+def test_loss_recovered_by_hand(layer):
+    model, labels = Tiny().eval(), np.array([3, 1, 4, 1, 5, 9])
+    halving = SimpleNamespace(encode=lambda a: a - 1, decode=lambda z: (z + 1) / 2)
+    mean = torch.tensor([0.2, 0.7, -0.4])
+    head, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+
+    def loss(pooled):
+        return -log_softmax(pooled @ head.T + bias, axis=1)[np.arange(6), labels].mean()
+
+    pooled = IMAGES.mean((2, 3))
+    plain, spliced, blind = loss(pooled), loss(pooled / 2), loss(np.tile(mean, (6, 1)))
+    found = latents.loss_recovered(model, layer, halving, mean, Split(IMAGES, labels, labels))
+    assert found == pytest.approx((blind - spliced) / (blind - plain), rel=1e-4)
+
+
+def test_cells_add_up_to_the_map():
+    weights = latents.cell_weights((0, 2, 5, 7))
+    torch.testing.assert_close(weights.sum(0), torch.full((49,), 1 / 49))
+    one = torch.zeros(7, 7)
+    one[2, 6] = 49  # third row: the middle band; last column: the last
+    np.testing.assert_allclose((weights @ one.flatten()).numpy(), np.eye(9)[5])
+    parts = np.arange(2 * 9 * 3, dtype=np.float32).reshape(2, 27)
+    by_hand = np.stack([parts[:, k::3].sum(1) for k in range(3)], 1)
+    np.testing.assert_allclose(latents.sum_cells(parts, 9), by_hand)
+    np.testing.assert_allclose(latents.sum_cells(sparse.csr_array(parts), 9), by_hand)
+
+
+# --- what parts tell -----------------------------------------------------------------------------
+
+
+def test_auroc_by_hand():
+    values = np.array([[0.9, 0.0], [0.8, 0.0], [0.1, 0.0], [0.85, 1.0]])
+    with np.errstate(all="ignore"):
+        areas = latents.auroc(values, np.array([0, 0, 1, 1]))
+    # column 0: of the four pairs of a 0 and a 1, three have the 0 above; column 1: two ties
+    np.testing.assert_allclose(areas[:2], [[0.75, 0.25], [0.25, 0.75]])
+
+
+def test_the_best_column_is_chosen_on_one_set_and_measured_on_the_other():
+    """Ten classes, one image each in both sets. Column 0 is high on class 3 and column 1 low on
+    class 7 in the first set; in the second set two images lie between in either case."""
+    classes = np.arange(10)
+    values, test_values = np.full((10, 3), 0.5), np.full((10, 3), 0.5)
+    values[:, 2] = classes  # tells 0 and 9, and others less
+    values[3, 0], values[7, 1] = 1, 0
+    test_values[:, 2] = classes[::-1]
+    test_values[3, 0], test_values[[1, 2], 0] = 1, 2  # 7 of 9 pairs are right
+    test_values[7, 1], test_values[[1, 2, 4], 1] = 0, -1  # 6 of 9
+    best, areas = latents.best_auroc(values, classes, test_values, classes)
+    assert best[[0, 3, 7, 9]].tolist() == [2, 0, 1, 2]
+    # of 0 the column 2 was the lowest, and is the highest now: none is right
+    np.testing.assert_allclose(areas[[0, 3, 7, 9]], [0, 7 / 9, 6 / 9, 0], atol=1e-12)
+
+
+def test_latents_are_described_by_hand():
+    colours, labels = np.arange(10).repeat(10), np.tile(np.arange(10), 10)  # a balanced grid
+    z = np.stack(
+        [
+            2.0 * (colours == 4),  # a colour, magenta
+            3.0 * (labels == 6),  # a shape
+            1.0 * (labels == 2) + (colours == 1),  # half and half: mixed
+            0.0 * colours,  # dead
+            5.0 * (colours == 8) + 2 * (labels == 0),  # 25 : 4, colour pink
+        ],
+        1,
+    )
+    cells = z.reshape(10, 10, 5).transpose(2, 1, 0)
+    effect = np.arange(50.0).reshape(5, 10)
+    effect[1, 3] = 100  # the mean of the ten: (10 + ... + 19 - 13 + 100) / 10 = 23.2
+    frame = latents.describe(z, colours, labels, cells, effect)
+    assert frame.label.tolist() == ["colour", "shape", "mixed", "dead", "colour"]
+    assert frame.prefers.tolist() == ["magenta", "6", "", "", "pink"]
+    np.testing.assert_allclose(frame.colour, [1, 0, 0.5, 0, 25 / 29])
+    np.testing.assert_allclose(frame.digit, [0, 1, 0.5, 0, 4 / 29])
+    np.testing.assert_allclose(frame.active, [0.1, 0.1, 0.19, 0, 0.19])
+    assert frame.most.tolist() == [2, 3, 2, 0, 7]
+    assert frame.speaks_for.tolist() == [9, 3, 9, 9, 9]
+    np.testing.assert_allclose(frame.adds, [4.5, 76.8, 4.5, 4.5, 4.5])
+    # half of a colour's images: eta squared of colour .474 and of digit .053, a ratio of .9
+    z[:, 3] = (colours == 5) & (labels < 5)
+    order, colour, digit = latents.colour_first(z, colours, labels)
+    assert order.tolist() == [0, 3, 4, 2, 1]
+    np.testing.assert_allclose((colour[3], digit[3]), (0.0225 / 0.0475, 0.0025 / 0.0475))
+    share = np.array([0.67, 0.66, 0.34, 0.33])  # two thirds make a label
+    labels = latents.label_by_share(share, 1 - share, np.ones(4, bool))
+    assert labels.tolist() == ["colour", "mixed", "mixed", "shape"]
+
+
+def test_principal_directions_by_hand():
+    x = np.array([[3.0, 4], [-3, -4], [4, -3], [-4, 3]]) * [[2], [2], [1], [1]] + [1, 2]
+    centre, axes = latents.principal_directions(x)
+    np.testing.assert_allclose(centre, [1, 2])
+    np.testing.assert_allclose(np.abs(axes), np.array([[0.6, 0.8], [0.8, 0.6]]))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_array])
+def test_a_linear_probe_minimises_what_it_says(wrap):
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 10, 400)
+    parts = (5 + np.eye(10)[classes] + rng.normal(size=(400, 10))).astype(np.float32)
+    parts *= np.arange(1, 11, dtype=np.float32)  # of unequal spread, which the penalty does not see
+    spread = parts.std(0)
+    weights, bias = latents.fit_linear_probe(wrap(parts), classes, penalty=0.1, steps=300)
+    scores = np.exp(log_softmax(parts @ weights + bias, axis=1)) - np.eye(10)[classes]
+    # the gradient by weights on standardised parts: 0 at the minimum
+    gradient = (parts / spread).T @ scores / 400 + 0.1 * weights * spread[:, None]
+    np.testing.assert_allclose(gradient, 0, atol=2e-3)
+    np.testing.assert_allclose(scores.mean(0), 0, atol=2e-3)
+
+
+# --- what parts do -------------------------------------------------------------------------------
+
+
+def test_parts_are_held_at_zero_at_their_mean_or_balanced():
+    rng = np.random.default_rng(0)
+    parts = {name: rng.random((50, 30)).astype(np.float32) for name in ("search", "hard")}
+    effect, offset = rng.normal(size=(30, 10)).astype(np.float32), rng.normal(size=10)
+    logits = {name: (x @ effect + offset).astype(np.float32) for name, x in parts.items()}
+    scales = latents.ablation_scales(np.arange(30)[::-1], 20)
+    assert scales[:10].all() and not scales[10:].any()
+    zeroed, mean, balanced = (
+        latents.scale_about(logits, parts, effect, scales, level)
+        for level in ("zeroed", "mean", "balanced")
+    )
+    kept = parts["hard"][:, :10] @ effect[:10] + offset
+    np.testing.assert_allclose(zeroed["hard"], kept, atol=1e-4)
+    levels = parts["search"][:, 10:].mean(0) @ effect[10:]
+    np.testing.assert_allclose(mean["hard"], kept + levels, atol=1e-4)
+    np.testing.assert_allclose(balanced["search"].mean(0).std(), 0, atol=1e-4)
+    shift = balanced["hard"] - mean["hard"]  # nothing but a constant apart
+    np.testing.assert_allclose(shift.std(0), 0, atol=1e-4)
+    rest = latents.resting_levels("balanced", logits["search"], parts["search"], effect, scales)
+    np.testing.assert_array_equal(rest[:10], parts["search"].mean(0)[:10])  # what stays stays
+    even = latents.even_out({"search": np.array([[1.0, 3], [3, 9]]), "hard": np.zeros((1, 2))})
+    np.testing.assert_allclose(even["hard"], [[2, -2]])  # means 2 and 6, less their own mean 4
+    np.testing.assert_allclose(even["search"], [[3, 1], [5, 7]])
+
+
+def test_products_are_the_network_with_its_latents_scaled_in_each_cell():
+    model = build("cnn", 0).eval()
+    shown = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    sae = SparseAutoencoder(128, 200, "batchtopk", 8, seed=1).requires_grad_(False).eval()
+    sae.scale.fill_(0.1)
+    sae.threshold.fill_(0.3)
+    cells = latents.cell_weights((0, 2, 5, 7))
+    parts, channels = latents.parts_by_cell(model, "block3", shown.numpy(), cells, sae)
+    head, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+    logits = latents.sum_cells(channels, 9) @ head.T + bias
+    effects = np.tile(sae.directions().numpy() @ head.T, (9, 1))
+    scales = np.random.default_rng(0).uniform(0, 20, (9, 200)).astype(np.float32)
+    offset = np.arange(10.0)
+    edited = latents.rescale({"": logits}, {"": parts}, effects, scales.ravel(), offset)[""]
+    assert np.abs(edited - offset - logits).max() > 0.05
+    band = np.repeat(np.arange(3), np.diff((0, 2, 5, 7)))
+    at_place = torch.from_numpy(scales[(3 * band[:, None] + band).ravel()])  # (49, L)
+
+    def rewrite(rows):
+        change = sae.encode(rows).view(-1, 49, 200) * (at_place - 1)
+        return rows + (change @ sae.directions()).flatten(0, 1)
+
+    with rewritten(model, "block3", rewrite), torch.no_grad():
+        steered = model(shown).numpy() + offset
+    centred = [value - value.mean(1, keepdims=True) for value in (edited, steered)]
+    np.testing.assert_allclose(*centred, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_array])
+def test_the_search_finds_the_minimum(wrap):
+    """No scale can be moved to a lower loss, but those at the stop, which would have to go below 0:
+    by finite differences of what the docstring says is minimised."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 10, 300)
+    z = (rng.random((300, 12)) * (1 + (labels[:, None] % 12 == np.arange(12)))).astype(np.float32)
+    effect = rng.normal(size=(12, 10)).astype(np.float32)
+    logits, penalty = z @ effect + rng.normal(size=(300, 10)), 0.05
+    scales, offset = latents.search_scales(logits, wrap(z), effect, labels, penalty, 300)
+    spread = z.std(0) * np.linalg.norm(effect - effect.mean(1, keepdims=True), axis=1)
+
+    def loss(scales, offset=offset):
+        edited = latents.rescale({"": logits}, {"": z}, effect, scales, offset)[""]
+        entropy = -log_softmax(edited, axis=1)[np.arange(300), labels].mean()
+        return entropy + penalty / 2 * np.square(scales.astype(float) * spread).sum()
+
+    for step in 1e-2 * np.eye(12):
+        slope = (loss(scales + step) - loss(scales - step)) / 2e-2
+        assert abs(slope) < 2e-3 or (scales @ step == 0 and slope > 0)
+    for step in 1e-2 * np.eye(10):
+        assert abs(loss(scales, offset + step) - loss(scales, offset - step)) < 4e-5
+    assert (scales == 0).any() and (scales > 0).any()
