@@ -288,6 +288,8 @@ def test_tints_and_turned_hues():
     tint = attack.colour_attack(Reader(), x, 1, "tint", grid=100)
     np.testing.assert_allclose(tint.size, 0.16, atol=1e-6)  # red up, blue down: 0.3 / 2, and more
     np.testing.assert_allclose(tint.images[0].mean((1, 2))[[0, 2]], [0.66, 0.44], atol=1e-6)
+    mixed = attack.colour_attack(Reader(), x, [1, 2], "tint", grid=20)
+    assert mixed.reached.tolist() == [True, False]  # each by its own target
     hue = attack.colour_attack(Reader(), x, 1, "hue")
     assert not hue.reached.any() and np.isinf(hue.size).all()  # never more than 0.1 apart
     np.testing.assert_array_equal(hue.images, x)

@@ -400,7 +400,9 @@ def test_figures_show_the_frames_that_they_carry(chapter, observed, edited):
     assert program.get_xdata().tolist() == [-40.25, LOW, LOW, HIGH, HIGH, -8.25]
     assert program.get_ydata().tolist() == [1, 1, 0, 0, 1, 1]
     titles = [ax.get_title() for ax in shown["fig-edits"].axes]
-    assert titles[9].split("\n") == ["s = −10.1", "predicted 1"] and titles[0].endswith("predicted 0")
+    assert titles[9].split("\n") == ["s = −10.1", "predicted 1"] and titles[0].endswith(
+        "predicted 0"
+    )
     data = shown["fig-fading"].data_csv.splitlines()
     assert data[0].startswith("# ") and data[1] == "factor,network,program,agreement"
     assert len(data) == 23
