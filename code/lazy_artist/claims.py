@@ -215,9 +215,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     written = [asdict(made) for made in claims]
     for record in written:  # JSON has no NaN and no infinities: they become null
-        record["value"] = record["value"] if math.isfinite(record["value"]) else None
-        if record["interval"]:
-            record["interval"] = [x if math.isfinite(x) else None for x in record["interval"]]
+        for name in ("value", "threshold"):
+            record[name] = record[name] if math.isfinite(record[name]) else None
+        record["interval"] = record["interval"] and [
+            end if math.isfinite(end) else None for end in record["interval"]
+        ]
     write_whole(options.book / "claims.json", (json.dumps(written, indent=1) + "\n").encode())
 
     failed = [made for made in claims if not made.holds]

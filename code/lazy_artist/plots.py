@@ -205,7 +205,8 @@ def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
             columns[name] = [value.mean for value in column]
             ends = [value.interval or (None, None) for value in column]
             columns[f"{name} low"], columns[f"{name} high"] = zip(*ends, strict=True)
-            columns["seeds"] = [value.n for value in column]
+            seeds = [value.n for value in column]
+            columns["seeds" if columns.get("seeds", seeds) == seeds else f"{name} seeds"] = seeds
         else:
             columns[name] = column
     table = pd.DataFrame(columns)

@@ -303,11 +303,13 @@ def test_main_names_each_failed_claim_and_strict_fails(book, capsys):
     simple("good")
     simple("bad", value=0.5, threshold=0.2, interval=(0.4, 0.6))
     simple("undefined", value=math.nan)
+    simple("unbounded", value=3, op=">", threshold=math.inf, interval=(1, math.inf))
     assert main(["--book", str(book / "_book")]) == 0
     assert capsys.readouterr().out == (
-        "1 of 3 claims hold\n"
+        "1 of 4 claims hold\n"
         "  failed: bad (cheater): measured 0.5 [0.4, 0.6], criterion < 0.2\n"
         "  failed: undefined (cheater): measured n/a, criterion < 2\n"
+        "  failed: unbounded (cheater): measured 3 [1, ∞], criterion > ∞\n"
     )
     assert main(["--strict"]) == 1
 
@@ -315,7 +317,8 @@ def test_main_names_each_failed_claim_and_strict_fails(book, capsys):
         raise AssertionError(f"{token} is not JSON")
 
     written = json.loads((book / "_book/claims.json").read_text(), parse_constant=refuse)
-    assert [entry["value"] for entry in written] == [1, 0.5, None]
+    assert [entry["value"] for entry in written] == [1, 0.5, None, 3]
+    assert (written[3]["threshold"], written[3]["interval"]) == (None, [1, None])
 
 
 def test_main_tells_the_opening_page_how_many_hold(book):

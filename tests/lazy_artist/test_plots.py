@@ -145,6 +145,11 @@ def test_a_figure_keeps_the_frame_that_was_plotted_as_csv():
     plain = FRAME[["images"]]
     assert plots.show(figure, plain, "how many").data_csv == "# how many\nimages\n10000\n7\n"
     assert plots.show(figure, plain[:0], "none").data_csv == "# none\nimages\n"
+    two = pd.DataFrame({"a": [Estimate(1, (0, 2), 3)], "b": [Estimate(4, None, 1)]})
+    assert plots.show(figure, two, "two").data_csv.splitlines()[1:] == [
+        "a,a low,a high,seeds,b,b low,b high,b seeds",
+        "1,0,2,3,4,,,1",
+    ]
 
 
 def test_the_png_carries_the_csv_and_is_the_same_picture():
