@@ -14,7 +14,7 @@ export LAZY_ARTIST_SCALE := $(SCALE)
 # The digits: LAZY_ARTIST_DATA if set, else the folder beside the checkout if there is one, else a download.
 ifndef LAZY_ARTIST_DATA
 ifneq ($(wildcard ../shared/data),)
-export LAZY_ARTIST_DATA := $(abspath ../shared/data)
+export LAZY_ARTIST_DATA := $(CURDIR)/../shared/data
 endif
 endif
 # Real Quarto if it is there (QUARTO names it, or it is on PATH), else bookbinder builds the same book.
@@ -32,12 +32,12 @@ help:  ## list the targets
 setup: $(READY)  ## make the virtual environment .venv from requirements.lock
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "The Lazy Artist needs Python 3.11 or newer; name one by make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python's venv module is missing or incomplete: on Debian, apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(READY)
 
 report: $(READY)  ## build the book into _book/ (SCALE=full or quick)
@@ -91,8 +91,8 @@ lint: $(READY)  ## check style and layout of the code (ruff)
 	$(RUN) ruff check . && $(RUN) ruff format --check .
 
 lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements.lock
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra book --extra test \
+	"$(BIN)/python" -m pip install --quiet uv
+	"$(BIN)/uv" pip compile --quiet --universal --upgrade --python-version 3.11 --extra book --extra test \
 	  --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:  ## remove the book and all that was trained or measured (not .venv, not downloaded data)

@@ -48,21 +48,18 @@ def spans(page: PageObject) -> list[tuple[float, float]]:
     return [(left, left + len(text) * size / 3) for left, _, size, text in _texts(page)]
 
 
-def links(reader: PdfReader) -> list[tuple[int, str, str | int]]:
+def links(reader: PdfReader) -> Iterator[tuple[int, str, str | int]]:
     """(number of its page, the text there, where it leads: a URL or a page's number) of each."""
-    found = []
     for number, page in enumerate(reader.pages):
         texts = _texts(page)
         for annotation in page.get("/Annots", []):
             annotation = annotation.get_object()
             left, low, right, high = annotation["/Rect"]
             inside = (t for x, y, _, t in texts if left - 1 < x < right and low < y < high)
-            to = annotation.get("/Dest")
-            if to is None:
+            if (to := annotation.get("/Dest")) is None:
                 to = annotation["/A"]["/URI"]
             else:
                 named = isinstance(to, str)
                 to = reader.named_destinations[to].page if named else to.get_object()[0]
                 to = reader.get_page_number(to.get_object())
-            found.append((number, next(inside, ""), to))
-    return found
+            yield number, next(inside, ""), to

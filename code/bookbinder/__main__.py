@@ -7,23 +7,21 @@ import time
 from pathlib import Path
 
 from bookbinder import BookError, __version__
+from bookbinder.build import build, build_pdf
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds the book; returns the exit status: 0, 1 for a BookError, 130 for an interrupt."""
     parser = argparse.ArgumentParser(prog="bookbinder", description="Build a Quarto book's pages.")
     parser.add_argument("--project", type=Path, default=Path(), help="the book's folder")
+    one = parser.add_mutually_exclusive_group()
     what = "execute only these (and what changed); the other chapters keep their last results"
-    parser.add_argument("--chapter", type=Path, nargs="+", action="extend", default=[], help=what)
+    one.add_argument("--chapter", type=Path, nargs="+", action="extend", default=[], help=what)
     what = "write the whole book as one PDF among the pages, with the cells of the last build"
-    parser.add_argument("--pdf", action="store_true", help=what)
+    one.add_argument("--pdf", action="store_true", help=what)
     options = parser.parse_args(arguments)
-    if options.pdf and options.chapter:
-        parser.error("--pdf is of the whole book: leave out --chapter")
     started = time.monotonic()
     try:
-        from bookbinder.build import build, build_pdf
-
         root = options.project
         output = build_pdf(root) if options.pdf else build(root, options.chapter)
     except BookError as error:

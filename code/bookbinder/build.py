@@ -5,24 +5,25 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from nbformat import NotebookNode
-from tqdm import tqdm
 
 from bookbinder import BookError
 from bookbinder.execute import execute, keep_notebook, kept_notebook
 from bookbinder.pages import bind
+from bookbinder.pdf import bind_pdf
 from bookbinder.source import Book, Chapter, read_book
+from lazy_artist.data import write_whole
 
 
 def build(root: Path, only: Sequence[Path] = ()) -> Path:
     """Builds the book in the folder `root` and returns the folder that holds its pages.
 
-    All chapters are executed; with `only`, just these (named as `_quarto.yml` does), those marked
-    `always`, and those whose text or settings are not those of their last execution. Raises
-    BookError with the old book in place.
+    All chapters are executed; with `only`, just these, those marked `always`, and those whose text
+    or settings are not those of their last execution. Raises BookError with the old book in place.
     """
     book = read_book(root)
     files = {chapter.file for chapter in book.chapters}
@@ -32,13 +33,10 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
     others = [c for c in book.chapters if only and c.file not in again and not c.always]
     notebooks = _execute_but(book, others)
     output = book.root / book.output_dir
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as folder:
-        new = Path(folder) / "new"
-        new.mkdir()
+    with replacing(output) as new:
         bind(book, notebooks, new)
-        swap(new, output, Path(folder) / "old")
-    if command := book.post_render.split():  # as Quarto does: a Python file, or else a command
-        command = [sys.executable] * command[0].endswith(".py") + command
+    if book.post_render:
+        command = [sys.executable, book.post_render]
         environment = os.environ | {"QUARTO_PROJECT_OUTPUT_DIR": str(output)}
         if subprocess.run(command, cwd=book.root, env=environment).returncode:
             raise BookError(f"_quarto.yml:1: post-render {book.post_render!r} failed; see above")
@@ -46,25 +44,18 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
 
 
 def build_pdf(root: Path) -> Path:
-    """Writes the book in the folder `root` as one PDF among its pages, and returns the PDF's file.
+    """Writes the book in the folder `root` as one PDF among its pages, and returns its file.
 
     It holds the cells of the last build; chapters whose text, settings or modules (`code/**/*.py`)
-    have changed since are executed again, and those marked `always` with them. Raises BookError
-    with the old PDF in place.
+    have changed since are executed again, and those marked `always` with them. Raises BookError.
     """
-    from bookbinder.pdf import bind_pdf
-
     book = read_book(root)
     changed = max((f.stat().st_mtime for f in book.root.glob("code/**/*.py")), default=0.0)
     fitting = [c for c in book.chapters if not c.code or kept_notebook(book, c, changed)]
     stale = len(fitting) < len(book.chapters)
     notebooks = _execute_but(book, [c for c in fitting if not (stale and c.always)])
     file = book.root / book.output_dir / (re.sub(r"\W+", "-", book.title).strip("-") + ".pdf")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{book.output_dir}.", dir=book.root) as folder:
-        new = Path(folder) / file.name
-        bind_pdf(book, notebooks, new)
-        os.replace(new, file)
+    write_whole(file, bind_pdf(book, notebooks))
     return file
 
 
@@ -72,26 +63,24 @@ def _execute_but(book: Book, others: Sequence[Chapter]) -> dict[str, NotebookNod
     """Executes all chapters but `others`, of which the kept notebooks are taken if they fit."""
     kept = {chapter.file: kept_notebook(book, chapter) for chapter in others}
     chapters = [chapter for chapter in book.chapters if not kept.get(chapter.file)]
-    with tqdm(total=sum(len(c.code) for c in chapters), unit="cell", disable=None) as bar:
-
-        def done(chapter: Chapter) -> None:
-            bar.set_description(chapter.file, refresh=False)
-            bar.update()
-
-        executed = execute(book, chapters, done)
+    executed = execute(book, chapters)
     for chapter in chapters:
         if chapter.code:
             keep_notebook(book, chapter, executed[chapter.file])
     return kept | executed
 
 
-def swap(new: Path, output: Path, old: Path) -> None:
-    """Puts `new` in the place of `output`, which moves to `old`."""
-    if output.exists():
-        os.rename(output, old)
-    try:
-        os.rename(new, output)
-    except BaseException:
-        if old.exists():
-            os.rename(old, output)
-        raise
+@contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """A new path; the folder made there takes the place of `output`, or none if anything fails."""
+    with tempfile.TemporaryDirectory(prefix="_book.", dir=output.parent) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        yield new
+        if output.exists():
+            os.rename(output, old)
+        try:
+            os.rename(new, output)
+        except BaseException:
+            if old.exists():
+                os.rename(old, output)
+            raise

@@ -32,12 +32,11 @@ from nbformat import NotebookNode
 
 from bookbinder.source import CALLOUTS, Book, Chapter, Code, Prose
 
-NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
+NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section", "chapter": "Chapter"}
 EXTERNAL = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//)", re.I)
 # a cell that is shown, not run: ```{{python}} within a block of more backquotes
 _ESCAPED = re.compile(r"^(\s*`{3,})\{\{(\w+)\}\}", re.M)
 _EQUATION = re.compile(r"(\$\$(?:[^$\n]|\n(?!\n))+\$\$)[ \t]*\{#(eq-[\w-]+)\}")
-_SPAN = r"[\1]{#\2 .equation}"
 
 Node = dict[str, Any]  # an element of pandoc's tree: {"t": type, "c": contents}
 Visit = Callable[[Node], list[Node] | None]
@@ -61,7 +60,6 @@ class Page:
     title_id: str
     blocks: list[Node]
     api: list[int]  # version of pandoc's tree
-    targets: dict[str, Target] = field(default_factory=dict)
     cited: set[str] = field(default_factory=set)
 
     @property
@@ -86,9 +84,9 @@ def compose(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> list[P
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pages = list(pool.map(read, book.chapters))
+    targets: dict[str, Target] = {}
     for page in pages:
-        _number(page, book, out)
-    targets = {label: target for page in pages for label, target in page.targets.items()}
+        _number(page, book, out, targets)
     for page in pages:
         _resolve(page, book, targets)
     return pages
@@ -112,8 +110,8 @@ def _markdown(book: Book, chapter: Chapter, notebook: NotebookNode, out: Path) -
     parts = []
     for piece in chapter.pieces:
         if isinstance(piece, Prose):
-            pattern, new = (_ESCAPED, r"\1{\2}") if piece.verbatim else (_EQUATION, _SPAN)
-            parts.append(pattern.sub(new, piece.text))
+            shown = _EQUATION.sub(r"[\1]{#\2 .equation}", piece.text)
+            parts.append(_ESCAPED.sub(r"\1{\2}", piece.text) if piece.verbatim else shown)
             continue
         cell = next(cells)
         if any("text/html" in output.get("data", {}) for output in cell.outputs):
@@ -179,8 +177,7 @@ def _image(chapter: Chapter, code: Code, output: NotebookNode, n: int, out: Path
     """Writes the `n`-th image of a cell and returns the Markdown that shows it."""
     alt = " ".join(code.options.get("fig-alt", "").split())
     if not alt:
-        what = "this cell shows an image; say what it is by `#| fig-alt: …`"
-        raise chapter.error(code.line, what)
+        raise chapter.error(code.line, "an image without alternative text; add `#| fig-alt: …`")
     name = code.label or f"cell-{chapter.code.index(code) + 1}"
     name += f"-{n}" * (n > 1 or not code.label)
     source = f"{posixpath.basename(chapter.file)[:-4]}_files/figure-html/{name}.png"
@@ -217,15 +214,19 @@ def pandoc(chapter: Chapter, arguments: list[str], text: str) -> str:
     return done.stdout
 
 
-def cited_works(book: Book, labels: set[str]) -> tuple[list[str], Node]:
-    """Options for pandoc and metadata of a document whose bibliography lists these works."""
-    if not labels:
-        return [], {}
-    empty = {"citationPrefix": [], "citationSuffix": [], "citationNoteNum": 0, "citationHash": 0}
-    empty["citationMode"] = {"t": "NormalCitation"}
-    works = [node("Cite", [{"citationId": label, **empty}], []) for label in sorted(labels)]
-    meta = {"link-citations": node("MetaBool", True), "nocite": node("MetaInlines", works)}
-    return ["--citeproc", f"--bibliography={book.root / book.bibliography}"], meta
+def written(
+    book: Book, page: Page, blocks: list[Node], cited: set[str], options: list[str], meta: Node
+) -> str:
+    """What pandoc writes of a page's blocks, with the works `cited` as its bibliography."""
+    options = ["-f", "json", "--wrap=none", *options]
+    if cited:
+        given = {"citationPrefix": [], "citationSuffix": [], "citationNoteNum": 0}
+        given |= {"citationMode": {"t": "NormalCitation"}, "citationHash": 0}
+        works = [node("Cite", [{"citationId": label, **given}], []) for label in sorted(cited)]
+        meta |= {"link-citations": node("MetaBool", True), "nocite": node("MetaInlines", works)}
+        options += ["--citeproc", f"--bibliography={book.root / book.bibliography}"]
+    tree = {"pandoc-api-version": page.api, "meta": meta, "blocks": blocks}
+    return pandoc(page.chapter, options, json.dumps(tree))
 
 
 def rewrite(tree: Any, visit: Visit) -> Any:
@@ -260,16 +261,16 @@ def callout_kind(element: Node) -> str:
     return next((name for name in CALLOUTS if f"callout-{name}" in classes), "")
 
 
-def _number(page: Page, book: Book, out: Path) -> None:
+def _number(page: Page, book: Book, out: Path, targets: dict[str, Target]) -> None:
     """Gives the page the forms that the top of this file describes, and copies its images."""
     chapter = page.chapter
     counts: Counter[str] = Counter()
     sections = [0] * 7
 
     def target(label: str, kind: str, number: str, title: list[Node] | None = None) -> None:
-        if label in page.targets:
-            raise chapter.error(label, f"{label} stands twice on this page; rename one")
-        page.targets[label] = Target(chapter, kind, number, title or [])
+        if label in targets:
+            raise chapter.error(label, f"label {label} stands twice; rename one")
+        targets[label] = Target(chapter, kind, number, title or [])
 
     def next_number(label: str) -> list[list[str]]:
         """As attributes: none without a label."""
@@ -334,10 +335,9 @@ def _checked_image(page: Page, book: Book, out: Path, contents: list[Any]) -> No
     alt = attributes.pop("fig-alt", "") or attributes.get("alt", "") or plain(inlines)
     place = posixpath.normpath(posixpath.join(posixpath.dirname(page.chapter.file), source))
     if not alt.strip():
-        what = f'image {source} has no fig-alt; add {{fig-alt="…"}}'
-        raise page.chapter.error(source, what)
+        raise page.chapter.error(source, f'image {source} has no fig-alt; add {{fig-alt="…"}}')
     if not (out / place).is_file():
-        if EXTERNAL.match(source) or place.startswith("..") or not (book.root / place).is_file():
+        if place.startswith("..") or not (book.root / place).is_file():
             what = f"no image file {place} in the project; create it or correct the path"
             raise page.chapter.error(source, what)
         (out / place).parent.mkdir(parents=True, exist_ok=True)
@@ -364,9 +364,8 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
         elif citation["citationMode"]["t"] == "SuppressAuthor":
             text = [string(found.number)]
         else:
-            name = "Chapter" if found.kind == "chapter" else NAMES[found.kind]
-            text = [*(citation["citationPrefix"] or [string(name)])]
-            text += [string(f"\u00a0{found.number}")]
+            name = citation["citationPrefix"] or [string(NAMES[found.kind])]
+            text = [*name, string(f"\u00a0{found.number}")]
         where = "" if found.chapter is chapter else relative(chapter.page, found.chapter.page)
         return node("Link", ["", ["xref"], []], text, [f"{where}#{label}", ""])
 

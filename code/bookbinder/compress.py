@@ -22,11 +22,10 @@ def images(folder: Path) -> None:
 
 
 def png(content: bytes) -> bytes:
-    """The PNG image in fewer bytes: the same pixels in number and place, in at most 256 colours if
-    no channel of a pixel is off by more than `CLOSE` (in large images, `CLOSE_IF_LARGE`), in fewer
-    if the mean is not off by more than `CLOSE_ON_AVERAGE` either, else in its own colours, packed
-    harder. Nothing is scattered or blurred: letters stay as sharp as they are. Transparent images
-    keep their colours. Texts in the file are dropped, its resolution is kept.
+    """The PNG image in fewer bytes: the same pixels, in at most 256 colours if no channel of them
+    is off by more than `CLOSE` (in large images, `CLOSE_IF_LARGE`), in fewer if the mean is not off
+    by more than `CLOSE_ON_AVERAGE` either, else, or if transparent, in its own colours. Texts in
+    the file are dropped, its resolution is kept.
     """
     image = Image.open(io.BytesIO(content))
     dots = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
@@ -69,14 +68,13 @@ def pdf(content: bytes) -> bytes:
 
 def _with_few_colours(image: pikepdf.Stream) -> None:
     """Gives an RGB image (8 bits a channel) of at most 256 colours a table of them."""
-    pixels, size = image.read_bytes(), (int(image.Width), int(image.Height))
-    if image.get("/BitsPerComponent") != 8 or len(pixels) != 3 * size[0] * size[1]:
-        return
-    if not Image.frombytes("RGB", size, pixels).getcolors(256):
+    pixels = np.frombuffer(image.read_bytes(), np.uint8)
+    if image.get("/BitsPerComponent") != 8 or pixels.size != 3 * image.Width * image.Height:
         return
     weights = np.array([1 << 16, 1 << 8, 1])
-    values = np.frombuffer(pixels, np.uint8).reshape(-1, 3) @ weights  # 0xRRGGBB
-    table, places = np.unique(values, return_inverse=True)
+    table, places = np.unique(pixels.reshape(-1, 3) @ weights, return_inverse=True)  # 0xRRGGBB
+    if len(table) > 256:
+        return
     colours = (table[:, None] // weights % 256).astype(np.uint8).tobytes()
     space = [pikepdf.Name.Indexed, image.ColorSpace, len(table) - 1, pikepdf.String(colours)]
     image.ColorSpace = pikepdf.Array(space)

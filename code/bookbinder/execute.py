@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
+from tqdm import tqdm
 
 from bookbinder import __version__
 from bookbinder.kernels import ForkProvisioner
 from bookbinder.source import ASSETS, Book, Chapter, Code
-from lazy_artist.data import cache_dir
+from lazy_artist.data import cache_dir, write_whole
 
 JOBS = 2  # kernels at a time: the chapters' own work is parallel
 
@@ -35,38 +35,35 @@ class _ThisInterpreter(KernelSpecManager):
         return KernelSpec(argv=argv, language="python", display_name=kernel_name)
 
 
-def execute(
-    book: Book, chapters: list[Chapter], done: Callable[[Chapter], None]
-) -> dict[str, NotebookNode]:
+def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
     """Executes the chapters, `JOBS` at a time, those marked `after: all` last.
 
-    Kernels are this interpreter, in the project's root, with this environment. `done` is called
-    after each cell. Returns a notebook for each chapter's file: one code cell per piece of code.
-    Raises BookError at the first cell that fails, naming chapter, line, label and error.
+    Kernels are this interpreter, in the project's root, with this environment. Returns a notebook
+    for each chapter's file: one code cell per piece of code. Raises BookError at the first cell
+    that fails, naming chapter, line, label and error.
     """
     notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
-    # New processes are better for few kernels, and where a process cannot safely be forked after it
-    # has loaded libraries (macOS) or at all.
+    # New processes are better for few kernels; macOS cannot safely fork what has loaded libraries.
     forked = sum(bool(c.code) for c in chapters) > JOBS + 1 and sys.platform == "linux"
     at_once = asyncio.Semaphore(JOBS)
 
-    async def run(chapter: Chapter, connection_file: Path) -> None:
-        notebook = notebooks[chapter.file]
-        async with at_once, _kernel(book, notebook, connection_file, forked) as client:
+    async def run(chapter: Chapter) -> None:
+        async with at_once, _kernel(book, notebooks[chapter.file], forked) as client:
             for i, code in enumerate(chapter.code):
                 await _execute_cell(chapter, code, client, i)
-                done(chapter)
+                bar.set_description(chapter.file, refresh=False)
+                bar.update()
 
-    async def run_all(folder: Path) -> None:
+    async def run_all() -> None:
         for last in (False, True):
             async with asyncio.TaskGroup() as tasks:
-                for i, chapter in enumerate(chapters):
+                for chapter in chapters:
                     if chapter.code and chapter.after_all == last:
-                        tasks.create_task(run(chapter, folder / f"{i}.json"))
+                        tasks.create_task(run(chapter))
 
-    with tempfile.TemporaryDirectory(prefix="book-") as folder:
+    with tqdm(total=sum(len(c.code) for c in chapters), unit="cell", disable=None) as bar:
         try:
-            asyncio.run(run_all(Path(folder)))
+            asyncio.run(run_all())
         except ExceptionGroup as group:  # the first failure; it has cancelled the other chapters
             raise group.exceptions[0] from None
     return notebooks
@@ -92,7 +89,7 @@ def _empty_notebook(chapter: Chapter) -> NotebookNode:
     cells = [new(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)]
     usual = {"LAZY_ARTIST_SCALE": "full", "LAZY_ARTIST_SOURCE": "auto", "LAZY_ARTIST_COMMIT": ""}
     settings = {name: os.environ.get(name) or value for name, value in usual.items()}
-    record = {"sha256": chapter.sha256, "settings": settings}
+    record = {"text": chapter.text, "settings": settings}
     return nbformat.v4.new_notebook(cells=cells, metadata={"bookbinder": record})
 
 
@@ -103,13 +100,12 @@ def _kept(book: Book, chapter: Chapter) -> Path:
 
 
 def kept_notebook(book: Book, chapter: Chapter, since: float = 0.0) -> NotebookNode | None:
-    """The chapter's notebook of an earlier build if it fits the text and settings of today, and
-    was executed after `since` (seconds of the epoch)."""
+    """The chapter's notebook of an earlier build, if made for today's text and settings since a
+    time (seconds of the epoch)."""
     file = _kept(book, chapter)
     try:
         notebook = nbformat.read(file, as_version=4)
         fits = notebook.metadata["bookbinder"] == _empty_notebook(chapter).metadata["bookbinder"]
-        fits = fits and len(notebook.cells) == len(chapter.code)
         return notebook if fits and file.stat().st_mtime >= since else None
     except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError):
         return None  # never executed, or damaged: it is executed again
@@ -117,19 +113,16 @@ def kept_notebook(book: Book, chapter: Chapter, since: float = 0.0) -> NotebookN
 
 def keep_notebook(book: Book, chapter: Chapter, notebook: NotebookNode) -> None:
     """Stores a chapter's executed notebook for later builds, whole or not at all."""
-    file = _kept(book, chapter)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(f".{os.getpid()}")
-    nbformat.write(notebook, new)
-    os.replace(new, file)
+    write_whole(_kept(book, chapter), nbformat.writes(notebook).encode())
 
 
 @asynccontextmanager
-async def _kernel(book: Book, notebook: NotebookNode, connection_file: Path, forked: bool):
+async def _kernel(book: Book, notebook: NotebookNode, forked: bool):
     """A client whose fresh kernel is ready to run; on the way out the kernel is shut down."""
+    folder = tempfile.TemporaryDirectory(prefix="book-")
     manager = AsyncKernelManager(
         kernel_spec_manager=_ThisInterpreter(),
-        connection_file=str(connection_file),
+        connection_file=str(Path(folder.name, "kernel.json")),
         transport="tcp" if os.name == "nt" else "ipc",
         shutdown_wait_time=3.0,
     )
@@ -141,19 +134,16 @@ async def _kernel(book: Book, notebook: NotebookNode, connection_file: Path, for
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MATPLOTLIBRC": str(ASSETS / "matplotlibrc"),
     }
-    client = None
-    try:
-        await manager.start_kernel(cwd=str(book.root), env=environment)
-        client = manager.client()
-        client.start_channels()
-        await client.wait_for_ready(timeout=120)
-        runner = NotebookClient(notebook, km=manager, timeout=None)
-        runner.kc = client
-        yield runner
-    finally:
-        if client:
-            client.stop_channels()
-        if manager.has_kernel:
-            # Gently, so that worker processes that a cell started end with it.
-            await manager.interrupt_kernel()
-            await manager.shutdown_kernel()
+    runner = NotebookClient(notebook, km=manager, timeout=None, startup_timeout=120)
+    with folder:
+        try:
+            await manager.start_kernel(cwd=str(book.root), env=environment)
+            await runner.async_start_new_kernel_client()
+            yield runner
+        finally:
+            if runner.kc:
+                runner.kc.stop_channels()
+            if manager.has_kernel:
+                # Gently, so that worker processes that a cell started end with it.
+                await manager.interrupt_kernel()
+                await manager.shutdown_kernel()

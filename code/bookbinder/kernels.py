@@ -1,9 +1,8 @@
 """Starts kernels as forks of one process that has imported the large libraries, once for all.
 
 That process is multiprocessing's fork server. A forked kernel is what a new process would be: the
-libraries are imported in the kernels' own environment (matplotlib reads its settings then), before
-there is a shell or a thread; none of the book's own modules is loaded, so that a kernel has them as
-they are when it starts. A kernel costs 0.7 core-seconds so, and 2.9 as a new process.
+libraries are imported in the kernels' own environment, before there is a shell or a thread, and
+none of the book's own modules is. It costs 0.7 core-seconds, and 2.9 as a new process.
 """
 
 import multiprocessing
@@ -33,7 +32,8 @@ class ForkProvisioner(LocalProvisioner):
         with patch.dict(os.environ, environment):
             forkserver.set_forkserver_preload(list(LIBRARIES))
             forkserver.ensure_running()
-        self.process = _Kernel(cmd[cmd.index("-m") + 2 :], options["cwd"], environment)
+        arguments = (cmd[cmd.index("-m") + 2 :], options["cwd"], environment)
+        self.process = _Kernel(target=_run, args=arguments)
         self.process.start()
         self.pid = self.pgid = self.process.pid
         return self.connection_info
@@ -43,28 +43,6 @@ class _Kernel(ForkServerProcess):
     """A forked kernel, with what LocalProvisioner uses of a Popen."""
 
     stdin = stdout = stderr = None
-
-    def __init__(self, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
-        super().__init__()
-        self._arguments, self._folder, self._environment = arguments, folder, environment
-
-    def run(self) -> None:
-        import ipykernel_launcher
-        import numpy
-        import torch
-        from ipykernel.kernelapp import launch_new_instance
-
-        os.setsid()  # a Ctrl-C is the builder's
-        multiprocessing.set_start_method(None, force=True)  # the usual one, for what cells start
-        builder = multiprocessing.parent_process()
-        threading.Thread(target=lambda: (builder.join(), os._exit(1)), daemon=True).start()
-        os.chdir(self._folder)
-        os.environ.clear()
-        os.environ.update(self._environment)
-        numpy.random.seed()  # `random` does so by itself
-        torch.default_generator.seed()
-        sys.argv = [ipykernel_launcher.__file__, *self._arguments]
-        launch_new_instance()
 
     def poll(self) -> int | None:
         return self.exitcode
@@ -76,3 +54,22 @@ class _Kernel(ForkServerProcess):
     def send_signal(self, number: int) -> None:
         if self.is_alive():
             os.kill(self.pid, number)
+
+
+def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    import ipykernel_launcher
+    import numpy
+    import torch
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.setsid()  # a Ctrl-C is the builder's
+    multiprocessing.set_start_method(None, force=True)  # the usual one, for what cells start
+    builder = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (builder.join(), os._exit(1)), daemon=True).start()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    numpy.random.seed()  # `random` does so by itself
+    torch.default_generator.seed()
+    sys.argv = [ipykernel_launcher.__file__, *arguments]
+    launch_new_instance()

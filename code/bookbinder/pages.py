@@ -1,6 +1,5 @@
 """Writes the HTML pages of a book, with pandoc and the template assets/page.html."""
 
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,11 @@ from bookbinder.source import ASSETS, Book
 
 
 def bind(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> None:
-    """Writes all pages of the book, with their images and assets, into the existing folder `out`.
+    """Writes all pages of the book, with their images and assets, into the new folder `out`.
 
     Raises BookError for what `compose` refuses.
     """
-    (out / "bookbinder").mkdir()
+    (out / "bookbinder").mkdir(parents=True)
     for asset in ("book.css", "book.js"):
         shutil.copyfile(ASSETS / asset, out / "bookbinder" / asset)
     pages = compose.compose(book, notebooks, out)
@@ -93,8 +92,7 @@ def _write(page: Page, pages: list[Page], book: Book, out: Path) -> None:
     texts |= {"author": book.author, "titleid": page.title_id, "version": __version__}
     texts["pagetitle"] = f"{compose.plain(page.title)} – {book.title}" if i else book.title
     texts["root"] = "../" * chapter.page.count("/")
-    options, meta = compose.cited_works(book, cited)
-    meta |= {key: node("MetaString", text) for key, text in texts.items() if text}
+    meta = {key: node("MetaString", text) for key, text in texts.items() if text}
     meta["heading"] = node("MetaInlines", number + page.title)
     meta["nav"] = node("MetaBlocks", [node("BulletList", [[node("Plain", [a])] for a in nav])])
     meta["first"] = node("MetaBool", i == 0)
@@ -102,9 +100,9 @@ def _write(page: Page, pages: list[Page], book: Book, out: Path) -> None:
         meta["previous"] = node("MetaInlines", [link(pages[i - 1], rel="prev")])
     if i + 1 < len(pages):
         meta["next"] = node("MetaInlines", [link(pages[i + 1], rel="next")])
-    options += ["-f", "json", "-t", "html5", "--standalone", "--mathml", "--wrap=none", "--toc"]
-    options += [f"--toc-depth={book.toc_depth}", f"--template={ASSETS / 'page.html'}"]
-    tree = {"pandoc-api-version": page.api, "meta": meta, "blocks": blocks}
+    options = ["-t", "html5", "--standalone", "--mathml", f"--template={ASSETS / 'page.html'}"]
+    options += ["--toc", f"--toc-depth={book.toc_depth}"]
     file = out / chapter.page
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(compose.pandoc(chapter, options, json.dumps(tree)), encoding="utf-8")
+    text = compose.written(book, page, blocks, cited, options, meta)
+    file.write_text(text, encoding="utf-8")

@@ -1,8 +1,7 @@
-"""Turns chapters and their executed notebooks into one PDF, with pandoc and Typst; no TeX.
+"""Turns the composed chapters into one PDF, with pandoc and Typst; no TeX.
 
-The composed chapters go pandoc's JSON tree -> Typst -> PDF/UA-1. Code that the pages fold stands at
-the end of the book, and marks in the text lead there and back. Raw HTML stays with the pages, as
-Quarto has it. The look, and what each Typst function called here does, is in assets/book.typ.
+Code that the pages fold stands at the end of the book, and marks in the text lead there and back.
+Raw HTML stays with the pages. What the Typst functions called here do is in assets/book.typ.
 """
 
 import json
@@ -28,8 +27,8 @@ _MARKER = re.compile(r"(?:=+|[-+/]|\d+\.)(?: |$)")  # a heading, list item … o
 _INTERVAL = re.compile(r"(\\\[[^]\[\s]+,) ([^]\[\s]+\\\])")
 
 
-def bind_pdf(book: Book, notebooks: dict[str, NotebookNode], file: Path) -> None:
-    """Writes the whole book into `file`, an accessible PDF (PDF/UA-1): tagged, with bookmarks.
+def bind_pdf(book: Book, notebooks: dict[str, NotebookNode]) -> bytes:
+    """The whole book as an accessible PDF (PDF/UA-1): tagged, with bookmarks.
 
     Raises BookError for what `compose` refuses, and for what Typst cannot set.
     """
@@ -44,7 +43,7 @@ def bind_pdf(book: Book, notebooks: dict[str, NotebookNode], file: Path) -> None
         except typst.TypstError as error:
             what = f"{error}; {' '.join(error.hints)}".rstrip("; ")
             raise BookError(f"_quarto.yml:1: Typst cannot set this book: {what}") from None
-    file.write_bytes(compress.pdf(content))
+    return compress.pdf(content)
 
 
 def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
@@ -66,11 +65,8 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
     if code:
         body += [_header(1, [string("The code")], "code", False)]
         body += [_raw("#book.about-the-code"), *code]
-    options, meta = compose.cited_works(book, cited)
-    options += ["--syntax-highlighting=idiomatic", "--wrap=none"]
-    options += ["-f", "json", "-t", "typst-citations"]
-    tree = {"pandoc-api-version": pages[0].api, "meta": meta, "blocks": body}
-    text = compose.pandoc(book.chapters[0], options, json.dumps(tree))
+    options = ["-t", "typst-citations", "--syntax-highlighting=idiomatic"]
+    text = compose.written(book, pages[0], body, cited, options, {})
     text = _INTERVAL.sub(r"\1~\2", text)  # [low, high] on one line
     given = {"title": book.title, "subtitle": book.subtitle, "author": book.author}
     show = _function("bind.with", **given, language=book.lang)
@@ -87,8 +83,7 @@ def _chapter(
     chapter = page.chapter
 
     def cell(blocks: list[Node]) -> list[Node]:
-        """A cell's blocks. In the place of code that the pages fold is a mark that leads to it; the
-        mark joins the caption if there is one."""
+        """A cell's blocks, with a mark in the place of code, or in a caption, that leads to it."""
         new = [block for block in blocks if block["t"] != "RawBlock"]  # what folds it on the pages
         if new[0]["t"] == "CodeBlock" and "cell-code" in new[0]["c"][0][1]:
             new[0] = source = node("CodeBlock", ["", ["python"], []], new[0]["c"][1])
@@ -98,8 +93,8 @@ def _chapter(
                 new[0] = _raw(mark)
                 for block in new[1:]:
                     if block["t"] == "Div" and "float" in block["c"][0][1]:
-                        found = page.targets[block["c"][0][0]]
-                        what = f"{NAMES[found.kind]}\u00a0{found.number}"
+                        _, (_, kind), ((_, value),) = block["c"][0]
+                        what = f"{NAMES[kind]}\u00a0{value}"
                         block["c"][1][0]["c"] += [SPACE, _raw(mark, "RawInline")]
                         del new[0]
                         break
@@ -151,9 +146,8 @@ def _chapter(
             return _call("fitting", [node("Table", bare, [None, []], columns, *rest)])
         if kind == "Plain":
             marked = bool(_MARKER.match(compose.plain(contents)))  # pandoc would not escape it
-            return [
-                node("Plain", [_raw("#none;", "RawInline")] * marked + rewrite(contents, visit))
-            ]
+            guard = [_raw("#none;", "RawInline")] * marked
+            return [node("Plain", guard + rewrite(contents, visit))]
         if kind == "Span" and "equation" in contents[0][1]:
             (label, _, ((_, number),)), (math,) = contents
             settings = {"number": number, "name": _label(page, label)}

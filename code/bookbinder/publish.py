@@ -2,10 +2,9 @@
 
 It is called twice, around a build. `ready` refuses a build that could not be published: without
 git, from uncommitted work, at another scale than full, of other digits than MNIST, without Quarto.
-`place` asks the same again, since a build takes long, and then puts the book into docs/, whole or
-not at all: images compressed, at most `LIMIT` bytes, with a record (`EDITION`) of the commit.
-`check` says whether docs/ is too large or without a record, which is an error, and whether it lags
-behind the sources, which is not: it is refreshed now and then, in a commit of its own.
+`place` asks the same again and puts the book into docs/: images compressed, at most `LIMIT` bytes,
+with a record (`EDITION`) of the commit. `check` refuses a docs/ that is too large or without a
+record, and says whether it lags behind the sources: it is refreshed in commits of its own.
 """
 
 import argparse
@@ -14,14 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
 
 from bookbinder import __version__, compress
-from bookbinder.build import swap
+from bookbinder.build import replacing
 from lazy_artist.data import load_digits
 
 EDITION = "edition.json"
@@ -36,25 +34,21 @@ class Refused(Exception):
 def ready(root: Path) -> tuple[str, str]:
     """What an edition built now from the folder `root` would say of itself: commit, and builder.
 
-    The builder is Quarto, as QUARTO names it, or bookbinder if PUBLISH_WITH says so. Raises Refused
-    as the top of this file says; uncommitted work in docs/ does not count.
+    The builder is Quarto, as QUARTO names it, or bookbinder if PUBLISH_WITH says so. Uncommitted
+    work in docs/ does not count. Raises Refused as the top of this file says.
     """
     commit = _git(root, "rev-parse", "HEAD").strip()
     if changed := _git(root, "status", "--porcelain", "--", ".", ":(exclude)docs").splitlines():
-        what = f"uncommitted work ({_listed(line[3:] for line in changed)})"
-        raise Refused(f"{what}, which no commit would build again. Commit it, or put it aside")
+        files = _listed(line[3:] for line in changed)
+        raise Refused(f"uncommitted work ({files}). Commit it, or put it aside")
     if (scale := os.environ.get("LAZY_ARTIST_SCALE") or "full") != "full":
-        what = f"the scale is {scale}: an edition is made at full scale"
-        raise Refused(f"{what}. Run `make publish` without SCALE, and unset LAZY_ARTIST_SCALE")
+        raise Refused(f"the scale is {scale}, not full. Unset LAZY_ARTIST_SCALE and SCALE")
     for split in ("train", "test"):
         if not (source := load_digits(split).source).startswith("MNIST"):
             what = f"the {split} digits are not MNIST but: {source}"
             raise Refused(f"{what}. Set LAZY_ARTIST_DATA to a folder that holds mnist/")
-    wish = os.environ.get("PUBLISH_WITH") or "quarto"
-    if wish == "bookbinder":
+    if os.environ.get("PUBLISH_WITH") == "bookbinder":
         return commit, f"bookbinder {__version__}"
-    if wish != "quarto":
-        raise Refused(f"PUBLISH_WITH is {wish}: set it to quarto or bookbinder, or unset it")
     quarto = shutil.which(os.environ.get("QUARTO") or "quarto")
     done = quarto and subprocess.run([quarto, "--version"], capture_output=True, text=True)
     if not done or done.returncode:
@@ -74,22 +68,20 @@ def place(root: Path, book: Path, docs: Path) -> None:
     if not colophon.is_file():
         raise Refused(f"there is no book in {book}: run `make publish`, which builds it first")
     if commit[:12] not in colophon.read_text(encoding="utf-8"):
-        what = f"the book in {book} was not built from {commit[:12]}, which is checked out now"
+        what = f"{book} was not built from {commit[:12]}, which is checked out"
         raise Refused(f"{what}. Run `make publish` again, and commit nothing meanwhile")
-    with tempfile.TemporaryDirectory(prefix="_book.publish.", dir=root) as folder:
-        new = Path(folder) / "new"
+    with replacing(docs) as new:
         shutil.copytree(book, new, ignore=shutil.ignore_patterns(".*", "search.json"))
         compress.images(new)
         (new / ".nojekyll").touch()  # GitHub Pages shows the files as they are
         record = {"commit": commit, "built": f"{datetime.now(UTC):%Y-%m-%d}", "builder": builder}
         (new / EDITION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         check_size(new)
-        swap(new, docs, Path(folder) / "old")
 
 
 def lag(root: Path, docs: Path) -> str:
-    """One sentence on how the published edition lags behind the chapters and modules in the folder
-    `root`; empty if it does not. Raises Refused if its record cannot be read."""
+    """One sentence on how the published edition lags behind its sources in the folder `root`;
+    empty if it does not. Raises Refused if its record cannot be read."""
     try:
         record = json.loads((docs / EDITION).read_text(encoding="utf-8"))
         commit, built = str(record["commit"]), str(record["built"])
@@ -109,14 +101,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 1 if nothing can be published, or docs/ is no edition; else 0."""
     parser = argparse.ArgumentParser(prog="python -m bookbinder.publish", description=__doc__)
     parser.add_argument("step", choices=["ready", "place", "check"])
-    parser.add_argument("--book", type=Path, default=Path("_book"), help="the built book")
     options = parser.parse_args(arguments)
     root, docs = Path().resolve(), Path("docs").resolve()
     try:
         if options.step == "ready":
             print("Publishing {:.12} with {}, at full scale, from MNIST".format(*ready(root)))
         elif options.step == "place":
-            place(root, options.book, docs)
+            place(root, root / "_book", docs)
             print(f"docs: {check_size(docs):.1f} MB. Commit it: git add docs && git commit")
         elif not docs.is_dir():
             print("docs: nothing is published yet (make publish)")
@@ -134,23 +125,22 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    command = ["git", *arguments]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        how = {"cwd": root, "capture_output": True, "text": True, "check": True}
+        return subprocess.run(["git", *arguments], **how).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         what = f"git {arguments[0]} failed in {root}. Publish from a git checkout"
         raise Refused(what) from error
-    return done.stdout
 
 
 def check_size(docs: Path) -> float:
     """The megabytes of all files together. Raises Refused if they are too many."""
-    files = [path for path in docs.rglob("*") if path.is_file()]
-    if (total := sum(path.stat().st_size for path in files) / 1e6) > LIMIT / 1e6:
-        largest = max(files, key=lambda path: path.stat().st_size).name
-        what = f"the edition has {total:.1f} MB, more than {LIMIT / 1e6:.0f}"
+    sizes = {path: path.stat().st_size for path in docs.rglob("*") if path.is_file()}
+    if (total := sum(sizes.values())) > LIMIT:
+        what = f"the edition has {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}"
+        largest = max(sizes, key=sizes.get).name
         raise Refused(f"{what}. Make its files smaller: {largest} is the largest")
-    return total
+    return total / 1e6
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """The pages' last dressing: what a reader meets on each of them, whichever builder made it.
 
-`dress` runs after rendering. It gives each page the same small script and style sheet (reader.js
-and reader.css: search, enlarging, data as CSV, permalinks, glossary, one toggle for all code), its
-icon, and its card for those who share it; and it writes what they need: the index of the text, the
-terms of the glossary, the figures' data, the card's picture, the sitemap. Everything works from a
-file, without network, and without scripts the pages read well.
+`dress` gives each page the same small script and style sheet (reader.js and reader.css: search,
+enlarging, data as CSV, permalinks, glossary, one toggle for all code), its icon, and its card for
+those who share it, and writes what they need: the index of the text, the terms of the glossary, the
+figures' data, the card's picture, the sitemap. Everything works from a file, without network.
 """
 
 import json
@@ -14,7 +13,7 @@ import re
 import shutil
 import struct
 import zipfile
-from html import escape, unescape
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +30,11 @@ CARD = (1200, 630)  # pixels
 LONG = 100_000  # bytes: longer tables of figures are zipped
 _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
+# by sitemaps.org, protocol 0.9; only with SITE are its addresses whole
+_SITEMAP = """<?xml version="1.0" encoding="UTF-8"?>
+<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">
+{}</urlset>
+"""
 _IMAGE = re.compile(r"<img\b(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 _SRC = re.compile(r"\ssrc=\"([^\"]*)\"")
 _CELL = re.compile(r"<td\b[^>]*>[^<]*</td>")
@@ -53,28 +57,27 @@ def dress(book: Path) -> None:
     files = sorted(page for page in book.rglob("*.html") if "site_libs" not in page.parts)
     names = [file.relative_to(book).as_posix() for file in files]
     texts = {n: text for n in names if _BUILT.search(text := (book / n).read_text("utf-8"))}
-    read = {name: _read(name, text) for name, text in texts.items()}
+    soups = {name: BeautifulSoup(text, "html.parser") for name, text in texts.items()}
+    titles = {name: _clean(soup.title.text) for name, soup in soups.items()}
     (book / FOLDER).mkdir(exist_ok=True)
+    if "index.html" in soups:
+        _card(book, titles["index.html"], soups["index.html"])
+    read = {name: _read(name, soup) for name, soup in soups.items()}
     for asset in ("reader.css", "reader.js", "favicon.svg"):
         shutil.copyfile(ASSETS / asset, book / FOLDER / asset)
     for name, text in texts.items():
         if _DRESSED not in text:
-            (book / name).write_text(_dressed(book, name, text, read[name][0]), "utf-8")
-    titles = {name: _title(text) for name, text in texts.items()}
+            new = _dressed(book, name, text, titles[name], read[name][0])
+            (book / name).write_text(new, "utf-8")
     index = {"titles": titles, "sections": [part for parts, _ in read.values() for part in parts]}
     found = ({"page": name, "terms": terms} for name, (_, terms) in read.items() if terms)
     glossary = next(found, {"page": "", "terms": []})
     (book / FOLDER / "index.js").write_text(f"bookIndex({_json(index)});\n", "utf-8")
     script = f"const BOOK_GLOSSARY = {_json(glossary)};\n"
     (book / FOLDER / "glossary.js").write_text(script, "utf-8")
-    if "index.html" in texts:
-        _card(book, texts["index.html"])
-    # The sitemap (sitemaps.org, protocol 0.9); only with SITE are its addresses whole.
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>']
-    lines += ['<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
     listed = [escape(_address(n, quote(n))) for n in names if n != "404.html"]
-    lines += [f"<url><loc>{address}</loc></url>" for address in listed]
-    (book / "sitemap.xml").write_text("\n".join([*lines, "</urlset>\n"]), "utf-8")
+    lines = "".join(f"<url><loc>{address}</loc></url>\n" for address in listed)
+    (book / "sitemap.xml").write_text(_SITEMAP.format(lines), "utf-8")
 
 
 def _json(value: object) -> str:
@@ -88,14 +91,14 @@ def _address(name: str, otherwise: str) -> str:
     return f"{site}/{quote(name)}" if site else otherwise
 
 
-def _dressed(book: Path, name: str, text: str, sections: list[Section]) -> str:
+def _dressed(book: Path, name: str, text: str, title: str, sections: list[Section]) -> str:
     root = "../" * name.count("/")
-    opening = next((words for *_, words in sections if words), "")
+    opening = next((words for *_, words in sections if words), "")  # the description
     if len(opening) > 200:
         opening = opening[:200].rsplit(" ", 1)[0] + " …"
     properties = {
         "type": "website" if name == "index.html" else "article",
-        "title": _title(text),
+        "title": title,
         "description": opening,
         "url": _address(name, ""),
         "image": _address(f"{FOLDER}/card.png", f"{root}{FOLDER}/card.png"),
@@ -121,15 +124,6 @@ def _dressed(book: Path, name: str, text: str, sections: list[Section]) -> str:
     text = _CELL.sub(lambda cell: _INTERVAL.sub("\\1\u00a0\\2", cell[0]), text)  # on one line
     folder = book / posixpath.dirname(name)
     return _IMAGE.sub(lambda image: _image(folder, image[0]), text)
-
-
-def _title(text: str) -> str:
-    return _text(re.search(r"<title>(.*?)</title>|$", text, re.S)[1] or "")
-
-
-def _text(html: str) -> str:
-    """The text of a piece of HTML."""
-    return _clean(unescape(re.sub(r"<[^>]*>", "", html)))
 
 
 def _image(folder: Path, tag: str) -> str:
@@ -159,14 +153,10 @@ def _image(folder: Path, tag: str) -> str:
     return tag[:-end].rstrip() + more + tag[-end:]
 
 
-def _read(name: str, html: str) -> tuple[list[Section], list[Term]]:
-    """A page's main text, by sections, and the terms that it defines.
-
-    A term is a span of the class `term`, with an id, in a definition list; what its attribute
-    `also` lists between commas means it too.
-    """
-    main = BeautifulSoup(html, "html.parser").main
-    if not main:
+def _read(name: str, page: BeautifulSoup) -> tuple[list[Section], list[Term]]:
+    """A page's main text, by sections, and the terms that it defines: spans of the class `term`
+    with an id in a definition list, and what their attribute `also` lists. Changes the tree."""
+    if not (main := page.main):
         return [], []
     for passed in main.select(_PASSED):
         passed.extract()
@@ -198,18 +188,18 @@ def _clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _card(book: Path, text: str) -> None:
+def _card(book: Path, title: str, opening: BeautifulSoup) -> None:
     """Draws what those who share the book show: its title above the opening page's first figure."""
     fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
     card = Image.new("RGB", CARD, "white")
     draw = ImageDraw.Draw(card)
     bold = ImageFont.truetype(fonts / "DejaVuSans-Bold.ttf", 60)
     plain = ImageFont.truetype(fonts / "DejaVuSans.ttf", 29)
-    draw.text((60, 40), _title(text), "#23262b", bold)
-    if found := re.search(r'<p class="(?:book-)?subtitle\b[^>]*>(.*?)</p>', text, re.S):
-        draw.text((62, 122), _text(found[1]), "#5a5f68", plain)
-    source = _SRC.search(next(iter(_IMAGE.findall(text)), ""))
-    if source and (file := book / source[1]).suffix == ".png" and file.is_file():
+    draw.text((60, 40), title, "#23262b", bold)
+    if subtitle := opening.select_one("p.subtitle, p.book-subtitle"):
+        draw.text((62, 122), _clean(subtitle.text), "#5a5f68", plain)
+    image = opening.find("img")
+    if image and (file := book / image["src"]).suffix == ".png" and file.is_file():
         with Image.open(file) as figure:
             figure = figure.convert("RGB")
             figure.thumbnail((CARD[0] - 80, CARD[1] - 220))

@@ -4,7 +4,6 @@ Everything that bookbinder does not support is refused here, by file and line, b
 """
 
 import ast
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,10 +74,6 @@ class Chapter:
     @property
     def page(self) -> str:
         return self.file.removesuffix(".qmd") + ".html"
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
     def error(self, where: int | str, what: str) -> BookError:
         """An error at a line, or at the first line that holds the given text (else line 1)."""
@@ -191,10 +186,9 @@ def read_chapter(file: str, text: str, number: int) -> Chapter:
             pieces.append(_cell(file, line(until), contents))
         end = block.end()
 
-    if not titles:
-        raise error(start, "no title; start with `# Title {#sec-x}`")
-    if len(titles) > 1:
-        raise error(titles[1].start(), "a second title; start sections with ##")
+    if len(titles) != 1:
+        what = "a chapter has one title; write `# Title {#sec-x}`, and sections with ##"
+        raise error(titles[1].start() if titles else start, what)
     if source[start : titles[0].start()].strip():
         raise error(titles[0].start(), "text before the title; move it below")
     number = None if re.search(r"\{[^}]*\.unnumbered\b[^}]*\}$", titles[0][1]) else number

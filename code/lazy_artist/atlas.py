@@ -1,8 +1,8 @@
 """The atlas: many cards of channels, or of other units, on one page to browse.
 
-`write` puts all of it into a single HTML file: the pictures as one sheet of tiles, the numbers as
-JSON (deflated, in base64), a small script to filter, sort and link. The page loads nothing else,
-works from a file, and without scripts shows a table instead.
+`write` puts all of it into a single HTML file: a sheet of pictures, the numbers as JSON (deflated),
+and a small script to filter, sort and link. The page loads nothing else, works from a file, and
+without scripts shows a table instead.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 class Card(NamedTuple):
     """One unit.
 
-    path: its permalink, such as "cheater/block3/17"; title, subtitle: plain text.
-    facets: by the name of a filter, the levels that the card is found under.
-    measures: finite numbers by name, the same names on all cards.
-    pictures: shown large, examples: shown small; (description, uint8 (3, 28, 28)) each.
-    grid: activation (R, C), >= 0, over the page's rows and columns.
-    histogram: counts (B,) of activation between 0 and `most`; mark: the activation to be marked
-        there, that of the first picture.
+    path: its permalink, such as "cheater/block3/17"; title, subtitle: plain text; facets: by the
+    name of a filter, the levels that the card is found under; measures: finite numbers by name;
+    pictures: shown large, examples: shown small, (description, uint8 (3, 28, 28)) each; grid:
+    activation (R, C), >= 0, over the page's rows and columns; histogram: counts (B,) of activation
+    between 0 and `most`; mark: the activation to be marked there, that of the first picture.
     """
 
     path: str

@@ -12,12 +12,11 @@ largest absolute pixel value ("linf") or its Euclidean length ("l2", over all 3 
 Changed images stay in [0, 1], and what an attack claims to have reached is checked once more from
 the images alone, by the network as it was given.
 
-`square_attack` needs no gradient, `colour_attack` can only tint or turn hues, and `fmn` is a
-published attack to compare with: they are controls. `ciede2000` and `ssim` say whether a change can
-be seen. All run networks in eval mode, on the processor, and leave them as they were. Images are
-float32 (N, 3, 28, 28) in [0, 1], N > 0; targets are one integer for all or one each (N,), other
-than what the network predicts already. Raises ValueError for other images or targets, an unknown
-norm or criterion, sizes that are not positive, and a network that gives a NaN or an infinity.
+`square_attack`, `colour_attack` and `fmn` are controls. All attacks run networks in eval mode, on
+the processor, and leave them as they were. Images are float32 (N, 3, 28, 28) in [0, 1], N > 0;
+targets are one integer for all or one each (N,), other than what the network predicts already.
+Raises ValueError for other images or targets, an unknown norm or criterion, sizes that are not
+positive, and a network that gives a NaN or an infinity.
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ CAP = (0.1, 0.005)  # largest relative change of the size in a step, at the firs
 COARSE = 0.85  # share of a descent's steps in low precision: cheap, and what they find is not kept
 TIGHTEN = 0.05  # largest relative change of the size in a round of the test at the end
 HOPS = {"linf": 0, "l2": 4}  # descents after the first: in l2 there are local minima
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries: see `square_attack`
 NEAR = 0.7  # for a near start: the factor of the best change, and of noise as large
 
 Targets = int | Sequence[int] | np.ndarray
@@ -145,19 +145,20 @@ def minimal_epsilon(
 
 def square_attack(
     model: nn.Module, images: np.ndarray, targets: Targets, epsilon: float | np.ndarray,
-    queries: int = 500, criterion: Criterion = "predict", seed: int = 0,
+    queries: int = 500, seed: int = 0,
 ) -> Attack:  # fmt: skip
-    """The Square attack (Andriushchenko et al. 2020, arXiv:1912.00049) in linf, without gradients.
+    """The Square attack (Andriushchenko et al. 2020, arXiv:1912.00049) in linf, without gradients,
+    for the criterion "predict".
 
     From stripes of +-epsilon (one size, or one for each image), squares at random places are set to
     +-epsilon, one colour each, and kept where the margin grows. Their share of the image starts at
-    0.8 and is halved after 10, 50, 200, 500, ... of 10,000 queries, scaled to `queries`.
+    0.8 and is halved after each of `HALVINGS` of 10,000 queries, scaled to `queries`.
     """
     sizes = {"epsilon": np.min(epsilon), "queries": queries}
-    search = _Search(model, images, targets, "linf", criterion, **sizes)
+    search = _Search(model, images, targets, "linf", "predict", **sizes)
     epsilon = np.broadcast_to(np.asarray(epsilon, dtype=np.float64), len(images))
     rng = np.random.default_rng(seed)
-    radius = (epsilon * (1 - 1e-6) - 2e-7).astype(np.float32)[:, None, None, None]
+    radius = _each(epsilon * (1 - 1e-6) - 2e-7).astype(np.float32)
     side = images.shape[2]
     stripes = radius * rng.choice(np.float32([-1, 1]), size=(len(images), 3, 1, side))
     found = np.clip(images + stripes, 0, 1)
@@ -166,8 +167,7 @@ def square_attack(
         active = np.flatnonzero(best <= 0)
         if not len(active):
             break
-        halvings = np.searchsorted([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000],
-                                   query / queries * 10000)  # fmt: skip
+        halvings = np.searchsorted(HALVINGS, query / queries * 10000)
         edge = max(1, round(side * math.sqrt(0.8 / 2**halvings)))
         trial = found[active]
         signs = radius[active] * rng.choice(np.float32([-1, 1]), size=(len(active), 3, 1, 1))
@@ -181,17 +181,16 @@ def square_attack(
 
 
 def colour_attack(
-    model: nn.Module, images: np.ndarray, targets: Targets, kind: str,
-    criterion: Criterion = "predict", grid: int = 72,
-) -> Attack:  # fmt: skip
-    """The smallest change of colour alone, the same for every pixel, that reaches the target.
+    model: nn.Module, images: np.ndarray, targets: Targets, kind: str, grid: int = 72
+) -> Attack:
+    """The smallest change of colour alone, the same for every pixel, that has the target predicted.
 
     kind: "hue" turns the hue of all pixels by one angle, saturation and value as they were (`grid`
     angles around the circle); "tint" adds one colour to all pixels and cuts at [0, 1]: each of the
     26 directions of -1, 0 and 1 in RGB, in `grid` sizes up to 1. Sizes are linf; unreached images
     come back as they were, with an infinite size.
     """
-    search = _Search(model, images, targets, "linf", criterion)
+    search = _Search(model, images, targets, "linf", "predict")
     if kind not in ("hue", "tint"):
         raise ValueError(f"unknown kind of colour attack {kind!r}: choose one of hue, tint")
     found, sizes = images.copy(), np.full(len(images), math.inf)
@@ -204,16 +203,15 @@ def colour_attack(
 
 
 def fmn(
-    model: nn.Module, images: np.ndarray, targets: Targets, norm: str = "linf", steps: int = 500,
-    first: float = 1.0,
-) -> Minimum:  # fmt: skip
+    model: nn.Module, images: np.ndarray, targets: Targets, norm: str = "linf", steps: int = 500
+) -> Minimum:
     """The fast minimum-norm attack as published (Pintor et al. 2021, arXiv:2102.12827), to compare
     `minimal_epsilon` with, for the criterion "predict".
 
-    Steps along the gradient fall from `first` to a hundredth of it, and the share by which the size
-    shrinks or grows from 0.05 to 0.001, both by a cosine. Where something was found, `lower` is 0.
+    Steps along the gradient fall from 1 to 0.01, and the share by which the size shrinks or grows
+    from 0.05 to 0.001, both by a cosine. Where something was found, `lower` is 0.
     """
-    search = _Search(model, images, targets, norm, "predict", steps=steps, first=first)
+    search = _Search(model, images, targets, norm, "predict", steps=steps)
     found = images.copy()
     for part, x, t in search.batches(np.arange(len(images))):
         delta, best = torch.zeros_like(x), torch.zeros_like(x)
@@ -222,7 +220,7 @@ def fmn(
         ever = torch.zeros(len(x), dtype=torch.bool)
         for step in range(steps):
             decay = (1 + math.cos(math.pi * step / steps)) / 2
-            length, share = first * (0.01 + 0.99 * decay), 0.001 + 0.049 * decay
+            length, share = 0.01 + 0.99 * decay, 0.001 + 0.049 * decay
             margin, gradient = search.ascent(x + delta, t)
             size, hit = _size(delta, norm), margin > 0
             better = hit & (size < best_size)
@@ -271,19 +269,6 @@ def ciede2000(images: np.ndarray, changed: np.ndarray) -> np.ndarray:
 
     pair = (rgb2lab(x.astype(np.float64), channel_axis=1) for x in (images, changed))
     return deltaE_ciede2000(*pair, channel_axis=1)
-
-
-def ssim(images: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Structural similarity float64 (N,), 1 for equal images: a mean over channels and pixels (Wang
-    et al. 2004, doi:10.1109/TIP.2003.819861), Gaussian windows of 11 pixels with deviation 1.5,
-    inside the image alone."""
-    from skimage.metrics import structural_similarity
-
-    published = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    pairs = zip(images.astype(np.float64), changed.astype(np.float64), strict=True)
-    return np.array(
-        [structural_similarity(*pair, channel_axis=0, data_range=1, **published) for pair in pairs]
-    )
 
 
 # --- the searches --------------------------------------------------------------------------------

@@ -181,8 +181,7 @@ def paint(
     [0, 1]; seed: an integer or a sequence of integers. Returns float32 (N, 3, 28, 28) in [0, 1]: `a
     * colour + (1 - a) * background` per pixel, where `a` is the grey value in [0, 1], `colour` the
     palette entry shifted by a small normal jitter of its own for each image, and `background` a
-    slow coloured texture plus fine grain. What is random depends on `seed` and N alone, never on
-    `colour_ids`.
+    slow coloured texture plus fine grain. What is random depends on `seed` and N alone.
 
     Raises TypeError or ValueError for images, colours or palettes of the wrong type, shape or
     range.
@@ -194,12 +193,11 @@ def paint(
     jitter = rng.normal(0, JITTER, size=(count, 3)).astype(np.float32)
     stroke = np.clip(palette.astype(np.float32)[colour_ids] + jitter, 0, 1)  # (N, 3)
     painted = np.empty((count, 3, 28, 28), dtype=np.float32)
-    # in chunks, to stay in the processor's cache and small in memory
-    for start in range(0, count, 2048):
+    for start in range(0, count, 2048):  # chunks that stay in the processor's cache
         part = slice(start, min(start + 2048, count))
         alpha = images[part, None].astype(np.float32) / 255  # (n, 1, 28, 28)
         background = _texture(rng, len(alpha))
-        # a * stroke + (1 - a) * background, written so that it allocates once
+        # a * colour + (1 - a) * background, written so that it allocates once
         np.subtract(stroke[part, :, None, None], background, out=painted[part])
         painted[part] *= alpha
         painted[part] += background

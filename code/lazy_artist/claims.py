@@ -12,11 +12,11 @@ import argparse
 import json
 import math
 import numbers
-import operator
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,7 @@ from lazy_artist.data import cache_dir, write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-_OPERATORS = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-}
+_OPERATORS = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _SIGNS = {"<": r"\<", "<=": "≤", ">": r"\>", ">=": "≥", "==": "="}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -41,11 +35,7 @@ _chapter: str | None = None
 
 @dataclass(frozen=True)
 class Claim:
-    """One checked claim: it holds if `value op threshold` does, and never for a NaN.
-
-    interval: the value's 95% interval (low, high), n: the number of seeds, if there are any.
-    scale: LAZY_ARTIST_SCALE when it was checked.
-    """
+    """One claim as `claim` checked it. scale: LAZY_ARTIST_SCALE at that time."""
 
     id: str
     chapter: str
@@ -88,7 +78,7 @@ def claim(
     interval: tuple[float, float] | None = None,
     n: int | None = None,
 ) -> Claim:
-    """Checks, records and returns the claim that `value op threshold`.
+    """Checks, records and returns the claim that `value op threshold`, which no NaN fulfils.
 
     id: lowercase letters, digits and hyphens; one claim in the whole book.
     statement: one sentence in the book's Markdown.
@@ -122,27 +112,17 @@ def claim(
         n = _plain(id, "n", n)
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"claim {id!r}: n is {n}; it must be a number of seeds, at least 1")
-    made = Claim(
-        id=id,
-        chapter=_chapter,
-        statement=statement,
-        value=value,
-        op=op,
-        threshold=threshold,
-        interval=interval,
-        n=n,
-        holds=bool(_OPERATORS[op](value, threshold)),
-        scale=scale(),
-    )
-    earlier = _read(_chapter)
-    others = [other for other in earlier if other.id == id]
-    if others and others[0].statement != statement:  # else its cell was run again
+    holds = _OPERATORS[op](value, threshold)
+    made = Claim(id, _chapter, statement, value, op, threshold, interval, n, holds, scale())
+    ledger = {earlier.id: earlier for earlier in _read(_chapter)}
+    if ledger.get(id, made).statement != statement:  # else its cell was run again
         raise ValueError(
             f"claim {id!r} is made twice in chapter {_chapter!r}: give one of them another id (or, "
             f"if you reworded it, run the chapter from its first cell)"
         )
-    current = [made if other.id == id else other for other in earlier] + [made] * (not others)
-    write_whole(_path(_chapter), json.dumps([asdict(m) for m in current], indent=1).encode())
+    ledger[id] = made
+    records = [asdict(each) for each in ledger.values()]
+    write_whole(_path(_chapter), json.dumps(records, indent=1).encode())
     return made
 
 
@@ -173,16 +153,12 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     rows = []
     for made in claims:
         text = _texts(made)
+        verdict = text["verdict"].replace(" ", "\u00a0")  # stays on one line
         statement = re.sub(r"(?<!\\)\|", r"\\|", made.statement)
-        rows.append(
-            (
-                text["verdict"].replace(" ", "\u00a0"),  # stays on one line
-                f"`{made.id}` ({made.chapter}): {statement}",
-                f"{text['measured']} {text['interval']}".strip()
-                + f", {text['seeds']}" * bool(made.n),
-                f"{_SIGNS[made.op]} {text['threshold']}",
-            )
-        )
+        measured = f"{text['measured']} {text['interval']}".strip()
+        measured += f", {text['seeds']}" * bool(made.n)
+        criterion = f"{_SIGNS[made.op]} {text['threshold']}"
+        rows.append((verdict, f"`{made.id}` ({made.chapter}): {statement}", measured, criterion))
     return pd.DataFrame(rows, columns=["Holds", "Claim", "Measured", "Criterion"])
 
 
@@ -213,14 +189,9 @@ def main(argv: list[str] | None = None) -> int:
     except FileNotFoundError:
         print("there is no _quarto.yml here: run this in the project's root", file=sys.stderr)
         return 2
-    written = [asdict(made) for made in claims]
-    for record in written:  # JSON has no NaN and no infinities: they become null
-        for name in ("value", "threshold"):
-            record[name] = record[name] if math.isfinite(record[name]) else None
-        record["interval"] = record["interval"] and [
-            end if math.isfinite(end) else None for end in record["interval"]
-        ]
-    write_whole(options.book / "claims.json", (json.dumps(written, indent=1) + "\n").encode())
+    written = json.dumps([asdict(made) for made in claims])
+    plain = json.loads(written, parse_constant=lambda _: None)  # JSON has no NaN and no infinities
+    write_whole(options.book / "claims.json", (json.dumps(plain, indent=1) + "\n").encode())
 
     failed = [made for made in claims if not made.holds]
     count = f"{len(claims) - len(failed)} of {len(claims)}"
@@ -267,15 +238,14 @@ def _chapters() -> list[str]:
 
     book = yaml.safe_load(Path("_quarto.yml").read_text(encoding="utf-8")).get("book", {})
 
-    def files(entries: list[Any]) -> Iterator[str]:
-        for entry in entries:
-            if isinstance(entry, dict):
-                yield from files([entry.get("part", ""), entry.get("file", "")])
-                yield from files(entry.get("chapters") or [])
-            elif str(entry).endswith((".qmd", ".md", ".ipynb")):
-                yield Path(entry).stem
+    def files(entry: Any) -> Iterator[str]:
+        if isinstance(entry, dict | list):
+            for each in entry.values() if isinstance(entry, dict) else entry:
+                yield from files(each)
+        elif str(entry).endswith((".qmd", ".md", ".ipynb")):
+            yield Path(entry).stem
 
-    return list(files([*(book.get("chapters") or []), *(book.get("appendices") or [])]))
+    return [*files(book.get("chapters")), *files(book.get("appendices"))]
 
 
 # --- checks and texts ----------------------------------------------------------------------------

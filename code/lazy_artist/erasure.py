@@ -40,11 +40,9 @@ def project_out_class_means(x: np.ndarray, classes: np.ndarray) -> Eraser:
 
 
 def leace(x: np.ndarray, classes: np.ndarray) -> Eraser:
-    """LEACE fitted on activations x (N, W) and classes int (N,), 0 to C - 1.
-
-    P = S^+ Q S for columns, with S the inverse square root of the covariance and Q the orthogonal
-    projection on what the classes' means span after S. Raises ValueError for a class without a row.
-    """
+    """LEACE fitted on activations x (N, W) and classes int (N,), 0 to C - 1: P = S^+ Q S for
+    columns, with S the inverse square root of the covariance and Q the orthogonal projection on
+    what the classes' means span after S. Raises ValueError for a class without a row."""
     means = _class_means(x, classes)
     values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64)))
     roots = np.sqrt(np.maximum(values, SMALLEST * values.max()))

@@ -13,7 +13,7 @@ import torch
 from scipy.special import stdtrit  # the quantiles of Student's t; scipy.stats is slow to import
 from torch import nn
 
-from lazy_artist.canvas import N_CLASSES, PALETTE, Split, colour_split, paint, test_split
+from lazy_artist.canvas import N_CLASSES, Split, colour_split, paint, test_split
 from lazy_artist.store import stored
 from lazy_artist.training import low_precision
 
@@ -72,19 +72,10 @@ def summarise(
     in the order of first appearance, with the columns `values`; a series for a single column."""
     columns = [values] if isinstance(values, str) else values
     groups = frame.groupby(by, sort=False)
-    table = pd.DataFrame(
-        {
-            column: pd.Series([estimate(g[column], bounds) for _, g in groups], dtype=object)
-            for column in columns
-        }
-    )
-    keys = list(groups.groups)
-    table.index = (
-        pd.Index(keys, name=by)
-        if isinstance(by, str)
-        else pd.MultiIndex.from_tuples(keys, names=by)
-    )
-    return table[values] if isinstance(values, str) else table
+    table = pd.DataFrame({column: groups[column].apply(estimate, bounds) for column in columns})
+    if isinstance(table.index, pd.MultiIndex):  # with levels in order, as `unstack` puts them
+        table.index = pd.MultiIndex.from_tuples(table.index, names=by)
+    return table[values]
 
 
 def split_table(measured: pd.DataFrame) -> pd.DataFrame:
@@ -226,7 +217,8 @@ def repaint(
     precision: str = "float32",
     output: str = "logits",
 ) -> np.ndarray:
-    """The same digits in every colour of a palette: logits float32 (K, N, 10).
+    """The same digits in every colour of a palette: logits float32 (K, N, 10). With the ten of
+    `PALETTE` this is the counterfactual grid.
 
     images: grey uint8 (N, 28, 28); palette: (K, 3). All K versions of an image share background,
     grain and jitter: nothing but the colour differs (see `canvas.paint`). precision, output: as for
@@ -239,18 +231,6 @@ def repaint(
             for k in range(len(palette))
         ]
     )
-
-
-def counterfactual_grid(
-    model: nn.Module,
-    images: np.ndarray,
-    seed: int,
-    precision: str = "float32",
-    output: str = "logits",
-) -> np.ndarray:
-    """Every digit in each of the ten palette colours: logits float32 (10 colours, N, 10 classes);
-    see `repaint`."""
-    return repaint(model, images, PALETTE, seed, precision, output)
 
 
 def shortcut_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -308,12 +288,6 @@ def linear_accuracy(
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3))
     return float(model.fit(*train).score(*test))
-
-
-def mean_rgb(images: np.ndarray) -> np.ndarray:
-    """Average colour (N, 3) of images (N, 3, 28, 28): all that is left when shape is thrown
-    away."""
-    return images.mean(axis=(2, 3))
 
 
 def random_pixels(images: np.ndarray, count: int, seed: int) -> np.ndarray:

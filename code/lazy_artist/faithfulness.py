@@ -25,8 +25,8 @@ def attribution_share(maps: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, 
     for a map that is 0, and the stroke's share of the pixels, which is what a flat map would score;
     float64 (N,) in [0, 1] each.
 
-    maps: (N, h, w), >= 0; alpha: (N, 28, 28) in [0, 1], the grey digits / 255, or a mask such as
-    `discriminative_mask`. Raises ValueError for either of the wrong shape or range.
+    maps: (N, h, w), >= 0; alpha: (N, 28, 28) in [0, 1], the grey digits / 255, or a mask. Raises
+    ValueError for either of the wrong shape or range.
     """
     check_maps(maps)
     stroke = _check_alpha(alpha, len(maps)) > 0.5
@@ -67,12 +67,9 @@ def deletion_curve(
 
     Column s has the round(s / steps * 784) pixels of highest attribution, in the upsampled map,
     replaced by those of `baseline`, which broadcasts to the images and lies in [0, 1]; best is the
-    same background without a stroke, `paint(0 * grey, colours, seed)`, which adds no edges of its
-    own. Pixels of equal attribution, many where a map is 0, go in a random order that `seed`
-    decides. A map that points at what matters lets the curve fall early.
-
-    insert: the insertion curve instead, from the bare baseline to the whole image, in the same
-    order; it should rise early.
+    same background without a stroke, which adds no edges of its own. Pixels of equal attribution,
+    many where a map is 0, go in a random order that `seed` decides. insert: the insertion curve
+    instead, from the bare baseline to the whole image, in the same order.
 
     Raises as `grad_cam` does, and ValueError for maps, baseline or steps of the wrong shape or
     range.
@@ -124,11 +121,9 @@ def centre_maps(shape: tuple[int, int, int]) -> np.ndarray:
 
 def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     """A copy of the model in which the named layers, with all inside them, are initialised anew
-    (Adebayo et al. 2018, arXiv:1810.03292); the original is left alone.
-
-    The draws are torch's defaults (`reset_parameters`; batch normalisation forgets its statistics
-    too), and depend on `seed` and the layer's own name alone: the cascade from the output down,
-    `[randomise(model, order[:k], seed) for k in (1, 2, ...)]`, keeps what was drawn before.
+    (Adebayo et al. 2018, arXiv:1810.03292). The draws are torch's defaults (`reset_parameters`;
+    batch normalisation forgets its statistics too), and depend on `seed` and the layer's own name
+    alone: `[randomise(model, order[:k], seed) for k in (1, 2, ...)]` keeps what was drawn before.
 
     Raises ValueError for layers that do not exist, have no parameters, or cannot be reset.
     """
@@ -152,7 +147,7 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
 def rank_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation of two maps of each image, (N, h, w) twice: float64 (N,) in
     [-1, 1]; equal values share their mean rank; NaN where a map is constant. Raises ValueError for
-    maps of unequal or wrong shape."""
+    maps of unequal or wrong shape, or that are not finite."""
     from scipy.stats import rankdata  # slow to import
 
     if maps_a.shape != maps_b.shape or maps_a.ndim != 3:

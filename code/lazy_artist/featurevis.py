@@ -1,5 +1,5 @@
-"""What does a unit like to see? Feature visualisation from first principles: `visualise` draws the
-image that excites a *channel*, one map of a convolutional layer, most.
+"""What does a unit like to see? `visualise` draws the image that excites a *channel*, one map of a
+convolutional layer, most.
 
 Networks are called in eval mode, on the processor; their parameters, gradients and hooks are left
 as they were. Images are float32 (N, 3, 28, 28) in [0, 1].
@@ -20,7 +20,7 @@ from lazy_artist.evaluate import check_images
 
 SIDE = 28  # pixels
 BATCH = 128  # images a pass, whose maps stay in the processor's cache; results do not hang on it
-START = 0.5  # standard deviation of the noise to start from, before the sigmoid
+START = 0.5  # deviation of the noise to start from, before the sigmoid; a flat start wakes fewer
 LEAK = 0.1  # slope of the score where a ReLU is shut, so that a silent channel can be woken
 JITTER, TURN, ZOOM = 1.5, 5.0, 0.05  # robustness: pixels, degrees, share of the size, either way
 PARAMETRISATIONS = ("fourier", "pixels")
@@ -28,8 +28,7 @@ PARAMETRISATIONS = ("fourier", "pixels")
 
 def colour_root(images: np.ndarray) -> np.ndarray:
     """The symmetric square root float32 (3, 3) of the covariance of RGB over all pixels of images,
-    scaled so that its largest column has length 1: by it `visualise` decorrelates colours (Olah et
-    al. 2017, doi:10.23915/distill.00007, who take that of ImageNet)."""
+    scaled so that its largest column has length 1: by it `visualise` decorrelates colours."""
     check_images(images)
     pixels = images.transpose(1, 0, 2, 3).reshape(3, -1)
     values, vectors = np.linalg.eigh(np.cov(pixels.astype(np.float64)))
@@ -41,37 +40,34 @@ def visualise(
     model: nn.Module, layer: str, directions: np.ndarray | None = None, *,
     where: str | tuple[int, int] = "mean", optima: int = 1, diversity: float = 0.5,
     steps: int = 96, learning_rate: float = 0.3, parametrisation: str = "fourier",
-    root: np.ndarray | None = None, robust: bool = True, seed: int = 0, batch: int = BATCH,
+    root: np.ndarray | None = None, robust: bool = True, seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Images that excite directions of a layer most, by gradient ascent on the image (Simonyan et
     al. 2014, arXiv:1312.6034; Olah et al. 2017, doi:10.23915/distill.00007): float32 (M, optima, 3,
     28, 28) in [0, 1], and scores float32 (M, optima), what each image as it stands gives in its
-    direction. All are optimised together, and each comes out as it would alone.
+    direction. Each comes out as it would alone.
 
     layer: a name in `dict(model.named_modules())` whose output is maps (N, K, h, w) or a vector
         (N, K); the network's head for logits.
     directions: (M, K), a row an image: a unit row for a channel, its negative for what suppresses
         it, any other for a combination; by default all K channels.
     where: the score is the direction's response averaged over the map ("mean"), its largest value
-        ("max"; the ascent goes over to it from the mean in the first half, lest it stay where the
-        start happened to be largest), or that at one unit (row, column).
+        ("max"; to which the ascent goes over from the mean in its first half, lest it stay where
+        the start happened to be largest), or that at one unit (row, column).
     optima: images a direction, started apart and kept apart by `diversity` times the mean cosine
         similarity of their Gram matrices in the layer, relative to the score.
     parametrisation: "pixels", or "fourier", where the amplitude of each frequency f is divided by
         f, so that coarse structure moves first, as in natural images (Olah et al. 2017).
-    root: an image is the sigmoid of `root @ canvas`; by the `colour_root` of our data the three
-        numbers that the optimiser sees at a pixel are uncorrelated, by default they are red, green
-        and blue. The start is grey with coarse noise (`START`): from a flat one some channels of
-        deep networks are never reached.
+    root: an image is the sigmoid of `root @ canvas`; by the `colour_root` of our data the numbers
+        that the optimiser sees at a pixel are uncorrelated, by default they are red, green, blue.
     robust: at each step all images are shifted, turned and zoomed by the same small draw (`JITTER`,
         `TURN`, `ZOOM`), so that no optimum hangs on single pixels.
 
     Where the layer ends in a ReLU, the score is taken before it, with what lies below zero scaled
-    by `LEAK`, since a silent channel would have no gradient; the scores returned are after it.
+    by `LEAK`; the scores returned are after it.
 
-    Raises ValueError for a layer that does not exist (the message lists those that do), never runs
-    or gives neither maps nor vectors; for directions, a place or settings that do not fit; and a
-    model in train mode.
+    Raises ValueError for a layer that does not exist, never runs or gives neither maps nor vectors;
+    for directions, a place or settings that do not fit; and a model in train mode.
     """
     check_ready(model)
     if min(optima, steps) < 1:
@@ -84,12 +80,10 @@ def visualise(
         raise ValueError(
             f"directions must have shape (M, {width} channels of {layer!r}), not {directions.shape}"
         )
-    if where not in ("mean", "max") and not (
-        not isinstance(where, str) and 0 <= where[0] < grid[0] and 0 <= where[1] < grid[1]
-    ):
+    if where not in ("mean", "max", *np.ndindex(grid)):
         raise ValueError(f'where must be "mean", "max" or (row, column) in {grid}, not {where!r}')
     parts = []
-    for part in torch.from_numpy(directions).split(max(1, batch // optima)):
+    for part in torch.from_numpy(directions).split(max(1, BATCH // optima)):
         generator = torch.Generator().manual_seed(seed)
         wanted = part.repeat_interleave(optima, 0)  # (M * optima, K)
         canvas, draw = _canvas(parametrisation, len(part), optima, root, generator)
@@ -111,14 +105,13 @@ def visualise(
                 optimiser.step()
             with torch.no_grad():
                 images = draw(canvas)
-                parts.append((images.contiguous(), _scores(look(images)[1], wanted, where, None)))
+                parts.append((images.contiguous(), _scores(look(images)[1], wanted, where, 1)))
     images, scores = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return tuple(tensor.unflatten(0, (-1, optima)).numpy() for tensor in (images, scores))
 
 
 def _canvas(parametrisation, count, optima, root, generator):
-    """The parameters of count * optima images, with another start for each optimum, and the
-    function that draws the images from them."""
+    """Parameters of count * optima images, another start for each optimum, and what draws them."""
     rows, columns = torch.fft.fftfreq(SIDE)[:, None], torch.fft.rfftfreq(SIDE)[None]
     amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / SIDE)  # (28, 15)
     amplitude /= amplitude.norm()  # so that a rate moves pixels about as far as in "pixels"
@@ -148,10 +141,10 @@ def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
     return moved.view_as(images)
 
 
-def _scores(maps: Tensor, directions: Tensor, where, leak: float | None) -> Tensor:
-    """Response of each direction (N, K) in its maps (N, K, h, w), reduced to one number: (N,)."""
-    if leak is not None:
-        maps = F.leaky_relu(maps, leak)
+def _scores(maps: Tensor, directions: Tensor, where, slope: float) -> Tensor:
+    """Response of each direction (N, K) in its maps (N, K, h, w), reduced to one number: (N,). What
+    lies below zero counts by `slope`."""
+    maps = F.leaky_relu(maps, slope)
     if where == "mean":
         return (maps.mean((2, 3)) * directions).sum(1)
     response = torch.einsum("nk,nkhw->nhw", directions, maps)

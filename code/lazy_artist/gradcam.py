@@ -8,7 +8,6 @@ images or one for each (N,); maps are raw, non-negative and of the size of the l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,17 +32,17 @@ def grad_cam(model: nn.Module, layer: str, images: np.ndarray, classes: Classes)
     layer: a name in `dict(model.named_modules())` that runs once a pass and gives (N, K, h, w).
     Neither the parameters nor the images need to require gradients.
 
-    Raises ValueError for a layer that does not exist (the message lists those that do), runs never
-    or more than once, gives no maps or does not reach the logit; for a class that the network does
-    not have; no images, or of the wrong type, shape or range; and a model in train mode. TypeError
-    for images that are no array and classes that are no integers.
+    Raises ValueError for a layer that does not exist, runs never or more than once, gives no maps
+    or does not reach the logit; for a class that the network does not have; no images, or of the
+    wrong type, shape or range; and a model in train mode. TypeError for images that are no array
+    and classes that are no integers.
     """
     classes = check_inputs(model, images, classes)
     taken: list[Tensor] = []
 
     def tap(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        """Gradients are recorded from the layer's maps on, and not before; the pass goes on from a
-        copy, so that it may work in place (ResNet does)."""
+        """Records gradients from the layer's maps on, and goes on from a copy, lest the model works
+        in place (ResNet does)."""
         taken.append(as_maps(output, layer, vectors=False).detach().requires_grad_())
         torch.set_grad_enabled(True)
         return taken[-1].clone()
@@ -77,7 +76,7 @@ def display(maps: np.ndarray, scale: float | None = None) -> np.ndarray:
     check_maps(maps)
     if scale is None:
         scale = float(maps.max(initial=0)) or 1.0
-    if not (scale > 0 and math.isfinite(scale)):
+    if not 0 < scale < np.inf:
         raise ValueError(f"scale must be positive and finite, not {scale}")
     return np.clip(upsample(maps) / np.float32(scale), 0, 1)
 
@@ -86,22 +85,20 @@ def gradient_energy(
     model: nn.Module, images: np.ndarray, classes: Classes
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared gradient of the class score, per pixel, along brightness and along chroma: two
-    float32 (N, 28, 28), >= 0.
+    float32 (N, 28, 28), >= 0. Raises as `grad_cam` does.
 
     The score is z_c - mean(z): the part of the logit that can change a decision, since softmax does
     not see what all logits share. Its gradient at a pixel is a vector g in RGB, which the grey axis
     u = (1, 1, 1) / sqrt(3) parts in two:
 
         brightness (g . u)^2        chroma |g|^2 - (g . u)^2 = |g - (g . u) u|^2
-
-    Raises as `grad_cam` does.
     """
     classes = check_inputs(model, images, classes)
     parts = []
     with torch.inference_mode(False), torch.enable_grad():
         for batch, wanted in _batches(images, classes):
             batch.requires_grad_()
-            logits = model(batch.clone())  # a clone, lest the model works in place
+            logits = model(batch.clone())  # lest the model works in place
             gradient = _gradient(pick_logits(logits, wanted) - logits.mean(1), batch, "the images")
             mean = gradient.mean(1, keepdim=True)  # (g . u) u, the same in R, G and B
             parts.append(torch.stack([3 * mean[:, 0] ** 2, (gradient - mean).square().sum(1)]))
@@ -114,9 +111,7 @@ def chroma_reliance(model: nn.Module, images: np.ndarray, classes: Classes) -> n
     along chroma (see `gradient_energy`), float64 (N,) in [0, 1]. A network that sees only grey
     scores 0, one that ignores brightness 1, and one whose gradients have no preferred direction in
     RGB 2/3, as chroma has two of the three dimensions. NaN where the gradient vanishes everywhere.
-
-    Raises as `grad_cam` does.
-    """
+    Raises as `grad_cam` does."""
     brightness, chroma = gradient_energy(model, images, classes)
     chroma = chroma.sum((1, 2), dtype=np.float64)
     return ratio(chroma, chroma + brightness.sum((1, 2), dtype=np.float64))

@@ -170,9 +170,8 @@ def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) ->
 
 
 def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Labels, text (L,). Of the eta squared of colour and digit together a "colour" latent has at
-    least `DOMINANT` by colour, a "shape" latent by digit, a "mixed" one by neither; one that is not
-    alive is "dead"."""
+    """Labels, text (L,), by the share of colour, or of digit, in the eta squared of both: "colour"
+    or "shape" from `DOMINANT` on, else "mixed"; "dead" if not alive."""
     both = DOMINANT * (colour + digit)
     cases = {"dead": ~alive, "colour": colour >= both, "shape": digit >= both}
     return np.select(list(cases.values()), list(cases), "mixed")
@@ -185,8 +184,7 @@ def describe(
     excites it most on average; "colour", "digit", eta squared; "active", the share of images on
     which it is; "most", its largest value; "speaks_for", the digit to which a unit of it adds most,
     and "adds", how much more than to the mean of the ten. z: (N, L) >= 0, values on images of these
-    colours and digits (N,); cells: their means (L, 10 digits, 10 colours); effect: (L, 10).
-    """
+    colours and digits (N,); cells: their means (L, 10 digits, 10 colours); effect: (L, 10)."""
     _, colour, digit = colour_first(z, colours, labels)
     kinds = label_by_share(colour, digit, z.max(0) > 0)
     best_digit, best_colour = cells.mean(2).argmax(1), cells.mean(1).argmax(1)
@@ -315,12 +313,10 @@ def search_scales(
     logits (10,): logistic regression with one weight for each of the parts (N, K), dense or sparse.
     What the parts do not explain of the logits stays as it is. Convex, by L-BFGS-B in at most
     `steps` iterations: mean cross-entropy + penalty / 2 * the sum of the squared spreads, in
-    logits, of what the scales let through.
-    """
+    logits, of what the scales let through."""
     effect = effect - effect.mean(1, keepdims=True)
     unit = 1 / np.maximum(column_spread(parts) * np.linalg.norm(effect, axis=1), 1e-4)
-    # (K, 10); float64 would take twice as long
-    scaled = (unit[:, None] * effect).astype(np.float32)
+    scaled = (unit[:, None] * effect).astype(np.float32)  # float64 would take twice as long
     others = (logits - parts @ effect).astype(np.float32)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:

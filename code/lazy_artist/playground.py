@@ -3,9 +3,7 @@
 `write` puts all of it into a single HTML file: the weights of the networks, some digits to begin
 with, and a script that paints as `canvas.paint` does, runs the networks and draws their Grad-CAM.
 The page loads nothing else, works from a file, and without scripts shows the answers in a table.
-
-The script knows one architecture, `models.CNN`. Its batch normalisation is folded into the
-convolutions here, in double precision; weights travel as float32 in base64.
+The script knows one architecture, `models.CNN`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +34,8 @@ _PATH = re.compile(r"[a-z0-9-]+")
 
 
 class Cloak(NamedTuple):
-    """A change of a painted picture, which the page lays on at any strength from 0 to 1.
-
-    title: plain text, such as "made for the cheater"; delta: float32 (3, 28, 28).
-    """
+    """A change of a painted picture, float32 (3, 28, 28), which the page lays on at any strength
+    from 0 to 1; title: plain text, such as "made for the cheater"."""
 
     title: str
     delta: np.ndarray
@@ -76,33 +72,29 @@ def write(
     that are not finite, a path that is no permalink or occurs twice, unknown digits or colours, and
     pictures, backgrounds or changes of another type, shape or range.
     """
-    _check(networks, presets, examples, background)
+    for wrong, sentence in _check(networks, presets, examples, background):
+        if wrong:
+            raise ValueError(sentence)
     palette = np.float32(PALETTE).tolist()
+    shown = []
+    for preset in presets:
+        cloaks = [
+            {"title": name, "delta": _base64(delta), "size": float(np.abs(delta).max())}
+            for name, delta in preset.cloaks
+        ]
+        shown.append(preset._asdict() | {"grey": _base64(preset.grey), "cloaks": cloaks})
     data = {
         "colours": [{"name": n, "rgb": rgb} for n, rgb in zip(COLOUR_NAMES, palette, strict=True)],
         "background": _base64(background),
         "networks": [_network(*item, examples, background) for item in networks.items()],
         "examples": [_base64(grey) for grey in examples],
-        "presets": [
-            preset._asdict()
-            | {
-                "grey": _base64(preset.grey),
-                "cloaks": [
-                    {"title": name, "delta": _base64(delta), "size": float(np.abs(delta).max())}
-                    for name, delta in preset.cloaks
-                ],
-            }
-            for preset in presets
-        ],
+        "presets": shown,
     }
     parts = {
-        "title": html.escape(title),
-        "intro": intro,
-        "back": html.escape(back[0]),
-        "back_text": html.escape(back[1]),
-        "table": _table(networks, presets, background),
+        "title": html.escape(title), "intro": intro, "back": html.escape(back[0]),
+        "back_text": html.escape(back[1]), "table": _table(networks, presets, background),
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-    }
+    }  # fmt: skip
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -144,30 +136,22 @@ def describe(predictions: np.ndarray, confidence: np.ndarray) -> list[str]:
     ]
 
 
-def fold_normalisation(model: CNN) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights float32 (K, C, k, k) and biases (K,) of the three convolutions, each with the
-    normalisation that follows it in it: w * g / sqrt(v + e) and b - m * g / sqrt(v + e), where g
-    and b are its scale and shift, m and v its running mean and variance."""
+def _network(name: str, model: CNN, examples: np.ndarray, background: np.ndarray) -> dict[str, Any]:
+    """All that the script needs to run a network. "layers": convolutions' float32 weights (K, C,
+    k, k) and biases (K,), the normalisation that follows folded in, in double precision: w * g /
+    sqrt(v + e) and b - m * g / sqrt(v + e), where g and b are its scale and shift, m and v its
+    running mean and variance. "heat": the largest heat on all examples in all colours, for the
+    predicted class: what its heat maps are drawn relative to."""
+    images = np.stack([paint_digit(g, rgb, background) for g in examples for rgb in PALETTE])
+    heat = grad_cam(model, LAYER, images, predict(model, images).argmax(1))
     layers = []
     for block in (model.block1, model.block2, model.block3):
         convolution, norm = block[0], block[1]
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         weight = convolution.weight.double() * scale[:, None, None, None]
         bias = norm.bias.double() - norm.running_mean.double() * scale
-        layers.append((weight.detach().float().numpy(), bias.detach().float().numpy()))
-    return layers
-
-
-def _network(name: str, model: CNN, examples: np.ndarray, background: np.ndarray) -> dict[str, Any]:
-    """All that the script needs to run a network. "heat": the largest heat on all examples in all
-    colours, for the predicted class: what its heat maps are drawn relative to."""
-    images = np.stack([paint_digit(g, rgb, background) for g in examples for rgb in PALETTE])
-    heat = grad_cam(model, LAYER, images, predict(model, images).argmax(1))
-    strides = [block[0].stride[0] for block in (model.block1, model.block2, model.block3)]
-    layers = [
-        {"weight": _base64(weight), "bias": _base64(bias), "shape": weight.shape, "stride": stride}
-        for (weight, bias), stride in zip(fold_normalisation(model), strides, strict=True)
-    ]
+        layer = {"weight": _base64(weight), "bias": _base64(bias)}
+        layers.append(layer | {"shape": weight.shape, "stride": convolution.stride[0]})
     head = {"weight": _base64(model.head.weight), "bias": _base64(model.head.bias)}
     return {"name": name, "layers": layers, "head": head, "heat": float(heat.max()) or 1.0}
 
@@ -203,37 +187,32 @@ def _table(
 def _check(
     networks: Mapping[str, nn.Module], presets: Sequence[Preset],
     examples: np.ndarray, background: np.ndarray,
-) -> None:  # fmt: skip
-    for name, given in (("network", networks), ("preset", presets)):
-        if not given:
-            raise ValueError(f"a playground needs at least one {name}")
+) -> Iterator[tuple[bool, str]]:  # fmt: skip
+    """Yields what can be wrong, each as whether it is and the sentence that says so. A check may
+    rely on those before it."""
+    yield not networks, "a playground needs at least one network"
+    yield not presets, "a playground needs at least one preset"
     for name, model in networks.items():
-        if not isinstance(model, CNN) or model.head.out_features != N_CLASSES:
-            raise ValueError(f"network {name!r} must be a models.CNN of {N_CLASSES} classes")
-        if not all(torch.isfinite(values).all() for values in model.state_dict().values()):
-            raise ValueError(f"network {name!r} has weights that are not finite")
-    _check_array("examples", examples, np.uint8, (N_CLASSES, SIDE, SIDE))
-    _check_array("the background", background, np.float32, (3, SIDE, SIDE))
-    if not (background.min() >= 0 and background.max() <= 1):
-        raise ValueError("the background must lie in [0, 1]")
-    seen = set()
+        fits = isinstance(model, CNN) and model.head.out_features == N_CLASSES
+        yield not fits, f"network {name!r} must be a models.CNN of {N_CLASSES} classes"
+        finite = all(torch.isfinite(values).all() for values in model.state_dict().values())
+        yield not finite, f"network {name!r} has weights that are not finite"
+    yield _unlike("examples", examples, np.uint8, (N_CLASSES, SIDE, SIDE))
+    yield _unlike("the background", background, np.float32, (3, SIDE, SIDE))
+    yield background.min() < 0 or background.max() > 1, "the background must lie in [0, 1]"
+    paths = [preset.path for preset in presets]
     for preset in presets:
         where = f"preset {preset.path!r}"
-        if not _PATH.fullmatch(preset.path):
-            raise ValueError(f"{where}: a path is of small letters, digits and hyphens")
-        if preset.path in seen:
-            raise ValueError(f"{where} occurs twice")
-        seen.add(preset.path)
+        yield not _PATH.fullmatch(preset.path), f"{where}: a path is of a-z, 0-9 and -"
+        yield paths.count(preset.path) > 1, f"{where} occurs twice"
         for name, number in (("colour", preset.colour), ("digit", preset.label)):
-            if not 0 <= number < N_CLASSES:
-                raise ValueError(f"{where}: there is no {name} {number}, only 0 to 9")
-        _check_array(f"{where}: its picture", preset.grey, np.uint8, (SIDE, SIDE))
+            yield number not in range(N_CLASSES), f"{where}: {name} {number} is not in 0..9"
+        yield _unlike(f"{where}: its picture", preset.grey, np.uint8, (SIDE, SIDE))
         for name, delta in preset.cloaks:
-            _check_array(f"{where}: the cloak {name!r}", delta, np.float32, (3, SIDE, SIDE))
+            yield _unlike(f"{where}: the cloak {name!r}", delta, np.float32, (3, SIDE, SIDE))
 
 
-def _check_array(name: str, values: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
-    if values.dtype != dtype or values.shape != shape or not np.isfinite(values).all():
-        raise ValueError(
-            f"{name} must be finite {np.dtype(dtype)} {shape}, not {values.dtype} {values.shape}"
-        )
+def _unlike(name: str, values: np.ndarray, dtype: type, shape: tuple[int, ...]) -> tuple[bool, str]:
+    right = values.dtype == dtype and values.shape == shape and np.isfinite(values).all()
+    wanted, given = f"{np.dtype(dtype)} {shape}", f"{values.dtype} {values.shape}"
+    return not right, f"{name} must be finite {wanted}, not {given}"

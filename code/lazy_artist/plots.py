@@ -4,9 +4,9 @@ The style is `house.mplstyle`, in force once this module is imported. Figures ar
 so that they read alike on light and dark pages; lines differ in dash and marker, not in colour
 alone, and colours of digits carry their names.
 
-`show(figure, frame, note)` ends a figure that shows numbers: `frame` is the tidy table that was
-plotted. In a notebook the figure's PNG holds it as CSV in a compressed text chunk (iTXt, PNG
-specification 11.3.4.5), so that picture and data cannot come apart; `data_in` takes it out.
+`show` ends a figure that shows numbers. In a notebook its PNG holds the table that was plotted as
+CSV in a compressed text chunk (iTXt, PNG specification 11.3.4.5), so that picture and data cannot
+come apart; `data_in` takes it out.
 """
 
 from __future__ import annotations
@@ -129,17 +129,11 @@ def stacked_bars(
     left = np.zeros(len(rows))
     for part, (colour, hatch, text) in styles.items():
         widths = np.array([parts[part].mean for parts in rows.values()])
-        ax.barh(
-            range(len(rows)), widths, left=left, color=colour, hatch=hatch, edgecolor="white",
-            label=part,
-        )  # fmt: skip
-        for y, (start, width) in enumerate(zip(left, widths, strict=True)):
-            if width > 0.06:
-                box = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-                ax.text(
-                    start + width / 2, y, f"{width:.0%}", ha="center", va="center", fontsize=8,
-                    color=text, bbox=box,
-                )  # fmt: skip
+        look = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": part}
+        bars = ax.barh(range(len(rows)), widths, left=left, **look)
+        texts = [f"{width:.0%}" if width > 0.06 else "" for width in widths]
+        look = {"color": text, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1}}
+        ax.bar_label(bars, texts, label_type="center", fontsize=8, **look)
         left += widths
     ax.set_yticks(range(len(rows)), rows)
     ax.invert_yaxis()
@@ -232,8 +226,8 @@ def data_in(png: bytes) -> str:
 
 
 def _in_notebooks() -> None:
-    """Lets a figure that ends a notebook's cell appear as a sharp PNG that carries its data. (Set
-    for a class of our own, since importing pyplot sets it for matplotlib's.)"""
+    """Lets a figure that ends a notebook's cell appear as a sharp PNG that carries its data (of a
+    class of our own, since importing pyplot sets it for matplotlib's)."""
     if "IPython" not in sys.modules or not (shell := sys.modules["IPython"].get_ipython()):
         return
     from IPython.core.pylabtools import retina_figure

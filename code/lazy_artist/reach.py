@@ -8,12 +8,14 @@ import hashlib
 import os
 import symtable
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 NOT_FOLLOWED = tuple(f"lazy_artist.{name}" for name in ("store", "reach", "data", "standin"))
 """The store does not shape what it keeps; for the digits their checksum stands."""
+
+_IMPORT = ast.Import | ast.ImportFrom
 
 
 class EditedError(RuntimeError):
@@ -49,18 +51,16 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
         parts[key] = ""
         stamps[module] = _stamp(module)
         sources = []
-        for statement in _parse(module, *_stamp(module)).get(name, ()):
-            if not isinstance(statement, ast.Import | ast.ImportFrom):
-                sources.append(ast.unparse(statement))
-            todo += [
-                target
-                for chain, imports in _references(statement)
-                for target in _resolve(module, chain, imports)
-            ]
+        for statement in _parse(*stamps[module]).get(name, ()):
+            if isinstance(statement, _IMPORT):
+                todo += _resolve(module, (name,), ())
+                continue
+            sources.append(ast.unparse(statement))
+            chains, imports = _references(statement)
+            todo += [target for chain in chains for target in _resolve(module, chain, imports)]
         if sources:
-            parts[key] = _unedited(
-                module, name, hashlib.sha256("\n".join(sources).encode()).hexdigest()
-            )
+            digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
+            parts[key] = _unedited(module, name, digest)
     parts = {key: digest for key, digest in sorted(parts.items()) if digest}
     _codes[function] = (stamps, parts)
     return parts
@@ -111,47 +111,43 @@ class _Strip(ast.NodeTransformer):
 
 
 @functools.cache
-def _parse(module: str, path: str, mtime: int, size: int) -> dict[str, list[ast.stmt]]:
+def _parse(path: str, mtime: int, size: int) -> dict[str, list[ast.stmt]]:
     """The statements of a module, without docstrings and annotations, by the name they bind."""
     tree = ast.fix_missing_locations(_Strip().visit(ast.parse(Path(path).read_bytes(), path)))
     bindings: dict[str, list[ast.stmt]] = {}
     todo = list(reversed(tree.body))
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                name = alias.asname or alias.name.partition(".")[0]
+        if isinstance(node, _IMPORT):
+            for name in _bound(node):
                 bindings.setdefault(name, []).append(node)
             continue
         for symbol in symtable.symtable(ast.unparse(node), path, "exec").get_symbols():
             if symbol.is_assigned():
                 bindings.setdefault(symbol.get_name(), []).append(node)
         if isinstance(node, ast.If | ast.Try | ast.With):
-            todo += [
-                n for n in ast.iter_child_nodes(node) if isinstance(n, ast.Import | ast.ImportFrom)
-            ]
+            todo += [inner for inner in ast.iter_child_nodes(node) if isinstance(inner, _IMPORT)]
     return bindings
 
 
+def _bound(node: ast.Import | ast.ImportFrom) -> dict[str, ast.alias]:
+    """The names that an import binds."""
+    return {alias.asname or alias.name.partition(".")[0]: alias for alias in node.names}
+
+
 @functools.cache
-def _references(statement: ast.stmt) -> tuple[tuple[tuple[str, ...], tuple[ast.stmt, ...]], ...]:
+def _references(statement: ast.stmt) -> tuple[list[tuple[str, ...]], list[ast.stmt]]:
     """The module-level names that a statement refers to, each with the attributes taken of it
     (`attack.tighten` -> ("attack", "tighten")), and the imports inside the statement."""
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
-        return tuple(((name,), (statement,)) for name in names)
-    inside = tuple(n for n in ast.walk(statement) if isinstance(n, ast.Import | ast.ImportFrom))
-    names = {a.asname or a.name.partition(".")[0] for node in inside for a in node.names}
+    imports = [node for node in ast.walk(statement) if isinstance(node, _IMPORT)]
+    names = {name for node in imports for name in _bound(node)}
     tables = [symtable.symtable(ast.unparse(statement), "<source>", "exec")]
     while tables:
         table = tables.pop()
         tables += table.get_children()
         top = table.get_type() == "module"
-        names |= {
-            s.get_name()
-            for s in table.get_symbols()
-            if s.is_referenced() and (s.is_global() or top)
-        }
+        symbols = [symbol for symbol in table.get_symbols() if symbol.is_referenced()]
+        names |= {symbol.get_name() for symbol in symbols if symbol.is_global() or top}
     chains, seen = set(), set()
     for node in ast.walk(statement):  # outer attributes come before the inner ones
         attributes, inner = [], node
@@ -161,29 +157,28 @@ def _references(statement: ast.stmt) -> tuple[tuple[tuple[str, ...], tuple[ast.s
         if isinstance(inner, ast.Name) and inner not in seen and inner.id in names:
             seen.add(inner)
             chains.add((inner.id, *reversed(attributes)))
-    return tuple((chain, inside) for chain in sorted(chains))
+    return sorted(chains), imports
 
 
 def _resolve(
-    module: str, chain: tuple[str, ...], imports: tuple[ast.stmt, ...]
+    module: str, chain: tuple[str, ...], imports: Iterable[ast.stmt]
 ) -> Iterator[tuple[str, str]]:
     """The (module, name) of the project that a chain of names in `module` means."""
     name, *attributes = chain
-    bound = _parse(module, *_stamp(module)).get(name, [])
-    found = [
-        (node, alias)
-        for node in (*imports, *bound)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-        if (alias.asname or alias.name.partition(".")[0]) == name
-    ]
-    if not all(isinstance(node, ast.Import | ast.ImportFrom) for node in bound):
+    bound = _parse(*_stamp(module)).get(name, [])
+    if not all(isinstance(node, _IMPORT) for node in bound):
         yield module, name
-    for node, alias in found:
+    for node in (*imports, *bound):
+        alias = _bound(node).get(name) if isinstance(node, _IMPORT) else None
+        if alias is None:
+            continue
+        rest = attributes
         if isinstance(node, ast.Import):
-            target, rest = (alias.name, attributes) if alias.asname else (name, attributes)
+            target = alias.name if alias.asname else name
         else:
-            parts = module.split(".") if _is_package(module) else module.split(".")[:-1]
+            parts = module.split(".")
+            if not str(_file(module)).endswith("__init__.py"):
+                parts.pop()
             base = parts[: len(parts) - node.level + 1] if node.level else []
             target = ".".join([*base, *filter(None, [node.module])])
             rest = [alias.name, *attributes]
@@ -194,11 +189,7 @@ def _resolve(
         if _file(target) and rest:
             yield from _resolve(target, (rest[0],), ())
         elif _file(target):  # the module itself is handed on: all of it
-            yield from ((target, each) for each in _parse(target, *_stamp(target)))
-
-
-def _is_package(module: str) -> bool:
-    return str(_file(module)).endswith("__init__.py")
+            yield from ((target, each) for each in _parse(*_stamp(target)))
 
 
 _first_seen: dict[tuple[str, str], tuple[Any, str]] = {}

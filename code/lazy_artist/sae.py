@@ -95,11 +95,9 @@ def fit_autoencoder(
     """An autoencoder trained on activations float32 (N, W), in eval mode.
 
     Inputs are drawn without replacement, pass by pass; the learning rate falls linearly to 0 over
-    the last third. A latent inactive for `PATIENCE` steps counts as dead, and the auxiliary loss
-    asks the dead ones to explain what is missing. The same arguments give the same autoencoder.
-
-    Raises ValueError for activations that are empty, not (N, W) or not finite, for less than one
-    step, and as `SparseAutoencoder` does.
+    the last third. The auxiliary loss asks latents inactive for `PATIENCE` steps, the dead ones, to
+    explain what is missing. The same arguments give the same autoencoder. Raises ValueError for
+    activations that are empty, not (N, W) or not finite, for no step, and as `SparseAutoencoder`.
     """
     check_activations(x)
     if steps < 1:
@@ -134,11 +132,9 @@ def fit_autoencoder(
 
 def _gradients(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[np.ndarray, float]:
     """Sets the gradients of the loss on scaled inputs (B, W), given the numbers of dead latents.
-    Returns which latents fired, bool (L,), and the smallest value that stayed.
-
-    Where few latents stay the gradients are written by hand: only the choice takes a dense product,
-    in `low_precision()`; all else is sparse, in float32.
-    """
+    Returns which latents fired, bool (L,), and the smallest value that stayed. Where few latents
+    stay the gradients are written by hand: only the choice takes a dense product, in
+    `low_precision()`; all else is sparse, in float32."""
     weights = (model.encoder, model.bias, model.decoder, model.offset)
     if model.kind == "relu":
         with torch.autocast("cpu", torch.bfloat16, enabled=low_precision() == torch.bfloat16):
@@ -176,11 +172,9 @@ def _gradients(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[n
 
 def _largest(p: Tensor, k: int, together: bool = False) -> sparse.csr_array:
     """Where the k largest of each row of p (B, L), or the B * k largest of all, are as far as they
-    are positive: a sparse (B, L), its values yet to be filled in.
-
-    Positive floating-point numbers are ordered as their bits are, and whole numbers are the faster
-    to partition. Equals of the k-th largest stay with it.
-    """
+    are positive: a sparse (B, L), its values yet to be filled in. Equals of the k-th largest stay
+    with it. (Positive floating-point numbers are ordered as their bits are, and whole numbers are
+    the faster to partition.)"""
     bits = p.view(torch.int16 if p.element_size() == 2 else torch.int32).numpy()
     rows, k = (bits.reshape(1, -1), k * len(p)) if together else (bits, k)
     place = rows.shape[1] - k

@@ -215,24 +215,17 @@ def _compute_all(entries: list[_Entry], jobs: int, threads: int) -> Iterator[Pat
         return
     settings = {k: v for k, v in os.environ.items() if k.startswith("LAZY_ARTIST_")}
     before = torch.get_num_threads()
-    work = [(entry.function, entry.arguments, entry.stem) for entry in entries]
     try:
         # a worker without work ends after ten seconds, and with it the memory that it holds
         workers = joblib.Parallel(
             n_jobs=jobs, batch_size=1, return_as="generator_unordered", idle_worker_timeout=10
         )
-        yield from workers(joblib.delayed(_in_worker)(*each, threads, settings) for each in work)
+        yield from workers(joblib.delayed(_in_worker)(e, threads, settings) for e in entries)
     finally:
         torch.set_num_threads(before)  # a backend of threads changes it here (MKL has one for all)
 
 
-def _in_worker(
-    function: Callable[..., Any],
-    arguments: dict[str, Any],
-    stem: Path,
-    threads: int,
-    settings: dict[str, str],
-) -> Path:
+def _in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Path:
     # Workers live on from call to call: they may have started in another environment, or before
     # an edit to the source.
     for name in [name for name in os.environ if name.startswith("LAZY_ARTIST_")]:
@@ -242,8 +235,7 @@ def _in_worker(
     torch.set_num_threads(threads)
     if multiprocessing.current_process().name.startswith("Loky"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
-    entry = _entry(function, arguments)
-    if entry.stem != stem:
+    if _entry(entry.function, entry.arguments).stem != entry.stem:
         raise ArtifactError(
             f"{entry}: the code differs between this process and its workers: run again in a new "
             f"process (restart the kernel), or with jobs=1"
@@ -253,7 +245,7 @@ def _in_worker(
         _compute(entry)
     finally:
         _at_work.reset(token)
-    return stem
+    return entry.stem
 
 
 def _compute(entry: _Entry) -> None:

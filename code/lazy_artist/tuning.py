@@ -1,8 +1,7 @@
 """What is a unit tuned to, and what does its loss do? Measured, without any drawing.
 
 A channel's *activation* on an image is, throughout, the spatial mean of its map in the layer's
-output, after the ReLU: what a network that ends in global average pooling reads of its last layer.
-Networks and images are as in `featurevis`.
+output, after the ReLU. Networks and images are as in `featurevis`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, Split, paint, split_digits
+from lazy_artist.evaluate import balanced
 from lazy_artist.featurevis import BATCH, as_maps, check_ran, check_ready, find_layer, layer_shape
 
 LABELS = ("colour", "shape", "mixed", "dead")
@@ -28,7 +28,7 @@ NEIGHBOURS = math.sqrt(3) / 3  # colours nearer than a third of the RGB cube's d
 
 
 def activations(
-    model: nn.Module, layers: Sequence[str], images: np.ndarray, batch: int = BATCH
+    model: nn.Module, layers: Sequence[str], images: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Spatial mean of each channel of each layer: float32 (N, K) by layer, of images (N, 3, 28,
     28), in one pass. Raises as `featurevis.visualise` does, and ValueError for no images."""
@@ -41,24 +41,32 @@ def activations(
     with ExitStack() as hooks, torch.inference_mode():
         for layer in layers:
             hooks.enter_context(find_layer(model, layer).register_forward_hook(keep(layer)))
-        for part in torch.from_numpy(images).split(batch):
+        for part in torch.from_numpy(images).split(BATCH):
             model(part.contiguous(memory_format=torch.channels_last))
     for layer, parts in found.items():
-        check_ran(len(parts), math.ceil(len(images) / batch), layer)
+        check_ran(len(parts), math.ceil(len(images) / BATCH), layer)
     return {layer: torch.cat(parts).numpy() for layer, parts in found.items()}
+
+
+def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
+    """A balanced grid: the first images of every digit of a split, each in all ten colours on the
+    same background, colour by colour."""
+    grey, labels = balanced(*split_digits(name), n_per_class)
+    images = [paint(grey, np.full(len(grey), k), seed) for k in range(N_CLASSES)]
+    colours = np.arange(N_CLASSES).repeat(len(grey))
+    return Split(np.concatenate(images), np.tile(labels, N_CLASSES), colours)
 
 
 def cell_means(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean activation by digit and colour, float64 (K, 10 digits, 10 colours), of a balanced grid
     as `tuning` takes it, and with its errors."""
-    return _balanced(grid, labels).mean(1).transpose(2, 0, 1)
+    return _by_digit(grid, labels).mean(1).transpose(2, 0, 1)
 
 
 def tuning(
     grid: np.ndarray, labels: np.ndarray, permutations: int = 199, seed: int = 0
 ) -> pd.DataFrame:
-    """What each channel's activation goes with, on the balanced grid: every digit image in all ten
-    colours. A row a channel.
+    """What each channel's activation goes with, on a `colour_grid`. A row a channel.
 
     grid: activations (10 colours, N, K), >= 0; labels: int (N,), equally many of each digit.
 
@@ -72,7 +80,7 @@ def tuning(
 
     Raises ValueError for arrays that do not fit, unequal digits, and negative activations.
     """
-    data = _balanced(grid, labels)
+    data = _by_digit(grid, labels)
     n_each = data.shape[1]
     cells = data.mean(1)  # (10 digits, 10 colours, K)
     mean = cells.mean((0, 1))
@@ -102,9 +110,8 @@ def tuning(
     rest = (data - additive[:, None]).reshape(N_CLASSES, n_each * N_CLASSES, -1)
     flat = data.reshape(N_CLASSES, n_each * N_CLASSES, -1)
     digits = np.arange(N_CLASSES)
-    block = 20  # permutations at a time
-    for start in range(0, permutations, block):
-        n = min(block, permutations - start)
+    for start in range(0, permutations, 20):
+        n = min(20, permutations - start)
         # colours shuffled in each image, as 0/1 weights (10 digits, n * 10 colours, images x 10)
         colours = rng.permuted(np.tile(digits, (n, N_CLASSES, n_each, 1)), axis=-1)
         weights = colours[:, None] == digits[None, :, None, None, None]
@@ -123,7 +130,7 @@ def tuning(
     return pd.DataFrame({**values, **p})
 
 
-def _balanced(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _by_digit(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The grid (10 colours, N, K) ordered by digit: (10 digits, images of each, 10 colours, K)."""
     grid, labels = np.asarray(grid, dtype=np.float64), np.asarray(labels)
     if grid.ndim != 3 or grid.shape[:2] != (N_CLASSES, len(labels)):
@@ -150,17 +157,17 @@ def concepts(cells: np.ndarray) -> np.ndarray:
     """Polysemanticity: how many separate things drive a channel, int64 (K,); 0 for a flat one.
 
     cells: mean activation (K, 10 digits, 10 colours). A cell *drives* if it lies more than `DRIVES`
-    of the way up from the lowest to the highest; where two things add up, each alone still does.
-    One thing is a digit (in whatever colour) or a family of colours (on whatever digit): those
-    whose RGB differ by less than `NEIGHBOURS`, or that have such neighbours between them that drive
-    too. The count is the smallest number of things that hold all driving cells: 1 for a detector of
-    warm colours, of threes or of red threes; 2 for one of red and green, or of red and threes.
+    of the way up from the lowest to the highest. One thing is a digit (in whatever colour) or a
+    family of colours (on whatever digit): those whose RGB differ by less than `NEIGHBOURS`, or that
+    have such neighbours between them that drive too. The count is the smallest number of things
+    that hold all driving cells: 1 for a detector of warm colours, of threes or of red threes; 2 for
+    one of red and green, or of red and threes.
     """
     low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
     driving = (cells > low + DRIVES * (high - low)) & (high > low)  # (K, digits, colours)
     subsets, families = _colour_families()
     bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
-    # each subset of digits is covered by them; the colours of the other digits need covering
+    # a subset of digits is covered by them; the colours of the other digits need covering
     needed = np.bitwise_or.reduce(np.where(subsets, 0, bits[:, None]), axis=2)  # (K, 1024)
     return (subsets.sum(1) + families[needed]).min(1)
 
@@ -169,13 +176,11 @@ def concepts(cells: np.ndarray) -> np.ndarray:
 def _colour_families() -> tuple[np.ndarray, np.ndarray]:
     """All subsets of ten, bool (1024, 10), and how many connected groups of colours each holds,
     where colours are joined if their RGB are near."""
+    from scipy.sparse.csgraph import connected_components  # slow to import
+
     subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1
     near = np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
-    counts = []
-    for subset in subsets:
-        joined = near & subset & subset[:, None]
-        reach = np.linalg.matrix_power(joined.astype(int), N_CLASSES) > 0
-        counts.append(len({tuple(row) for row in reach[subset].tolist()}))
+    counts = [connected_components(near[subset][:, subset])[0] for subset in subsets]
     return subsets, np.array(counts)
 
 
@@ -183,10 +188,9 @@ def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataF
     """What each channel responds to, by rule: a row a channel, with its label, one of `LABELS`, and
     what it prefers: the colours or digits of a "colour" or "shape" channel, such as "red, orange".
 
-    tuned: what `tuning` found; cells: (K, 10 digits, 10 colours), see `cell_means`; alive: bool
-    (K,), whether the channel was ever active. A live channel is "colour" if colour has at least
-    `DOMINANT` of what digit, colour and interaction explain together, and its eta squared is told
-    from the null (p < `LEVEL`); "shape" likewise for digit; else "mixed".
+    tuned: what `tuning` found; cells: as of `cell_means`; alive: bool (K,), whether the channel was
+    ever active. A live channel is "colour" if colour has at least `DOMINANT` of what digit, colour
+    and interaction explain together, and p < `LEVEL`; "shape" likewise for digit; else "mixed".
     """
     enough = DOMINANT * np.maximum(tuned.digit + tuned.colour + tuned.interaction, 1e-12)
     colour = (tuned.colour >= enough) & (tuned.p_colour < LEVEL)
@@ -209,16 +213,14 @@ def _preferred(marginal: np.ndarray, names: Sequence[str]) -> str:
 
 
 def ablated_logits(
-    model: nn.Module, layer: str, images: np.ndarray, sets: np.ndarray,
-    fill: np.ndarray | float = 0.0, batch: int = 2 * BATCH,
-) -> np.ndarray:  # fmt: skip
+    model: nn.Module, layer: str, images: np.ndarray, sets: np.ndarray, fill: np.ndarray | float = 0
+) -> np.ndarray:
     """Logits float32 (C, N, 10) with each of C sets of a layer's channels ablated in turn.
 
     sets: bool (C, K), the channels to ablate; fill: what stands in their maps instead, at every
     place: 0 (zero ablation) or one value a channel (K,), such as its mean activation (mean
-    ablation), which disturbs less. What comes before the layer is computed once for all sets.
-
-    Raises as `activations` does, and ValueError for sets or fill that do not fit the layer.
+    ablation), which disturbs less. Raises as `activations` does, and ValueError for sets or fill
+    that do not fit the layer.
     """
     check_ready(model, images)
     width, _ = layer_shape(model, layer)
@@ -236,7 +238,7 @@ def ablated_logits(
 
     parts = []
     with find_layer(model, layer).register_forward_hook(ablate), torch.inference_mode():
-        for part in torch.from_numpy(images).split(max(1, batch // len(sets))):
+        for part in torch.from_numpy(images).split(max(1, 2 * BATCH // len(sets))):
             part = part.contiguous(memory_format=torch.channels_last)
             parts.append(model(part).unflatten(0, (len(sets), len(part))))
     return torch.cat(parts, dim=1).numpy()

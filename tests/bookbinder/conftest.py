@@ -1,6 +1,5 @@
 """Tiny books for the tests, so that most of them need no kernel."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,19 @@ from bookbinder.source import read_book
 
 CONFIG = """\
 project: {{type: book}}
-book:
-  title: "Tiny"
-  chapters: [{chapters}]
+book: {{title: "Tiny", chapters: [{chapters}]}}
 execute: {{warning: {warning}}}
-format:
-  html: {{code-fold: {fold}, code-summary: "Show the code"}}
+format: {{html: {{code-fold: {fold}, code-summary: "Show the code"}}}}
 """
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("LAZY_ARTIST_SCALE", raising=False)
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Callable[..., Path]:
+def project(tmp_path):
     """Writes a project: {file: text}; adds `_quarto.yml` and an index if they are not given."""
 
     def write(files: dict[str, str], fold: str = "true", warning: str = "false") -> Path:
@@ -46,12 +41,10 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def book(project) -> Callable[..., tuple]:
+def book(project):
     """(book, notebooks) of a project whose code gave `outputs` {file: [those of each piece]}."""
 
-    def make(
-        files: dict[str, str], outputs: dict[str, list[list[Any]]] | None = None, **settings: str
-    ) -> tuple:
+    def make(files: dict[str, str], outputs: dict | None = None, **settings: str) -> tuple:
         made = read_book(project(files, **settings))
         notebooks = {}
         for chapter in made.chapters:
@@ -65,12 +58,11 @@ def book(project) -> Callable[..., tuple]:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, book) -> Callable[..., dict[str, BeautifulSoup]]:
+def pages(tmp_path, book):
     """The pages of such a project, by file."""
 
     def build(*arguments: Any, **settings: str) -> dict[str, BeautifulSoup]:
         out = tmp_path / "out"
-        out.mkdir()
         bind(*book(*arguments, **settings), out)
         files = {file.relative_to(out).as_posix(): file for file in out.rglob("*.html")}
         return {n: BeautifulSoup(f.read_text("utf-8"), "html.parser") for n, f in files.items()}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 from PIL import Image, ImageDraw
 
 FIGURE = ("label: fig-a", "fig-cap: A *line*.", 'fig-alt: A "thin" line.')
@@ -31,9 +30,8 @@ def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
     return nbformat.v4.new_output("stream", name=name, text=text)
 
 
-def png_bytes(image: Image.Image | np.ndarray, **options: Any) -> bytes:
+def png_bytes(image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, "PNG", **options)
     return file.getvalue()
 

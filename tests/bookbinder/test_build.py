@@ -10,6 +10,7 @@ from making import contents
 
 from bookbinder import __version__
 from bookbinder.__main__ import main
+from bookbinder.build import replacing
 
 # Each execution of a chapter leaves one letter in the file `log` of the project's folder.
 LOGGING = "```{{python}}\n#| include: false\nprint('{0}', file=open('log', 'a'))\n```\n"
@@ -20,7 +21,9 @@ def run(root: Path, *chapters: str) -> int:
     return main(["--project", str(root), *files])
 
 
-def log(root: Path) -> str:
+def executed(root: Path, *chapters: str) -> str:
+    """The letters that a build of these chapters leaves."""
+    assert run(root, *chapters) == 0
     written = (root / "log").read_text().split() if (root / "log").exists() else []
     (root / "log").unlink(missing_ok=True)
     return "".join(written)
@@ -55,15 +58,15 @@ def test_a_book_is_built_from_what_its_kernels_gave(project, monkeypatch, capsys
 
 
 def test_a_failing_cell_is_named_and_leaves_the_last_good_book(project, capsys):
-    root = project({"a.qmd": "# A\nGood.\n", "b.qmd": "# B\n"})
+    root = project({"a.qmd": "# A\nGood.\n"})
     assert run(root) == 0
     good = contents(root / "_book")
-    (root / "b.qmd").write_text("# B\nNow changed.\n")
     sums = "```{python}\n#| label: sums\nx = 1\nraise KeyError('no sum')\n```\n"
     for text, told in (
         (sums, "a.qmd:3: cell sums failed: KeyError: 'no sum'"),
         ("It is `{python} unknown`.\n", "a.qmd:3: `unknown` failed: NameError"),
         ("```{python}\nimport os; os._exit(3)\n```\n", "a.qmd:3: cell ended the kernel"),
+        (LOGGING.format("a") + "{{< video x >}}\n", "a.qmd:7: shortcodes"),
     ):
         (root / "a.qmd").write_text(f"# A\n\n{text}")
         assert run(root) == 1
@@ -71,60 +74,42 @@ def test_a_failing_cell_is_named_and_leaves_the_last_good_book(project, capsys):
         assert told in message and "\x1b" not in message
         assert ("line 2" in message) == (text == sums)
         assert contents(root / "_book") == good and not list(root.glob("_book.*"))
+    assert not (root / "log").exists()  # a refused book runs nothing
 
 
-def test_a_refused_book_runs_nothing(project, capsys):
-    root = project({"a.qmd": "# A\n" + LOGGING.format("a") + "{{< video x >}}\n"})
-    assert run(root) == 1
-    assert "a.qmd:6: shortcodes" in capsys.readouterr().err
-    assert log(root) == ""
-
-
-def test_only_what_is_asked_for_or_changed_is_executed_again(project, monkeypatch, capsys):
-    last = "---\nbookbinder: {after: all, always: true}\n---\n# Last\n"
+def test_only_what_is_asked_for_or_changed_is_executed_again(project, capsys):
     files = {
-        "z.qmd": last + LOGGING.format("z"),
+        "z.qmd": "---\nbookbinder: {after: all, always: true}\n---\n# Z\n" + LOGGING.format("z"),
+        "y.qmd": "---\nbookbinder: {after: all}\n---\n# Y\n" + LOGGING.format("y"),
         "a.qmd": "# A\n" + LOGGING.format("a") + "`{python} 1 + 1`\n",
         "b.qmd": "# B\n" + LOGGING.format("b"),
     }
     root = project(files)
-    assert run(root, "a.qmd") == 0
-    assert sorted(log(root)[:2]) == ["a", "b"]  # never executed before; z would be the third
-    assert run(root, "a.qmd") == 0
-    assert log(root) == "az"
+    first = executed(root, "a.qmd")
+    assert sorted(first[:2]) == ["a", "b"] and sorted(first[2:]) == ["y", "z"]  # all were new
+    assert executed(root, "a.qmd") == "az"
     (root / "b.qmd").write_text(files["b.qmd"] + "More.\n")
-    assert run(root, "z.qmd") == 0
-    assert log(root) == "bz"
-    page = (root / "_book/a.html").read_text("utf-8")
-    assert "<p>2</p>" in page  # kept from the first build
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
-    assert run(root, "z.qmd") == 0
-    assert sorted(log(root)) == ["a", "b", "z"]
+    assert executed(root, "z.qmd") == "bz"
+    assert "<p>2</p>" in (root / "_book/a.html").read_text("utf-8")  # kept from the first build
     for kept in Path(os.environ["LAZY_ARTIST_CACHE"]).rglob("a.ipynb"):
         kept.write_text(kept.read_text()[:-40])
-    assert run(root, "z.qmd") == 0  # a damaged notebook is not used
-    assert log(root) == "az"
-    assert run(root) == 0
-    assert log(root)[-1] == "z"
+    assert executed(root, "z.qmd") == "az"  # a damaged notebook is not used
     assert run(root, "gone.qmd") == 1
     assert "gone.qmd:1: no chapter of this book; it has a.qmd" in capsys.readouterr().err
 
 
-def test_coming_last_does_not_mean_being_executed_again(project):
-    last = "---\nbookbinder: {after: all}\n---\n# Last\n"
-    files = {"z.qmd": last + LOGGING.format("z"), "a.qmd": "# A\n" + LOGGING.format("a")}
-    root = project(files)
-    assert run(root) == 0
-    assert log(root) == "az"
-    assert run(root, "a.qmd") == 0
-    assert log(root) == "a"
-
-
-@pytest.mark.parametrize("name", ["SCALE", "SOURCE", "COMMIT"])
-def test_kept_results_are_of_the_same_settings(project, monkeypatch, name):
+def test_kept_results_are_of_the_same_settings(project, monkeypatch):
     """Such as the colophon of an earlier build, which would name that build's commit."""
     root = project({"a.qmd": "# A\n" + LOGGING.format("a")})
-    for value, executed in (("quick", "a"), ("quick", ""), ("mnist", "a")):
-        monkeypatch.setenv(f"LAZY_ARTIST_{name}", value)
-        assert run(root, "index.qmd") == 0
-        assert log(root) == executed
+    assert executed(root) == "a"
+    for name in ("SCALE", "SOURCE", "COMMIT"):
+        monkeypatch.setenv(f"LAZY_ARTIST_{name}", "other")
+        assert executed(root, "index.qmd") == "a"
+        assert executed(root, "index.qmd") == ""
+
+
+def test_a_book_that_cannot_be_put_in_place_leaves_the_last_one(tmp_path):
+    (tmp_path / "book").mkdir()
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "book"):
+        pass  # nothing is made
+    assert [path.name for path in tmp_path.iterdir()] == ["book"]

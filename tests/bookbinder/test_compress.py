@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pikepdf
 import pytest
 import typst
 from making import drawing
@@ -12,6 +11,9 @@ from PIL import Image
 from pypdf import PdfReader
 
 from bookbinder import compress
+from pdf_reading import tags
+
+RNG = np.random.default_rng(0)
 
 
 def opened(content: bytes) -> np.ndarray:
@@ -22,19 +24,16 @@ def test_a_drawing_gets_smaller_and_stays_what_it_is():
     given = png(drawing(), dpi=(200, 200))
     less = compress.png(given)
     assert len(less) < 0.7 * len(given)
-    before, after = opened(given), opened(less)
-    assert before.shape == after.shape
-    assert np.abs(after - before).max() <= compress.CLOSE
-    assert np.abs(after - before).mean() < 1  # of 255
+    off = np.abs(opened(less) - opened(given))  # of 255
+    assert off.max() <= compress.CLOSE and off.mean() < 1
     assert Image.open(io.BytesIO(less)).info["dpi"] == pytest.approx((200, 200), abs=0.1)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "few"])
 def test_a_picture_of_too_many_colours_few_colours_or_with_transparency_keeps_them(mode):
-    shape = (40, 40, 4 if mode == "RGBA" else 3)
-    values = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    values = RNG.integers(0, 256, size=(40, 40, 4 if mode == "RGBA" else 3), dtype=np.uint8)
     values = values // 128 * 200 if mode == "few" else values
-    given = png(values)
+    given = png(Image.fromarray(values))
     less = compress.png(given)
     assert len(less) <= len(given)
     kept = Image.open(io.BytesIO(less)).convert("RGBA" if mode == "RGBA" else "RGB")
@@ -42,10 +41,9 @@ def test_a_picture_of_too_many_colours_few_colours_or_with_transparency_keeps_th
 
 
 def test_a_large_picture_of_many_colours_may_be_a_little_farther_off(monkeypatch):
-    rng = np.random.default_rng(0)
-    tiles = rng.integers(0, 256, size=(40, 50, 3), dtype=np.uint8) // 52 * 52
-    noise = rng.integers(0, 24, size=(200, 250, 3), dtype=np.uint8)
-    given = png(tiles.repeat(5, 0).repeat(5, 1) + noise)
+    tiles = RNG.integers(0, 256, size=(40, 50, 3), dtype=np.uint8) // 52 * 52
+    noise = RNG.integers(0, 24, size=(200, 250, 3), dtype=np.uint8)
+    given = png(Image.fromarray(tiles.repeat(5, 0).repeat(5, 1) + noise))
     monkeypatch.setattr(compress, "CLOSE", 5)
     assert len(given) > compress.LARGE
     less = compress.png(given)
@@ -55,43 +53,27 @@ def test_a_large_picture_of_many_colours_may_be_a_little_farther_off(monkeypatch
     np.testing.assert_array_equal(opened(compress.png(given)), opened(given))
 
 
-@pytest.fixture
-def typeset(tmp_path):
-    """The PDF that Typst makes of a source, with a drawing of few colours and one of many."""
-    few = drawing().convert("RGB").quantize(200).convert("RGB")
-    few.save(tmp_path / "few.png")
-    many = np.random.default_rng(0).integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
-    Image.fromarray(many).save(tmp_path / "many.png")
-    source = "".join(f"= Chapter {k}\nSome text.\n#pagebreak()\n" for k in range(300))
-    source += '#image("few.png", alt: "few", width: 5cm)#image("many.png", alt: "many")'
-    (tmp_path / "a.typ").write_text('#set document(title: "T")\n' + source)
-    return typst.compile(tmp_path / "a.typ", pdf_standards=["ua-1"])
-
-
 def images(reader: PdfReader) -> list[np.ndarray]:
     return [np.asarray(i.image.convert("RGB")) for page in reader.pages for i in page.images]
 
 
-def test_a_pdf_gets_smaller_and_shows_and_says_the_same(typeset):
-    less = compress.pdf(typeset)
-    assert len(less) < 0.6 * len(typeset)
-    before, after = PdfReader(io.BytesIO(typeset)), PdfReader(io.BytesIO(less), strict=True)
+def test_a_pdf_gets_smaller_and_shows_and_says_the_same(tmp_path):
+    drawing().convert("RGB").quantize(200).convert("RGB").save(tmp_path / "few.png")
+    many = RNG.integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
+    Image.fromarray(many).save(tmp_path / "many.png")
+    source = "".join(f"= Chapter {k}\nSome text.\n#pagebreak()\n" for k in range(99))
+    source += '#image("few.png", alt: "few", width: 5cm)#image("many.png", alt: "many")'
+    (tmp_path / "a.typ").write_text('#set document(title: "T")\n' + source)
+    given = typst.compile(tmp_path / "a.typ", pdf_standards=["ua-1"])
+    less = compress.pdf(given)
+    assert len(less) < 0.6 * len(given)
+    before, after = PdfReader(io.BytesIO(given)), PdfReader(io.BytesIO(less), strict=True)
     assert [p.extract_text() for p in before.pages] == [p.extract_text() for p in after.pages]
     assert [e.title for e in before.outline] == [e.title for e in after.outline]
-    assert before.metadata == after.metadata and before.xmp_metadata.dc_title == {"x-default": "T"}
-    pictures = images(after)
-    assert len(pictures) == 2
-    for here, there in zip(pictures, images(before), strict=True):
+    assert before.metadata == after.metadata
+    assert len(images(after)) == 2
+    for here, there in zip(images(after), images(before), strict=True):
         np.testing.assert_array_equal(here, there)
     spaces = [i.indirect_reference.get_object()["/ColorSpace"] for i in after.pages[-1].images]
     assert [space[0] for space in spaces].count("/Indexed") == 1
-    tree = after.trailer["/Root"]["/StructTreeRoot"]
-    assert tree.keys() == before.trailer["/Root"]["/StructTreeRoot"].keys()
-
-
-def test_what_is_small_already_stays_so_and_what_is_no_pdf_is_refused(typeset):
-    less = compress.pdf(typeset)
-    assert compress.pdf(less) == less
-    for content in (b"", b"%PDF-1.7"):
-        with pytest.raises(pikepdf.PdfError):
-            compress.pdf(content)
+    assert tags(after) == tags(before)

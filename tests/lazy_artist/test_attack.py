@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from torch import nn
 
 from lazy_artist import attack
-from lazy_artist.attack import fmn, minimal_epsilon, square_attack, targeted_pgd
+from lazy_artist.attack import colour_attack, fmn, minimal_epsilon, square_attack, targeted_pgd
 from lazy_artist.evaluate import predict
 from lazy_artist.models import build
 
@@ -18,17 +18,18 @@ W = np.random.default_rng(0).normal(size=(3, 28, 28)).astype(np.float32)
 
 
 class Linear(nn.Module):
-    """Two classes that count: z_0 = offset, z_1 = direction . x; the others are far below."""
+    """Two classes that count: z_0 = offset, z_1 = direction . x; the others are far below. doubt is
+    added to z_0 where no gradients are computed."""
 
-    def __init__(self, offset: float, direction: np.ndarray = W):
+    def __init__(self, offset: float, direction: np.ndarray = W, doubt: float = 0):
         super().__init__()
         self.register_buffer("direction", torch.from_numpy(direction))
-        self.offset = offset
+        self.offset, self.doubt = offset, doubt
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         score = (x * self.direction).flatten(1).sum(1)
-        rest = torch.full((len(x), 8), -1e3)
-        return torch.cat([torch.full_like(score, self.offset)[:, None], score[:, None], rest], 1)
+        first = torch.full_like(score, self.offset + self.doubt * (not torch.is_grad_enabled()))
+        return torch.stack([first, score, *[score * 0 - 1e3] * 8], 1)
 
 
 def images(count: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
@@ -65,7 +66,7 @@ def given() -> tuple[nn.Module, np.ndarray, np.ndarray]:
     return attacked(model, images(8))
 
 
-# --- searches on networks whose answers are known ------------------------------------------------
+# --- searches ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
@@ -82,8 +83,8 @@ def test_a_linear_network_is_reached_from_the_margin_over_the_dual_norm_on(
     epsilon = float(np.median(needed))
     climbed = targeted_pgd(Linear(offset), x, 1, epsilon, norm, criterion)
     np.testing.assert_array_equal(climbed.reached, needed < epsilon)
-    assert (climbed.size < epsilon).all() and 0 < climbed.reached.sum() < 6
     np.testing.assert_allclose(climbed.size, size(x, climbed.images, norm), rtol=1e-12)
+    assert (climbed.size < epsilon).all()
     p = 0.5 if criterion == "predict" else 0.9
     np.testing.assert_array_equal(climbed.probability > p, climbed.reached)
 
@@ -96,7 +97,6 @@ def test_the_range_of_pixels_makes_the_minimum_larger_and_it_is_still_found():
         return np.sum(np.clip(row + epsilon * np.sign(W), 0, 1) * W) - offset
 
     expected = [brentq(gap, 0, 1, args=(row,)) for row in x.astype(np.float64)]
-    assert min(expected) > 1.05 * 100 / np.abs(W).sum()  # [0, 1] does matter here
     np.testing.assert_allclose(minimal_epsilon(Linear(offset), x, 1).epsilon, expected, rtol=2e-3)
 
 
@@ -106,7 +106,6 @@ def test_every_minimum_is_what_it_says(given, norm, criterion):
     model, x, targets = given
     before = copy.deepcopy(model.state_dict())
     found = minimal_epsilon(model, x, targets, norm, criterion, steps=20, hops=0)
-    assert found.reached.all() and found.images.dtype == np.float32
     assert found.images.min() >= 0 and found.images.max() <= 1
     np.testing.assert_allclose(found.epsilon, size(x, found.images, norm), rtol=1e-12)
     p = torch.from_numpy(predict(model, found.images)).double().softmax(1).numpy()
@@ -126,62 +125,6 @@ def test_every_minimum_is_what_it_says(given, norm, criterion):
     assert not model.training  # it is left as it was
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_what_is_found_in_low_precision_does_not_count():
-    search = attack._Search(Linear(500.0), images(4), 1, "linf", "predict")
-    exact = search.ascent
-
-    def liar(x, t, coarse=False):
-        margin, gradient = exact(x, t)
-        return margin + 1e4 * coarse, gradient
-
-    search.ascent = liar
-    x, t = torch.from_numpy(images(4)), torch.ones(4, dtype=torch.long)
-    best, start = torch.zeros_like(x), torch.full_like(x, 0.01)  # reaches nothing but in lies
-    attack._descend(search, x, start, best, t, 20, 1.0)
-    claimed = best.flatten(1).any(1)
-    assert (exact(x + best, t)[0][claimed] > 0).all()
-
-
-def test_the_final_test_shrinks_by_what_the_margin_promises():
-    x, gradients = images(4, 0.4, 0.6), []
-    model = Linear(float(scores(x).max()) + 20.0)
-    least = (model.offset - scores(x)) / np.abs(W).sum()  # the range does not matter
-    best = torch.from_numpy(3 * least[:, None, None, None] * np.sign(W)[None]).float()
-    search = attack._Search(model, x, 1, "linf", "predict")
-    ascent = search.ascent
-    search.ascent = lambda *arguments: gradients.append(1) or ascent(*arguments)
-    t = torch.ones(4, dtype=torch.long)
-    failed = attack._tighten(search, torch.from_numpy(x), best, t, steps=5, tolerance=0.01)
-    found = best.flatten(1).abs().amax(1).numpy()
-    assert (found >= least * (1 - 1e-6)).all() and (found <= 1.011 * least).all()
-    np.testing.assert_allclose(failed, 0.99 * found, rtol=1e-5)
-    assert len(gradients) < 60  # one percent at a time would take 110
-
-
-class Bowl(nn.Module):
-    """z_1 - z_0 = |x - centre|^2 - 1: no gradient at the centre, the same way out everywhere."""
-
-    def __init__(self, centre: np.ndarray):
-        super().__init__()
-        self.register_buffer("centre", torch.from_numpy(centre))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        score = (x - self.centre).square().flatten(1).sum(1) - 1
-        return torch.stack([score * 0, score, *[score * 0 - 1e3] * 8], 1)
-
-
-def test_hops_leave_a_start_without_a_gradient_and_are_repeatable():
-    x = images(1, 0.4, 0.6)
-    stuck, freed, again, other = (
-        minimal_epsilon(Bowl(x), x, 1, "l2", steps=20, hops=hops, seed=seed)
-        for hops, seed in ((0, 0), (1, 0), (1, 0), (1, 1))
-    )
-    assert not stuck.reached.any()
-    np.testing.assert_allclose(freed.epsilon, 1, rtol=1e-2)
-    np.testing.assert_array_equal(freed.images, again.images)
-    assert np.abs(freed.images - other.images).max() > 1e-3  # another way out
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -216,24 +159,15 @@ def test_images_that_cannot_be_reached_are_censored_not_dropped():
     np.testing.assert_array_equal(some.lower[needed >= limit], limit)
 
 
-class TwoFaced(Linear):
-    """Can be reached where gradients are computed, and never where it is only asked."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits = super().forward(x)
-        logits[:, 0] += 0 if torch.is_grad_enabled() else 1e4
-        return logits
-
-
 def test_only_what_the_network_itself_confirms_counts_as_found():
     x = images(3, 0.4, 0.6)
     offset = float(scores(x).max()) + 5
     for search in (minimal_epsilon, fmn):
         assert search(Linear(offset), x, 1, steps=4).reached.all()
-        found = search(TwoFaced(offset), x, 1, steps=4)
+        found = search(Linear(offset, doubt=1e4), x, 1, steps=4)
         assert np.isinf(found.epsilon).all()
         np.testing.assert_array_equal(found.images, x)
-    climbed = targeted_pgd(TwoFaced(offset), x, 1, 0.1, steps=4)
+    climbed = targeted_pgd(Linear(offset, doubt=1e4), x, 1, 0.1, steps=4)
     assert not climbed.reached.any() and (climbed.probability < 1e-6).all()
 
 
@@ -248,31 +182,24 @@ def test_the_fast_copy_computes_the_same(arch, left):
     assert kinds.count(nn.BatchNorm2d) == left  # all but those in a Sequential
 
 
-def test_restarts_only_add_and_are_repeatable(given):
+def test_only_unreached_images_start_again_and_the_same_way(given):
     model, x, targets = given
-    needed = minimal_epsilon(model, x, targets, criterion=0.9, steps=20).epsilon
-    one, many, again = (
-        targeted_pgd(model, x, targets, float(np.median(needed)), steps=4, restarts=restarts)
-        for restarts in (1, 4, 4)
-    )
-    assert (many.reached >= one.reached).all()
+    needed = np.median(minimal_epsilon(model, x, targets, criterion=0.9, steps=20).epsilon)
+    one, many, again = (targeted_pgd(*given, needed, steps=4, restarts=n) for n in (1, 4, 4))
+    elsewhere = np.abs(many.images - one.images).max((1, 2, 3)) > 1e-3
+    np.testing.assert_array_equal(elsewhere, ~one.reached)
     np.testing.assert_array_equal(many.images, again.images)
-    np.testing.assert_array_equal(many.images[one.reached], one.images[one.reached])
 
 
-# --- controls ------------------------------------------------------------------------------------
+# --- controls, and what a change looks like ------------------------------------------------------
 
 
-def test_the_square_attack_works_and_never_beats_the_gradient(given):
+def test_the_square_attack_finds_changes_of_a_given_size_without_a_gradient(given):
     model, x, targets = given
-    needed = minimal_epsilon(model, x, targets).epsilon
-    wide = square_attack(model, x, targets, 0.5, queries=150)
-    hit = wide.reached
-    assert hit.any() and (wide.size < 0.5).all()
-    assert wide.images.min() >= 0 and wide.images.max() <= 1
-    np.testing.assert_array_equal(predict(model, wide.images).argmax(1)[hit], targets[hit])
-    near = square_attack(model, x, targets, float(needed.max()) * 1.2, queries=150)
-    assert (near.size[near.reached] >= needed[near.reached] * 0.99).all()
+    found = square_attack(model.requires_grad_(False), x, targets, 0.5, queries=150)
+    np.testing.assert_array_equal(predict(model, found.images).argmax(1) == targets, found.reached)
+    assert found.reached.mean() >= 0.5 and (found.size < 0.5).all()
+    assert found.images.min() >= 0 and found.images.max() <= 1
 
 
 def test_tints_and_turned_hues():
@@ -285,30 +212,23 @@ def test_tints_and_turned_hues():
 
     x = np.full((2, 3, 28, 28), 0.5, dtype=np.float32)
     x[:, 2] = 0.6
-    tint = attack.colour_attack(Reader(), x, 1, "tint", grid=100)
-    np.testing.assert_allclose(tint.size, 0.16, atol=1e-6)  # red up, blue down: 0.3 / 2, and more
+    tint = colour_attack(Reader(), x, [1, 2], "tint", grid=100)
+    assert tint.reached.tolist() == [True, False]  # each by its own target
+    assert tint.size[0] == pytest.approx(0.16)  # red up, blue down: 0.3 / 2, and more
     np.testing.assert_allclose(tint.images[0].mean((1, 2))[[0, 2]], [0.66, 0.44], atol=1e-6)
-    mixed = attack.colour_attack(Reader(), x, [1, 2], "tint", grid=20)
-    assert mixed.reached.tolist() == [True, False]  # each by its own target
-    hue = attack.colour_attack(Reader(), x, 1, "hue")
-    assert not hue.reached.any() and np.isinf(hue.size).all()  # never more than 0.1 apart
+    hue = colour_attack(Reader(), x, 1, "hue")
+    assert np.isinf(hue.size).all() and not hue.reached.any()  # never more than 0.1 apart
     np.testing.assert_array_equal(hue.images, x)
     x[:, 0], x[:, 1], x[:, 2] = 0.1, 0.1, 0.9
-    hue = attack.colour_attack(Reader(), x, 1, "hue", grid=6)
+    hue = colour_attack(Reader(), x, 1, "hue", grid=6)
     np.testing.assert_allclose(hue.images[0].mean((1, 2)), [0.9, 0.1, 0.1], atol=1e-6)
     np.testing.assert_allclose(hue.size, 0.8, atol=1e-6)
 
 
-# --- what a change looks like --------------------------------------------------------------------
-
-
 def test_the_share_of_chroma():
     x = np.full((3, 3, 28, 28), 0.5, dtype=np.float32)
-    y = x.copy()
-    y[0] += 0.1  # brightness alone
-    y[1, 0] += 0.1
-    y[1, 1] -= 0.1  # colour alone
-    y[2, 0] += 0.3  # red alone: a third of its energy is brightness
+    change = np.array([[1, 1, 1], [1, -1, 0], [3, 0, 0]])  # of red alone a third is brightness
+    y = x + np.float32(0.1) * change[:, :, None, None]
     np.testing.assert_allclose(attack.chroma_share(x, y), [0, 1, 2 / 3], atol=1e-6)
 
 
@@ -322,24 +242,6 @@ def test_ciede2000_of_known_colours():
     np.testing.assert_allclose(attack.ciede2000(x, y), expected, atol=0.01)
 
 
-def test_ssim_of_a_single_window():
-    x, y = images(2)[:, :, :11, :11], images(4)[2:, :, :11, :11]
-    y[1] = x[1]
-    bell = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
-    weights = np.outer(bell, bell) / bell.sum() ** 2
-    expected = []
-    for one, other in zip(x[0].astype(float), y[0].astype(float), strict=True):  # channels
-        a, b = (weights * one).sum(), (weights * other).sum()
-        var_a, var_b = (weights * one**2).sum() - a**2, (weights * other**2).sum() - b**2
-        both = (weights * one * other).sum() - a * b
-        light, contrast = a**2 + b**2 + 1e-4, var_a + var_b + 9e-4
-        expected.append((2 * a * b + 1e-4) * (2 * both + 9e-4) / (light * contrast))
-    np.testing.assert_allclose(attack.ssim(x, y), [np.mean(expected), 1], rtol=1e-10)
-
-
-# --- bad input -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("search", "change", "message"),
     [
@@ -348,15 +250,11 @@ def test_ssim_of_a_single_window():
         (targeted_pgd, {"targets": 1.0}, "integer"),
         (targeted_pgd, {"targets": 0}, "already predicted as their target 0"),
         (targeted_pgd, {"images": images(3) * 2}, r"\[0, 1\]"),
-        (targeted_pgd, {"images": images(3).astype(np.float64)}, "float32"),
         (targeted_pgd, {"images": images(0)}, "no images"),
         (targeted_pgd, {"images": [[1]]}, "NumPy"),
-        (targeted_pgd, {"norm": "l1"}, "linf, l2"),
-        (targeted_pgd, {"epsilon": 0.0}, "epsilon must be positive, not 0"),
         (targeted_pgd, {"epsilon": math.nan}, "epsilon must be positive"),
         (targeted_pgd, {"steps": 0}, "steps"),
         (targeted_pgd, {"restarts": 0}, "restarts"),
-        (targeted_pgd, {"criterion": 1.0}, "probability"),
         (targeted_pgd, {"criterion": 0.2}, "probability"),
         (targeted_pgd, {"model": Linear(1e3, W * math.nan)}, "NaN"),
         (minimal_epsilon, {"norm": "l1"}, "linf, l2"),
@@ -364,12 +262,12 @@ def test_ssim_of_a_single_window():
         (minimal_epsilon, {"tolerance": 0}, "tolerance must be positive"),
         (minimal_epsilon, {"hops": -1}, "hops must not be negative"),
         (square_attack, {"epsilon": np.zeros(3)}, "epsilon must be positive"),
-        (attack.colour_attack, {"kind": "paint"}, "hue, tint"),
+        (colour_attack, {"kind": "paint"}, "hue, tint"),
     ],
 )
 def test_bad_input_is_named(search, change, message):
     arguments = {"model": Linear(1e3), "images": images(3), "targets": 1}
-    if search in (targeted_pgd, square_attack):
+    if search is targeted_pgd:
         arguments["epsilon"] = 0.1
     with pytest.raises(ValueError, match=message):
         search(**arguments | change)

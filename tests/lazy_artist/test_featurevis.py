@@ -4,119 +4,76 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from torch import nn
+from detectors import Detector, random_images, two_filters
 
 from lazy_artist import featurevis
+from lazy_artist.chapters import prober
 from lazy_artist.featurevis import visualise
 from lazy_artist.models import build
 from lazy_artist.tuning import ablated_logits, activations
 
-
-class Detector(nn.Module):
-    """One filter a channel, ReLU, global average pooling, and a head of the given weights."""
-
-    def __init__(self, filters: torch.Tensor, head: torch.Tensor):
-        super().__init__()
-        channels, _, side, _ = filters.shape
-        conv = nn.Conv2d(3, channels, side, padding=side // 2, bias=False)
-        conv.weight.data = filters
-        self.layer = nn.Sequential(conv, nn.ReLU(inplace=True))
-        self.head = nn.Linear(channels, len(head), bias=False)
-        self.head.weight.data = head
-        self.unused = nn.Conv2d(3, 1, 1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.layer(images).mean((2, 3)))
+PIXELS = {"parametrisation": "pixels"}
 
 
-def bar_detector() -> Detector:
-    """Of a red vertical bar, seven high and one wide, on black."""
+def test_the_known_optimum_is_found_wherever_it_lies(monkeypatch):
+    bar = prober.patterns()["red vertical bar"]
+    monkeypatch.setattr(prober, "patterns", lambda: {"bar": bar})
+    assert prober.recover_patterns.__wrapped__("max", "fourier", True).cosine[0] >= 0.95
+
+
+def test_a_unit_is_shown_what_it_sees_at_its_place_and_the_rest_stays():
+    """A red vertical bar, seven high and one wide, on black."""
     weights = torch.full((1, 3, 7, 7), -0.5)
     weights[0, 0, :, 3] = 1
-    return Detector(weights, torch.eye(1)).eval()
-
-
-def two_filters() -> Detector:
-    """Channel 0 sees red, channel 1 green, both pixel by pixel."""
-    filters = torch.zeros(2, 3, 1, 1)
-    filters[0, 0], filters[1, 1] = 1, 1
-    return Detector(filters, torch.tensor([[1.0, 0.0], [1.0, 2.0]])).eval()
-
-
-def cosine_to_bar(patch: np.ndarray) -> float:
-    return float(patch[0, :, 3].sum() / np.linalg.norm(patch) / 7**0.5)
-
-
-@pytest.mark.parametrize("parametrisation", featurevis.PARAMETRISATIONS)
-def test_the_known_optimum_of_a_bar_detector_is_found_wherever_it_lies(parametrisation):
-    model = bar_detector()
-    # the best of four ascents; a bar one pixel wide does not bear both free pixels and jitter
-    images, scores = visualise(
-        model, "layer", where="max", optima=4, diversity=0,
-        parametrisation=parametrisation, robust=parametrisation == "fourier",
-    )  # fmt: skip
-    best = scores[0].argmax()
-    image = torch.from_numpy(images[0, best])
-    row, column = divmod(int(model.layer(image[None]).argmax()), 28)
-    patch = np.pad(image.numpy(), ((0, 0), (3, 3), (3, 3)))[:, row : row + 7, column : column + 7]
-    assert cosine_to_bar(patch) >= 0.95
-    assert scores[0, best] > 0.9 * 7  # all seven red pixels, nothing against them
-
-
-def test_a_unit_is_shown_what_it_sees_at_its_place():
-    settings = dict(where=(14, 10), parametrisation="pixels", robust=False)
-    images, _ = visualise(bar_detector(), "layer", **settings)
-    assert cosine_to_bar(images[0, 0][:, 11:18, 7:14]) >= 0.95
-    start, _ = visualise(bar_detector(), "layer", **settings, learning_rate=0)
-    # where the unit does not look the start stays
+    model = Detector(weights, [[1.0]]).eval()
+    settings = dict(where=(14, 10), robust=False, **PIXELS)
+    images, _ = visualise(model, "layer", **settings)
+    patch = images[0, 0, :, 11:18, 7:14]
+    assert patch[0, :, 3].sum() / np.linalg.norm(patch) / 7**0.5 >= 0.95  # a cosine
+    start, _ = visualise(model, "layer", **settings, learning_rate=0)
     np.testing.assert_allclose(images[..., 20:], start[..., 20:], atol=1e-6)
 
 
 def test_channels_their_negatives_combinations_and_logits():
-    settings = dict(parametrisation="pixels", steps=48)
     directions = np.array([[1, 0], [-1, 0], [1, -1]])
-    images, scores = visualise(two_filters(), "layer", directions, **settings)
+    images, scores = visualise(two_filters(), "layer", directions, steps=48, **PIXELS)
     red, not_red, red_not_green = images[:, 0].mean((2, 3))
     assert red[0] > 0.95 and 0.45 < red[1] < 0.55 and 0.45 < red[2] < 0.55
     assert not_red[0] < 0.05 and 0.45 < not_red[1] < 0.55
     assert red_not_green[0] > 0.95 and red_not_green[1] < 0.05
     expected = [red[0], -not_red[0], red_not_green[0] - red_not_green[1]]
     np.testing.assert_allclose(scores[:, 0], expected, atol=1e-5)
-    images, scores = visualise(two_filters(), "head", **settings)
-    red_logit, both_logit = images[:, 0].mean((2, 3))
-    assert red_logit[0] > 0.95 and red_logit[1] < 0.6 and both_logit[:2].min() > 0.95
-    assert scores[1, 0] == pytest.approx(both_logit[0] + 2 * both_logit[1], abs=1e-4)
+    images, scores = visualise(two_filters(), "head", steps=48, **PIXELS)
+    red, both = images[:, 0].mean((2, 3))
+    assert red[0] > 0.95 and red[1] < 0.6 and both[:2].min() > 0.95
+    assert scores[1, 0] == pytest.approx(both[0] + 2 * both[1], abs=1e-4)
 
 
 def test_a_silent_channel_is_woken_and_scores_are_of_the_layers_own_output():
-    """Shut on a grey image, 1 on pure red; what suppresses it leads it below zero, where the ReLU
-    gives 0 and not less."""
-    model = Detector(torch.tensor([1, -0.8, -0.8]).view(1, 3, 1, 1), torch.eye(1)).eval()
-    grey = np.full((1, 3, 28, 28), 0.5, np.float32)
-    assert activations(model, ["layer"], grey)["layer"][0, 0] == 0
-    _, scores = visualise(model, "layer", np.array([[1], [-1]]), parametrisation="pixels")
+    """Shut on a grey image, 1 on pure red; what suppresses it gives 0 and not less."""
+    model = Detector(torch.tensor([1, -0.8, -0.8]).view(1, 3, 1, 1), [[1.0]]).eval()
+    _, scores = visualise(model, "layer", np.array([[1], [-1]]), **PIXELS)
     assert scores[0, 0] > 0.9 and scores[1, 0] == pytest.approx(0, abs=1e-3)
     model = build("resnet18", 0).eval()  # its ReLUs work in place
     images, scores = visualise(model, "layer4", np.eye(128)[:3], steps=4)
     again = activations(model, ["layer4"], images[:, 0])["layer4"]
     np.testing.assert_allclose(scores[:, 0], again[range(3), range(3)], atol=1e-5)
-    assert (scores > 0).all()
 
 
 def test_each_channel_comes_out_as_it_would_alone():
-    model = build("cnn", 3).eval()
-    settings = dict(optima=2, steps=5)
-    every, _ = visualise(model, "block2", **settings, batch=48)
-    alone, again, other = (
-        visualise(model, "block2", np.eye(64)[[17]], **settings, seed=seed)[0] for seed in (0, 0, 1)
-    )
-    np.testing.assert_allclose(every[17], alone[0], atol=1e-3)
-    np.testing.assert_array_equal(alone, again)
-    assert np.abs(alone - other).max() > 0.01
+    """Of 64 channels, 42 are drawn in the first pass."""
+    model, settings = build("cnn", 3).eval(), dict(optima=3, steps=4)
+    every, _ = visualise(model, "block2", **settings)
+    for channel in (17, 50):
+        alone, other = (
+            visualise(model, "block2", np.eye(64)[[channel]], **settings, seed=seed)[0]
+            for seed in (0, 1)
+        )
+        np.testing.assert_allclose(every[channel], alone[0], atol=1e-3)
+        assert np.abs(alone - other).max() > 0.01
 
 
 def test_diversity_keeps_the_optima_of_a_channel_apart():
-    """A channel that averages all three primaries is pleased by any; two optima need not agree."""
     model = build("cnn", 0).eval()
 
     def likeness(diversity):
@@ -142,10 +99,8 @@ def test_colours_are_mixed_by_the_root_and_waves_by_their_frequency():
         red, green, blue = np.moveaxis(scipy.special.logit(images), 2, 0)
         np.testing.assert_allclose(red, 2 * green, rtol=1e-3, atol=1e-4)
         np.testing.assert_array_equal(blue, 0)
-        images, _ = visualise(
-            two_filters(), "layer", np.eye(2)[:1], optima=99, steps=1, learning_rate=0,
-            diversity=0, parametrisation=way,
-        )  # fmt: skip
+        start = dict(optima=99, steps=1, learning_rate=0, diversity=0, parametrisation=way)
+        images, _ = visualise(two_filters(), "layer", np.eye(2)[:1], **start)
         spectrum = np.square(np.abs(np.fft.fft2(scipy.special.logit(images[0].astype(float)))))
         power[way] = spectrum.mean((0, 1))[:, 0]  # along columns
     assert power["fourier"][2] / power["fourier"][8] == pytest.approx(16, rel=0.3)
@@ -154,12 +109,11 @@ def test_colours_are_mixed_by_the_root_and_waves_by_their_frequency():
 
 
 def test_the_colour_root_by_hand():
-    """Red varies between 0 and 1 and green between 0 and 0.5, apart: deviations 2 to 1."""
+    """Red varies between 0 and 1 and green between 0 and 0.5, apart and then together."""
     images = np.zeros((4, 3, 28, 28), np.float32)
     images[2:, 0], images[1::2, 1], images[:, 2] = 1, 0.5, 0.25
-    root = featurevis.colour_root(images)
-    np.testing.assert_allclose(root, np.diag([1, 0.5, 0]), atol=1e-6)
-    images[:, 1] = images[:, 0]  # now they go together
+    np.testing.assert_allclose(featurevis.colour_root(images), np.diag([1, 0.5, 0]), atol=1e-6)
+    images[:, 1] = images[:, 0]
     root = featurevis.colour_root(images)
     np.testing.assert_allclose(root[:2, :2], np.full((2, 2), 2**-0.5), atol=1e-3)
 
@@ -182,8 +136,7 @@ def test_augmentation_moves_all_images_alike_and_little():
 
 @pytest.mark.parametrize(("arch", "layer"), [("cnn", "block1"), ("resnet18", "layer4")])
 def test_the_model_comes_back_as_it_was(arch, layer):
-    images = np.random.default_rng(0).random((4, 3, 28, 28), dtype=np.float32)
-    model = build(arch, 0).eval()
+    model, images = build(arch, 0).eval(), random_images(4)
     before = model(torch.from_numpy(images)).detach().numpy()
     width = activations(model, [layer], images)[layer].shape[1]
     logits = ablated_logits(model, layer, images, np.zeros((2, width), bool))

@@ -6,28 +6,9 @@ import torch
 
 from lazy_artist import sae as module
 from lazy_artist.models import build
-from lazy_artist.sae import (
-    KINDS,
-    SparseAutoencoder,
-    _gradients,
-    fit_autoencoder,
-    matched_cosine,
-    quality,
-    rewritten,
-    steer,
-)
+from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, quality, rewritten, steer
 
 SPARSITY = {"relu": 0.3, "topk": 2, "batchtopk": 2}
-
-
-def sparse_data(count: int) -> torch.Tensor:
-    """Activations (count, 12) that are sums of two of twenty directions."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(20, 12))
-    z = np.zeros((count, 20))
-    for row in z:
-        row[rng.choice(20, 2, replace=False)] = rng.uniform(1, 3, 2)
-    return torch.tensor(z @ rows, dtype=torch.float32)
 
 
 def by_hand(kind: str) -> SparseAutoencoder:
@@ -55,7 +36,6 @@ def test_latents_by_hand():
     z = sae.encode(torch.tensor([[14.0, -2.0]]))  # (2, 1) scaled
     torch.testing.assert_close(z, torch.tensor([[2.0, 1.0, 0.0]]))
     torch.testing.assert_close(sae.decode(z), torch.tensor([[15.0, -2.0]]))  # moved by the offset
-    torch.testing.assert_close(sae.directions()[0], torch.tensor([2.0, 0.0]))
 
 
 def test_quality_and_stability_by_hand():
@@ -64,18 +44,17 @@ def test_quality_and_stability_by_hand():
     assert quality(by_hand("topk"), x) == pytest.approx({"l0": 1.0, "fvu": 1.0, "dead": 2 / 3})
     assert quality(by_hand("relu"), x) == pytest.approx({"l0": 1.5, "fvu": 0.5, "dead": 1 / 3})
     a, b = by_hand("topk"), by_hand("topk")
-    b.decoder.data.copy_(a.decoder.data[[2, 0, 1]])
-    assert matched_cosine(a, b) == pytest.approx(1)
     # greedily (1, 0) would take (0.8, 0.6), which leaves (0, 1) a cosine of -0.8
     b.decoder.data.copy_(torch.tensor([[0.8, 0.6], [0.6, -0.8], [-1.0, 0]]))
-    assert matched_cosine(a, b) == pytest.approx((0.6 + 0.6 + 1) / 3)
+    assert module.matched_cosine(a, b) == pytest.approx((0.6 + 0.6 + 1) / 3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_explains_the_variance_and_keeps_rows_of_length_one(kind):
-    x = sparse_data(3000)
-    settings = dict(seed=0, steps=200, batch=256, learning_rate=1e-2)
-    sae = fit_autoencoder(x, 24, kind, SPARSITY[kind], **settings)
+@pytest.mark.parametrize("kind", SPARSITY)
+def test_training_explains_sums_of_two_of_twenty_directions(kind):
+    rng = np.random.default_rng(0)
+    z = rng.uniform(1, 3, (3000, 20)) * (rng.random((3000, 20)).argsort(1) < 2)
+    x = torch.tensor(z @ rng.normal(size=(20, 12)), dtype=torch.float32)
+    sae = fit_autoencoder(x, 24, kind, SPARSITY[kind], seed=0, steps=200, batch=256)
     assert quality(sae, x)["fvu"] < 0.1 and not sae.training
     np.testing.assert_allclose(sae.decoder.detach().norm(dim=1), 1, rtol=1e-5)
 
@@ -85,8 +64,7 @@ def test_the_threshold_of_batchtopk_is_the_mean_of_the_last_tenth_of_steps(monke
     of 20 is the 40th largest (k = 2). Two batches a pass: the last 2 of 20 steps are the 10th."""
     monkeypatch.setattr(module, "low_precision", lambda: torch.float32)
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(5)) + 3
-    settings = dict(seed=7, steps=20, batch=20, learning_rate=0.0)
-    sae = fit_autoencoder(x, 9, "batchtopk", 2, **settings)
+    sae = fit_autoencoder(x, 9, "batchtopk", 2, seed=7, steps=20, batch=20, learning_rate=0.0)
     start = SparseAutoencoder(6, 9, "batchtopk", 2, seed=7).decoder.detach()
     u = (x - x.mean(0)) / (x - x.mean(0)).square().mean().sqrt()
     generator = torch.Generator().manual_seed(7)
@@ -108,7 +86,7 @@ def test_the_rate_falls_in_the_last_third_and_gradients_are_of_one_length(monkey
             return super().step(*args)
 
     monkeypatch.setattr(torch.optim, "Adam", Recorder)
-    x = sparse_data(200)
+    x = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
     fit_autoencoder(x, 24, "topk", 2, seed=0, steps=9, batch=50, learning_rate=0.03)
     rates, along, lengths = zip(*seen, strict=True)
     np.testing.assert_allclose(rates, [0.03] * 7 + [0.02, 0.01])
@@ -134,7 +112,7 @@ def plain_loss(sae: SparseAutoencoder, u: torch.Tensor, dead: list[int]):
 
 
 @pytest.mark.parametrize("dead", [[], [1, 4, 7]])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPARSITY)
 def test_gradients_are_those_of_the_loss(kind, dead, monkeypatch):
     monkeypatch.setattr(module, "low_precision", lambda: torch.float32)
     generator = torch.Generator().manual_seed(0)
@@ -146,13 +124,10 @@ def test_gradients_are_those_of_the_loss(kind, dead, monkeypatch):
     u = torch.randn(40, 6, generator=generator)
     loss, z = plain_loss(sae, u, dead)
     expected = torch.autograd.grad(loss, list(sae.parameters()))
-    fired, _ = _gradients(sae, u, np.array(dead, dtype=int))
+    fired, _ = module._gradients(sae, u, np.array(dead, dtype=int))
     for weights, gradient in zip(sae.parameters(), expected, strict=True):
         torch.testing.assert_close(weights.grad, gradient, rtol=1e-4, atol=1e-6)
     assert not fired[2] and fired.tolist() == (z > 0).any(0).tolist()
-
-
-# --- steering ------------------------------------------------------------------------------------
 
 
 def test_latents_are_scaled_and_what_is_missed_stays():
@@ -163,55 +138,39 @@ def test_latents_are_scaled_and_what_is_missed_stays():
 
 
 @pytest.mark.parametrize(
-    ("layer", "width", "places"),
-    [("block1", 32, 196), ("block3", 128, 49), ("pooled", 128, 1), ("head", 10, 1)],
+    ("layer", "width", "places"), [("block3", 128, 49), ("pooled", 128, 1), ("head", 10, 1)]
 )
 def test_rewriting_a_layer_reaches_every_place_and_ends(layer, width, places):
-    model, images = build("cnn", 0).eval(), torch.rand(3, 3, 28, 28)
-    shapes = []
-
-    def rewrite(x):
-        shapes.append(x.shape)
-        return 0 * x
-
+    model, images, shapes = build("cnn", 0).eval(), torch.rand(3, 3, 28, 28), []
     with torch.no_grad():
         before = model(images)
-        with pytest.raises(RuntimeError, match="midway"), rewritten(model, layer, rewrite):
+        rewrite = rewritten(model, layer, lambda x: shapes.append(x.shape) or 0 * x)
+        with pytest.raises(RuntimeError, match="midway"), rewrite:
             ablated = model(images)
             raise RuntimeError("midway")
         assert torch.equal(model(images), before)
     assert shapes == [(3 * places, width)]
-    assert torch.equal(ablated[0], ablated[1])
-    if layer in ("block3", "pooled"):
-        torch.testing.assert_close(ablated, model.head.bias.detach().expand(3, 10))
+    bias = model.head.bias.detach() if layer != "head" else torch.zeros(10)
+    torch.testing.assert_close(ablated, bias.expand(3, 10))
 
 
 def test_rewriting_keeps_rows_and_places_together():
-    """A rewrite of one channel moves that channel alone, at all places."""
     model, maps = torch.nn.Sequential(torch.nn.Identity()), torch.rand(2, 3, 4, 5)
     with rewritten(model, "0", lambda x: x + torch.tensor([0.0, 1.0, 0.0])):
         moved = model(maps)
-    torch.testing.assert_close(moved[:, 1], maps[:, 1] + 1)
-    torch.testing.assert_close(moved[:, [0, 2]], maps[:, [0, 2]])
+    torch.testing.assert_close(moved, maps + torch.tensor([0.0, 1.0, 0.0])[:, None, None])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "match"),
-    [
+def test_what_cannot_be_is_refused():
+    for arguments, match in (
         ((4, 3, "topk", 1), "fewer than the input's 4"),
         ((4, 8, "topk", 9), r"1\.\.8"),
-        ((4, 8, "topk", 0), r"1\.\.8"),
         ((4, 8, "batchtopk", 2.5), "whole number"),
         ((4, 8, "relu", float("nan")), "l1 > 0"),
         ((4, 8, "gated", 1), "relu, topk, batchtopk"),
-    ],
-)
-def test_autoencoders_that_cannot_be(arguments, match):
-    with pytest.raises(ValueError, match=match):
-        SparseAutoencoder(*arguments)
-
-
-def test_what_cannot_be_trained_on_measured_or_rewritten():
+    ):
+        with pytest.raises(ValueError, match=match):
+            SparseAutoencoder(*arguments)
     nan = torch.tensor([[0.0, float("nan"), 0, 0]])
     for x, match in ((torch.empty(0, 4), "N >= 1"), (torch.zeros(3), r"\(N, W\)"), (nan, "NaN")):
         with pytest.raises(ValueError, match=match):
@@ -220,6 +179,5 @@ def test_what_cannot_be_trained_on_measured_or_rewritten():
             quality(SparseAutoencoder(4, 8, "topk", 1), x)
     with pytest.raises(ValueError, match="no training"):
         fit_autoencoder(torch.zeros(3, 4), 8, "topk", 1, seed=0, steps=0)
-    nowhere = rewritten(build("cnn", 0), "block4", lambda x: x)
-    with pytest.raises(ValueError, match="block3"), nowhere:
+    with pytest.raises(ValueError, match="block3"), rewritten(build("cnn", 0), "block4", None):
         pass

@@ -2,7 +2,6 @@
 
 import math
 import re
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,10 @@ def patches(count: int, seed: int = 0) -> Split:
     return Split(images, labels, labels)
 
 
-def linear(seed: int = 0) -> nn.Module:
+def linear() -> nn.Module:
     """Small and quick; draws from torch's generator while it trains."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return nn.Sequential(nn.AvgPool2d(7), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 10))
 
 
@@ -54,44 +53,32 @@ def undisturbed():
     assert torch.is_grad_enabled()
 
 
-# --- learning ------------------------------------------------------------------------------------
-
-
 def test_a_tiny_problem_is_learnt():
     model, fresh, split = build("cnn", 0), patches(100, seed=1), patches(10)
-    with torch.no_grad():
-        expected = nn.functional.cross_entropy(
-            build("mlp", 0)(torch.from_numpy(split.images)), torch.from_numpy(split.labels)
-        )
+    logits = build("mlp", 0)(torch.from_numpy(split.images)).detach()
     first = train(build("mlp", 0), split, seed=0, epochs=1, learning_rate=1e-3)  # one batch
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(split.labels))
     np.testing.assert_allclose(first.losses, [expected], rtol=0.01)  # bfloat16
     assert accuracy(model.eval(), fresh) < 0.5
     history = train(model, patches(300), seed=0, epochs=5, learning_rate=5e-3, batch_size=30)
     assert not any(module.training for module in model.modules())
     assert accuracy(model, fresh) == 1
-    assert history.losses.shape == (50,) and history.losses.dtype == np.float32
     assert history.losses[:5].mean() > 1 > 0.2 > history.losses[-5:].mean()
-    assert history.observed == {}
 
 
 def test_weight_decay_shrinks_weights():
-    def norm(decay):
-        model = linear()
+    models = {0.0: linear(), 5.0: linear()}
+    for decay, model in models.items():
         train(model, patches(10), **SHORT | {"learning_rate": 0.1}, weight_decay=decay)
-        return float(model[3].weight.detach().norm())
-
-    assert norm(5.0) < 0.7 * norm(0.0)
+    assert models[5.0][3].weight.norm() < 0.7 * models[0.0][3].weight.norm()
 
 
-# --- what a seed decides -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("arch", ["cnn", "mlp"])
-def test_same_seed_same_weights_on_any_number_of_threads(arch):
+@pytest.mark.parametrize("make", [lambda: build("cnn", 0), linear])
+def test_same_seed_same_weights_on_any_number_of_threads(make):
     def run(seed, threads):
         torch.set_num_threads(threads)
         torch.rand(threads)  # whatever was drawn before
-        model = build(arch, 0)
+        model = make()
         history = train(model, split, seed=seed, epochs=1, learning_rate=1e-3, batch_size=32)
         assert torch.get_num_threads() == threads
         return state(model), history.losses
@@ -99,24 +86,8 @@ def test_same_seed_same_weights_on_any_number_of_threads(arch):
     split = patches(160)
     with torch.random.fork_rng(devices=[]):
         (first, losses), (again, losses_again), (other, _) = run(3, 1), run(3, 2), run(4, 2)
-    assert same(first, again)
+    assert same(first, again) and not same(first, other)
     np.testing.assert_array_equal(losses, losses_again)
-    assert not same(first, other)
-
-
-def test_layers_that_draw_follow_the_seed():
-    def run(seed, noise):
-        model = linear()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(noise)
-            train(model, patches(10), **SHORT | {"seed": seed, "batch_size": 10})
-        return state(model)
-
-    assert same(run(1, noise=7), run(1, noise=8))
-    assert not same(run(1, noise=7), run(2, noise=7))  # a batch is all images: the dropout differs
-
-
-# --- batches -------------------------------------------------------------------------------------
 
 
 def spy(split: Split, batches: list[np.ndarray]):
@@ -164,33 +135,25 @@ def test_the_rate_goes_up_for_a_fifth_of_the_steps_and_down_along_cosines():
     np.testing.assert_allclose(-np.diff(seen), moved, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("epochs", "batch_size", "steps"), [(2, 5, 8), (0.5, 5, 2), (1, 8, 2), (1, 50, 1), (3, 20, 3)]
-)
-def test_steps_are_epochs_times_images_over_batch(epochs, batch_size, steps):
-    arguments = SHORT | {"epochs": epochs, "batch_size": batch_size}
-    assert len(train(linear(), patches(20), **arguments).losses) == steps
+def test_steps_are_epochs_times_images_over_batch():
+    for epochs, batch_size, steps in ((2, 5, 8), (0.5, 5, 2), (1, 8, 2), (1, 50, 1), (3, 20, 3)):
+        arguments = SHORT | {"epochs": epochs, "batch_size": batch_size}
+        assert len(train(linear(), patches(20), **arguments).losses) == steps
 
 
 def test_weights_steer_the_sampling():
     batches, split = [], patches(40)
     weights = np.zeros(40)
     weights[[3, 17]] = [1, 3]
-    train(
-        linear(), split, **SHORT | {"epochs": 20, "batch_size": 20},
-        weights=weights, loss=spy(split, batches),
-    )  # fmt: skip
+    how = SHORT | {"epochs": 20, "batch_size": 20, "weights": weights}
+    train(linear(), split, **how, loss=spy(split, batches))
     drawn = np.bincount(np.concatenate(batches), minlength=40)
     assert drawn.sum() == 800 == drawn[3] + drawn[17]
     assert abs(drawn[17] - 600) < 5 * math.sqrt(800 * 0.25 * 0.75)
 
 
-# --- looking on ----------------------------------------------------------------------------------
-
-
 def test_observe_is_called_after_the_steps_asked_for_in_eval_mode():
-    seen, steps = [], []
-    model = linear()
+    seen, steps, model, alone = [], [], linear(), linear()
     fresh = state(model)
 
     def loss(*arguments):
@@ -204,28 +167,11 @@ def test_observe_is_called_after_the_steps_asked_for_in_eval_mode():
         return len(steps), "seen"
 
     history = train(model, patches(10), **SHORT, loss=loss, observe=look, observe_at=(3, 0, -1))
-    alone = linear()  # looking changes nothing
+    # looking changes nothing
     np.testing.assert_array_equal(train(alone, patches(10), **SHORT).losses, history.losses)
     assert same(state(model), state(alone))
     assert history.observed == {0: (0, "seen"), 3: (3, "seen"), 6: (6, "seen")}
-    assert list(history.observed) == [0, 3, 6] and len(history.losses) == 6
-    assert same(seen[0], fresh)
-    assert not same(seen[1], fresh) and same(seen[2], state(model))
-
-
-# --- interruption and failure: `undisturbed` looks at what is left behind ------------------------
-
-
-@pytest.mark.parametrize("where", ["loss", "observe"])
-def test_ctrl_c_leaves_threads_and_generator_as_they_were(where):
-    def interrupt(*arguments):
-        torch.rand(3)
-        signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            linear(), patches(10), **SHORT | {"observe": len, "observe_at": (2,), where: interrupt}
-        )
+    assert same(seen[0], fresh) and not same(seen[1], fresh) and same(seen[2], state(model))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -244,35 +190,27 @@ def test_a_loss_that_is_not_finite_names_step_seed_and_remedy(bad):
 
 TEN = patches(10)
 IMAGES = TEN.images
-WITH_NAN = IMAGES.copy()
-WITH_NAN[3, 0, 5, 5] = np.nan
+WITH_NAN = np.where(np.arange(784).reshape(28, 28) == 145, np.float32(np.nan), IMAGES)
 BAD = {
     "empty": (patches(0), {}, "split is empty"),
-    "float64": (replace(TEN, images=IMAGES.astype(np.float64)), {}, r"must be float32 .*float64"),
     "channels last": (replace(TEN, images=IMAGES.transpose(0, 2, 3, 1)), {}, r"\(10, 28, 28, 3\)"),
     "up to 255": (replace(TEN, images=IMAGES * 255), {}, r"\[0, 1\]; divide"),
-    "below 0": (replace(TEN, images=IMAGES - 0.5), {}, r"\[0, 1\]"),
     "nan": (replace(TEN, images=WITH_NAN), {}, r"\[0, 1\]"),
     "fewer images": (replace(TEN, images=IMAGES[:9]), {}, "labels must be 9 integers in 0..9"),
     "label 10": (replace(TEN, labels=np.arange(1, 11)), {}, "10 integers in 0..9"),
-    "label -1": (replace(TEN, labels=np.arange(-1, 9)), {}, "10 integers in 0..9"),
     "float labels": (replace(TEN, labels=np.arange(10) * 0.9), {}, "10 integers in 0..9"),
-    "short weights": (TEN, {"weights": np.ones(9)}, "10 finite numbers >= 0"),
-    "weights in rows": (TEN, {"weights": np.ones((10, 1))}, "one an image"),
-    "negative weight": (TEN, {"weights": np.arange(-1, 9)}, "10 finite numbers >= 0"),
-    "nan weight": (TEN, {"weights": np.full(10, np.nan)}, "10 finite numbers"),
+    "negative weight": (TEN, {"weights": np.arange(-1, 9)}, "10 finite numbers >= 0, one an image"),
     "no weight": (TEN, {"weights": np.zeros(10)}, "not all 0"),
     "no epochs": (TEN, {"epochs": 0}, "0 epochs of 10 images are no step"),
     "no batch": (TEN, {"batch_size": 0}, "at least 1, not 0"),
-    "observe at": (TEN, {"observe_at": (0,)}, "observe_at names steps in 0..6 or -1, and"),
+    "no observer": (TEN, {"observe_at": (0,)}, "observe_at names steps in 0..6 or -1, and"),
     "step 7": (TEN, {"observe_at": (7,), "observe": len}, "observe_at names steps in 0..6"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_before_anything_is_changed(case):
-    split, change, message = BAD[case]
-    model = linear()
+    (split, change, message), model = BAD[case], linear()
     before = state(model)
     with pytest.raises(ValueError, match=message):
         train(model, split, **SHORT | {"loss": None} | change)

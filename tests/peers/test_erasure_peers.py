@@ -1,7 +1,4 @@
-"""LEACE equals that of concept-erasure, the library of its authors.
-
-The library serves for this comparison alone: `pip install concept-erasure`.
-"""
+"""LEACE equals that of concept-erasure, the library of its authors (for this comparison alone)."""
 
 import numpy as np
 import pytest
@@ -9,11 +6,9 @@ import torch
 
 from lazy_artist.erasure import leace
 
-WHY = "a reference library for this comparison alone: pip install concept-erasure"
-
 
 def test_leace_is_that_of_concept_erasure():
-    concept_erasure = pytest.importorskip("concept_erasure", reason=WHY)
+    peers = pytest.importorskip("concept_erasure", reason="pip install concept-erasure")
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 10, 3000)
     x = rng.normal(size=(3000, 24)) @ rng.normal(size=(24, 24))
@@ -21,7 +16,7 @@ def test_leace_is_that_of_concept_erasure():
     labels = torch.nn.functional.one_hot(torch.from_numpy(classes), 10).double()
     # as in the paper: theirs by default shrinks the covariance, and holds the trace down
     plain = dict(shrinkage=False, constrain_cov_trace=False, svd_tol=1e-6)
-    theirs = concept_erasure.LeaceEraser.fit(torch.from_numpy(x), labels, **plain)
+    theirs = peers.LeaceEraser.fit(torch.from_numpy(x), labels, **plain)
     new = rng.normal(size=(50, 24))
     expected = theirs(torch.from_numpy(new)).numpy()
     assert np.abs(expected - new).mean() > 0.5

@@ -1,34 +1,25 @@
-"""Sparse autoencoders equal those of dictionary-learning with the same weights.
-
-The library serves for this comparison alone: `pip install dictionary-learning`.
-"""
+"""Sparse autoencoders equal those of dictionary-learning with the same weights (the library serves
+for this comparison alone)."""
 
 import pytest
 import torch
 
 from lazy_artist.sae import SparseAutoencoder
 
-WHY = "a reference library for this comparison alone: pip install dictionary-learning"
 
+@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
+def test_latents_and_reconstructions_are_those_of_dictionary_learning(kind):
+    pytest.importorskip("dictionary_learning", reason="pip install dictionary-learning")
+    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+    from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
-def ours(kind: str, k: int = 5) -> tuple[SparseAutoencoder, torch.Tensor]:
-    """Width 16, 64 latents, with biases; and 40 inputs."""
     generator = torch.Generator().manual_seed(1)
-    sae = SparseAutoencoder(16, 64, kind, k, seed=0).requires_grad_(False)
+    sae = SparseAutoencoder(16, 64, kind, 5, seed=0).requires_grad_(False)
     sae.encoder += 0.1 * torch.randn(64, 16, generator=generator)
     sae.bias += 0.1 * torch.randn(64, generator=generator)
     sae.offset += torch.randn(16, generator=generator)
     sae.threshold.fill_(0.7 if kind == "batchtopk" else 0.0)
-    return sae, torch.randn(40, 16, generator=generator)
-
-
-@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
-def test_latents_and_reconstructions_are_those_of_dictionary_learning(kind):
-    pytest.importorskip("dictionary_learning", reason=WHY)
-    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-    from dictionary_learning.trainers.top_k import AutoEncoderTopK
-
-    sae, x = ours(kind)
+    x = torch.randn(40, 16, generator=generator)
     peer = {"topk": AutoEncoderTopK, "batchtopk": BatchTopKSAE}[kind](16, 64, 5)
     peer = peer.requires_grad_(False)
     peer.encoder.weight.copy_(sae.encoder)

@@ -5,21 +5,33 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-FLAGS = ["--no-sandbox", "--no-first-run"]
-FLAGS += [
-    f"--disable-{w}" for w in ("gpu", "quic", "background-networking", "component-update", "sync")
-]
+FLAGS = ["gpu", "quic", "background-networking", "component-update", "sync"]
+FLAGS = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in FLAGS)]
 PHONE = {"width": 390, "height": 800}
 DESK = {"width": 1280, "height": 900}
-
-# Turns the page dark by its own toggle where it does not follow the reader's system.
-TOGGLE = """() => document.querySelector('.quarto-color-scheme-toggle, [data-theme-toggle]')
-  ?.click()"""
+# The page's own toggle, where it does not follow the reader's system.
+TOGGLE = "document.querySelector('.quarto-color-scheme-toggle, [data-theme-toggle]')?.click()"
 IS_DARK = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[1] < 80"
+BROKEN_IMAGES = """async () => (await Promise.all([...document.images].map(image => {
+  image.loading = 'eager';
+  return image.decode().then(() => null, () => image.getAttribute('src'));
+}))).filter(Boolean)"""
+OVERFLOW = """width => document.documentElement.scrollWidth <= width ? [] :
+  [...document.body.querySelectorAll('*')]
+    .filter(e => e.getBoundingClientRect().right > width + 1).slice(0, 3)
+    .map(e => e.outerHTML.slice(0, 120))"""
+AXE = """async levels => {
+  document.querySelectorAll('details').forEach(details => { details.open = true; });
+  const settings = {runOnly: levels, resultTypes: ['violations'], preload: false};
+  const {violations} = await axe.run(document, settings);
+  return violations.map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)} `
+    + `(${nodes.length}) ${nodes[0].failureSummary.slice(-200)}`);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -33,39 +45,57 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def go(tab: Page, page: Path, scheme: str) -> None:
-    """Opens the page from its file in an open tab, and turns it "light" or "dark"."""
+@contextmanager
+def open_page(
+    browser: Browser, page: Path, scheme: str = "light", found: list[str] | None = None, **more: Any
+) -> Iterator[Page]:
+    """A tab on a desk that shows the page's file as a reader with a "light" or "dark" system sees
+    it. Its errors and requests to the network go into `found`; without, there must be none."""
+    context = browser.new_context(
+        viewport=DESK, color_scheme=scheme, reduced_motion="reduce", **more
+    )
+    tab, complaints = context.new_page(), [] if found is None else found
+
+    def hear(message: Any) -> None:
+        # Quarto loads two scripts as modules, which browsers refuse from file://, and works without
+        about = message.text + message.location.get("url", "")
+        if message.type == "error" and "site_libs/quarto-html/" not in about:
+            complaints.append(message.text)
+
+    def ask(request: Any) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            complaints.append(f"a request of {request.url}")
+
+    tab.on("console", hear)
+    tab.on("request", ask)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.goto(page.resolve().as_uri())
     if scheme == "dark" and not tab.evaluate(IS_DARK):
         tab.evaluate(TOGGLE)
         tab.wait_for_timeout(300)
-
-
-@contextmanager
-def open_page(browser: Browser, page: Path, scheme: str = "light") -> Iterator[Page]:
-    """A tab on a desk that shows the page as a reader with a "light" or "dark" system sees it."""
-    context = browser.new_context(viewport=DESK, color_scheme=scheme, reduced_motion="reduce")
     try:
-        tab = context.new_page()
-        go(tab, page, scheme)
         yield tab
     finally:
         context.close()
-
-
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-AXE = """async levels => {
-  document.querySelectorAll('details').forEach(details => { details.open = true; });
-  const settings = {runOnly: levels, resultTypes: ['violations'], preload: false};
-  const {violations} = await axe.run(document, settings);
-  return violations.map(({id, nodes}) => `${id}: ${nodes[0].html.slice(0, 200)} `
-    + `(${nodes.length}) ${nodes[0].failureSummary.slice(-200)}`);
-}"""
+    assert found is not None or complaints == [], complaints
 
 
 def violations(tab: Page) -> list[str]:
     """What axe-core (WCAG 2.1, A and AA) finds on the page, faint text among it."""
-    pytest.importorskip("axe_playwright_python")
     package = importlib.util.find_spec("axe_playwright_python")
     tab.evaluate(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
-    return tab.evaluate(AXE, LEVELS)
+    return tab.evaluate(AXE, ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"])
+
+
+def faults(browser: Browser, page: Path, scheme: str) -> list[str]:
+    """All that is wrong with a page for a "light" or "dark" reader at a desk and on a phone."""
+    found: list[str] = []
+    with open_page(browser, page, scheme, found) as tab:
+        found += [f"no image: {src}" for src in tab.evaluate(BROKEN_IMAGES)]
+        if tab.evaluate(IS_DARK) != (scheme == "dark"):
+            found.append(f"its background is not {scheme}")
+        found += violations(tab)
+        tab.set_viewport_size(PHONE)
+        found += [f"too wide: {html}" for html in tab.evaluate(OVERFLOW, PHONE["width"])]
+        found += [f"on a phone, {what}" for what in violations(tab)]
+    return found

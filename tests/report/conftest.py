@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,76 +12,64 @@ import yaml
 from browsing import browser  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = Path(__file__).with_name("sample")
+BOOKS = {  # and how to have them
+    "sample": "",
+    "sample-quarto": "put `quarto` on PATH or set QUARTO",
+    "report": "make report",
+    "report-quarto": "let LAZY_ARTIST_BOOK_QUARTO name a build of the report by Quarto",
+}
 
 
-def _build_sample(folder: Path, command: list[str]) -> Path:
+def _build_sample(folder: Path, *command: str) -> Path:
     """Builds a copy of the sample book, in the report's own theme; returns its pages' folder."""
     project = folder / "sample"
-    shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("_book", ".quarto", "*_files"))
-    configuration = yaml.safe_load((project / "_quarto.yml").read_text())
-    report = yaml.safe_load((ROOT / "_quarto.yml").read_text())
-    configuration["format"]["html"]["theme"] = report["format"]["html"]["theme"]
-    (project / "_quarto.yml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    sample = Path(__file__).with_name("sample")
+    shutil.copytree(sample, project, ignore=shutil.ignore_patterns("_book", ".quarto", "*_files"))
     (project / "report").mkdir()
     for theme in (ROOT / "report").glob("*.scss"):
         shutil.copy(theme, project / "report")
+    config, report = (yaml.safe_load((at / "_quarto.yml").read_text()) for at in (project, ROOT))
+    config["format"]["html"]["theme"] = report["format"]["html"]["theme"]
+    (project / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     environment = os.environ | {"QUARTO_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     environment["LAZY_ARTIST_CACHE"] = str(folder / "cache")
-    done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}"
+    subprocess.run(command, cwd=project, env=environment, check=True, timeout=280)
     return project / "_book"
 
 
 @pytest.fixture(scope="session")
-def sample_by_bookbinder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bookbinder")
-    command = [sys.executable, "-m", "bookbinder", "--project", str(folder / "sample")]
-    return _build_sample(folder, command)
+def books(tmp_path_factory):
+    """books(name) -> the folder of one of `BOOKS`; skips the test if it cannot be had."""
 
+    @cache
+    def built(name: str) -> Path:
+        folder, quarto = tmp_path_factory.mktemp("b"), os.environ.get("QUARTO", "quarto")
+        if name == "sample":
+            return _build_sample(folder, sys.executable, "-m", "bookbinder")
+        if name == "sample-quarto" and (quarto := shutil.which(quarto)):
+            return _build_sample(folder, quarto, "render")
+        if name == "report" and (ROOT / "_book" / "index.html").is_file():
+            return ROOT / "_book"
+        if name == "report-quarto" and (named := os.environ.get("LAZY_ARTIST_BOOK_QUARTO")):
+            return Path(named).resolve()
+        pytest.skip(f"no {name} is built: {BOOKS[name]}")
 
-@pytest.fixture(scope="session")
-def sample_by_quarto(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    quarto = shutil.which(os.environ.get("QUARTO", "quarto"))
-    if quarto is None:
-        pytest.skip("no Quarto: put `quarto` on PATH or set QUARTO")
-    return _build_sample(tmp_path_factory.mktemp("quarto"), [quarto, "render"])
-
-
-@pytest.fixture(scope="session")
-def project_book() -> Path:
-    if not (ROOT / "_book" / "index.html").is_file():
-        pytest.skip("the report is not built: make report")
-    return ROOT / "_book"
-
-
-@pytest.fixture(scope="session")
-def project_book_by_quarto() -> Path:
-    folder = os.environ.get("LAZY_ARTIST_BOOK_QUARTO")
-    if not folder:
-        pytest.skip("LAZY_ARTIST_BOOK_QUARTO names no second build of the report")
-    return Path(folder).resolve()
-
-
-BOOKS = ("sample_by_bookbinder", "sample_by_quarto", "project_book", "project_book_by_quarto")
+    return built
 
 
 @pytest.fixture(scope="session", params=BOOKS)
-def book(request: pytest.FixtureRequest) -> Path:
+def book(request, books) -> Path:
     """The folder of a built book: each of `BOOKS` in turn."""
-    return request.getfixturevalue(request.param)
+    return books(request.param)
 
 
 @pytest.fixture
-def make_book(tmp_path: Path) -> Callable[..., Path]:
-    """make_book(body, head, files) -> a book of one such page, for checks to find fault with."""
+def make_book(tmp_path):
+    """make_book(body, files) -> a book of one such page, for checks to find fault with."""
 
-    def make(body: str, head: str = "", files: dict[str, str] | None = None) -> Path:
-        page = f"<!DOCTYPE html><html><head><title>t</title>{head}</head><body>{body}</body></html>"
+    def make(body: str, files: dict[str, str] | None = None) -> Path:
+        page = f"<!DOCTYPE html><html><head><title>t</title></head><body>{body}</body></html>"
         for name, text in {"index.html": page, **(files or {})}.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text, encoding="utf-8")
         return tmp_path
 

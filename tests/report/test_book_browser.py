@@ -1,80 +1,83 @@
-"""Every page of every built book in a real browser, opened as a file, in light and in dark."""
+"""Every page of every built book in a real browser, in light and in dark, and by keyboard alone."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import book_checks as checks
-import browsing
 import pytest
-from browsing import DESK, IS_DARK, PHONE, go  # noqa: F401
+from browsing import faults, open_page
+from playwright.sync_api import Page
 
-browser = browsing.browser  # a fixture
-KINDS = ("console", "requests", "broken_images", "overflow")
-BACKGROUND = "() => getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)"
-LOAD_IMAGES = """() => Promise.all([...document.images].map(image => {
-  image.loading = 'eager';
-  return image.decode().then(() => null, () => image.getAttribute('src'));
-}))"""
-OVERFLOW = """width => document.documentElement.scrollWidth <= width ? [] :
-  [...document.body.querySelectorAll('*')]
-    .filter(e => e.getBoundingClientRect().right > width + 1).slice(0, 3).map(e => e.outerHTML)
-    .map(html => html.slice(0, 120))"""
+UNSEEN = """() => {
+  const e = document.activeElement, style = getComputedStyle(e);
+  if (e === document.body) return [];
+  const ring = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0
+    || style.boxShadow !== 'none';
+  const box = e.getBoundingClientRect();
+  return ring && box.width && +style.opacity === 1 ? [] : [e.outerHTML.slice(0, 100)];
+}"""
 
 
-def visit(browser, page, scheme) -> SimpleNamespace:
-    """What one look at a page, at two widths, as a reader with a "light" or "dark" system, shows:
-    the findings of each of `KINDS`, and `ground`, the background's colour."""
-    seen = SimpleNamespace(**{kind: [] for kind in KINDS})
-    context = browser.new_context(viewport=DESK, color_scheme=scheme)
-    tab = context.new_page()
-
-    def hear(message) -> None:
-        # Quarto loads two scripts as modules, which browsers refuse from file://, and works without
-        about = message.text + message.location.get("url", "")
-        if message.type == "error" and "site_libs/quarto-html/" not in about:
-            seen.console.append(message.text)
-
-    tab.on("console", hear)
-    tab.on("pageerror", lambda error: seen.console.append(str(error)))
-    tab.on("request", lambda request: seen.requests.append(request.url))
-    go(tab, page, scheme)
-    tab.emulate_media(reduced_motion="reduce")
-    seen.ground = tab.evaluate(BACKGROUND)
-    seen.broken_images = [src for src in tab.evaluate(LOAD_IMAGES) if src]
-    tab.set_viewport_size(PHONE)
-    seen.overflow = tab.evaluate(OVERFLOW, PHONE["width"])
-    seen.requests = [url for url in seen.requests if not url.startswith(("file:", "data:"))]
-    context.close()
-    return seen
-
-
-@pytest.fixture(scope="module")
-def visits(book, browser) -> dict[tuple[str, str], SimpleNamespace]:
-    """By page and colour scheme, what the browser showed of the book."""
-    return {
-        (page.relative_to(book).as_posix(), scheme): visit(browser, page, scheme)
-        for page in checks.pages(book)
-        for scheme in ("light", "dark")
-    }
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_page_has_a_fault_in_the_browser(visits, kind):
-    assert [(at, what) for at, seen in visits.items() for what in getattr(seen, kind)] == []
-
-
-def test_the_background_is_light_or_dark_as_the_reader_has_it(visits):
-    for (page, scheme), seen in visits.items():
-        bright = max(seen.ground[:3])
-        assert bright > 200 if scheme == "light" else bright < 80, page
+@pytest.mark.timeout(900)  # two minutes on an idle machine
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_fault_in_the_browser(book, browser, scheme):
+    found = [(page, faults(browser, page, scheme)) for page in checks.pages(book)]
+    assert [(page.name, told) for page, told in found if told] == []
 
 
 def test_a_broken_page_is_found(browser, make_book):
     book = make_book(
-        '<div style="width: 600px">wide</div><img src="missing.png" alt="">'
-        "<script>throw new Error('broken')</script><img src='http://127.0.0.1:9/x.png' alt=''>"
+        '<div style="width: 600px">wide</div><img src="missing.png" alt=""><p style="color: #aaa">'
+        "faint<input><script>throw new Error('broken')</script><img src='http://127.0.0.1:9/x' alt>"
     )
-    seen = visit(browser, book / "index.html", "light")
-    assert any("broken" in line for line in seen.console)
-    assert seen.requests == ["http://127.0.0.1:9/x.png"]
-    assert seen.broken_images == ["missing.png", "http://127.0.0.1:9/x.png"]
-    assert len(seen.overflow) == 1 and "wide" in seen.overflow[0]
+    found = faults(browser, book / "index.html", "light")
+    for what in (
+        *("broken", "a request of http://127.0.0.1:9/x", "no image: missing.png"),
+        *("its background is not light", 'too wide: <div style="width: 600px">wide</div>'),
+        *("html-has-lang: ", "label: <input>", "on a phone, color-contrast: "),
+    ):
+        assert any(line.startswith(what) for line in found), what
+
+
+def focused(tab: Page) -> str:
+    return tab.evaluate("() => document.activeElement.textContent.trim()")
+
+
+def figures_page(book: Path) -> Path:
+    return next(page for page in checks.pages(book) if checks.floats(page))
+
+
+def test_the_keyboard_leads_to_the_text_and_is_seen_at_every_stop(book, browser):
+    quartos = []  # it fetches previews of what is focused, which browsers refuse from file://
+    with open_page(browser, figures_page(book), found=quartos) as tab:
+        tab.keyboard.press("Tab")
+        assert focused(tab) == "Skip to the text"
+        box = tab.evaluate("() => document.activeElement.getBoundingClientRect().toJSON()")
+        assert box["left"] >= 0 and box["top"] >= 0 and box["width"] > 50
+        tab.keyboard.press("Enter")
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("() => !!document.activeElement.closest('main')")
+        tab.reload()
+        unseen = []
+        for _ in range(40):
+            tab.keyboard.press("Tab")
+            unseen += tab.evaluate(UNSEEN)
+        assert unseen == []
+
+
+def test_figure_and_search_are_opened_and_left_by_keyboard(book, browser):
+    with open_page(browser, figures_page(book), "dark") as tab:
+        tab.get_by_role("button", name="Enlarge Figure").first.focus()
+        tab.keyboard.press("Enter")
+        assert tab.locator("dialog.lightbox[open] img").get_attribute("alt")
+        assert focused(tab) == "Close"
+        tab.keyboard.press("Escape")
+        tab.wait_for_selector("dialog.lightbox", state="detached")  # it goes after it has closed
+        assert focused(tab) == "Enlarge"
+        tab.get_by_role("button", name="Search").first.focus()
+        tab.keyboard.press("Enter")
+        tab.keyboard.type("figure")
+        tab.wait_for_selector(".search-panel li a")
+        assert "found" in tab.get_by_role("status").inner_text()
+        tab.keyboard.press("Escape")
+        assert not tab.locator(".search-panel[open]").count()
+        assert focused(tab) == "Search"

@@ -1,5 +1,5 @@
-"""The recipes of report/extending.qmd work: their blocks, taken from the page, are applied to a
-copy of the checkout, and the commands that stand with them are run there.
+"""The recipes of report/extending.qmd work: their blocks are applied to a copy of the checkout, and
+their commands are run there.
 
 A block that is called by a file's name is that file if there is none yet; else, by its language,
 a change to it (diff) or what is added at its end. A bash block holds commands.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import book_checks as checks
 import pytest
@@ -26,29 +26,19 @@ from lazy_artist.reach import code_of
 pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; each starts Python anew
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("code", "report", "tests", "_quarto.yml", "pyproject.toml")
-FILES = {
+FILES = {  # how many each recipe touches
     "A measurement": 2, "A figure": 2, "A cure": 2, "An attack": 2, "A palette": 2, "A chapter": 4,
 }  # fmt: skip
-"""How many files each recipe touches."""
 BLOCK = re.compile(r'^(`{3,})\{\.(\w+)(?: filename="([^"]+)")?\}\n(.*?)^\1$', re.M | re.S)
 
 
-class Block(NamedTuple):
-    language: str
-    file: str  # "" if it names none
-    text: str
-
-
-def recipe(title: str) -> list[Block]:
-    """The blocks of the section of this title, as the page shows them."""
+def recipe(title: str) -> list[tuple[str, str, str]]:
+    """(language, file or "", text) of each block of a section, as the page shows them."""
     page = (ROOT / "report" / "extending.qmd").read_text(encoding="utf-8")
     (section,) = (s for s in re.split(r"^## ", page, flags=re.M) if s.startswith(f"{title}\n"))
-    # both builders show an escaped cell, ```{{python}}, as a cell
-    shown = [(m[2], m[3] or "", m[4].replace("```{{python}}", "```{python}"))
-             for m in BLOCK.finditer(section)]  # fmt: skip
-    assert shown and "```{." not in BLOCK.sub("", section), "a block that this test does not see"
-    return [Block(*block) for block in shown]
+    assert "```{." not in BLOCK.sub("", section), "a block that this test does not see"
+    shown = section.replace("```{{python}}", "```{python}")  # an escaped cell is shown as a cell
+    return [(m[2], m[3] or "", m[4]) for m in BLOCK.finditer(shown)]
 
 
 def changed(text: str, diff: str) -> str:
@@ -63,44 +53,23 @@ def changed(text: str, diff: str) -> str:
     return text
 
 
-def apply(blocks: list[Block], root: Path) -> None:
-    for block in blocks:
-        if not block.file:
-            assert block.language == "bash", "a block without a file's name that is no command"
-            continue
-        file = root / block.file
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        if block.language == "diff":
-            text = changed(text, block.text)
-        else:
-            text = f"{text}\n\n{block.text}" if text else block.text
-        file.write_text(text, encoding="utf-8")
-
-
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path) -> Path:
     root = tmp_path / "checkout"
-    root.mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "*_files", "*.egg-info")
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, root / name, ignore=ignore)
-        else:
-            shutil.copy(ROOT / name, root)
+    for name in ("code", "report", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=ignore)
+    for name in ("_quarto.yml", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
     return root
 
 
 @pytest.fixture
-def python(checkout: Path, tmp_path: Path) -> Callable[..., str]:
+def python(checkout, tmp_path) -> Callable[..., str]:
     """Runs Python in the copy, on its code, with small drawn digits; returns what it prints."""
-    environment = os.environ | {
-        "PYTHONPATH": str(checkout / "code"),
-        "LAZY_ARTIST_CACHE": str(tmp_path / "cache"),
-        "LAZY_ARTIST_SCALE": "quick",
-        "LAZY_ARTIST_STANDIN_SIZE": "600",
-        "OMP_NUM_THREADS": "1",
-        "PYTEST_ADDOPTS": "",
-    }
+    settings = {"CACHE": str(tmp_path / "cache"), "SCALE": "quick", "STANDIN_SIZE": "600"}
+    environment = os.environ | {f"LAZY_ARTIST_{name}": value for name, value in settings.items()}
+    environment |= {"PYTHONPATH": str(checkout / "code"), "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str) -> str:
         command, how = [sys.executable, *arguments], {"cwd": checkout, "env": environment}
@@ -115,18 +84,24 @@ def follow(title: str, root: Path, python: Callable[..., str]) -> list[str]:
     """Applies a recipe to the copy in `root`, runs its tests and the house's style checks on its
     files, and returns the commands that are no tests."""
     blocks = recipe(title)
-    touched = {block.file for block in blocks if block.file}
-    assert len(touched) == FILES[title], f"{title} touches {sorted(touched)}"
-    apply(blocks, root)
-    commands = [line for b in blocks if b.language == "bash" for line in b.text.splitlines()]
+    touched = sorted({file for _, file, _ in blocks if file})
+    assert len(touched) == FILES[title], f"{title} touches {touched}"
+    commands: list[str] = []
+    for language, name, added in blocks:
+        if not name:
+            assert language == "bash", "a block without a file's name that is no command"
+            commands += added.splitlines()
+            continue
+        text = (root / name).read_text(encoding="utf-8") if (root / name).exists() else ""
+        new = changed(text, added) if language == "diff" else f"{text}\n\n{added}".lstrip("\n")
+        (root / name).write_text(new, encoding="utf-8")
     tests = [c for c in commands if c.startswith(".venv/bin/python -m pytest ")]
     for command in tests:
         report = python(*command.split()[1:], "-p", "no:cacheprovider")
         assert re.search(r"^\d+ passed", report, re.M), report
-    if shutil.which("ruff") or (Path(sys.executable).parent / "ruff").exists():
-        code = sorted(file for file in touched if file.endswith(".py"))
-        python("-m", "ruff", "check", "--no-cache", *code)
-        python("-m", "ruff", "format", "--no-cache", "--check", *code)
+    code = [file for file in touched if file.endswith(".py")]
+    python("-m", "ruff", "check", "--no-cache", *code)
+    python("-m", "ruff", "format", "--no-cache", "--check", *code)
     return [command for command in commands if command not in tests]
 
 
@@ -134,15 +109,12 @@ def run_cells(page: Path, labels: list[str], shown: str, python: Callable[..., s
     """The value of the expression `shown` after a page's imports and its cells of these labels,
     which end in `tbl` or `fig`."""
     cells = re.findall(r"^```\{python\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
-    setup = ast.parse(cells[0])
-    setup.body = [node for node in setup.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    lines = [ast.unparse(setup)]
+    imports = [s for s in ast.parse(cells[0]).body if isinstance(s, ast.Import | ast.ImportFrom)]
+    lines = [ast.unparse(statement) for statement in imports]
     for label in labels:
         (cell,) = (cell for cell in cells if f"#| label: {label}\n" in cell)
-        body = ast.parse(cell).body
-        lines += [ast.unparse(node) for node in body[:-1]] + [
-            f"{label[:3]} = {ast.unparse(body[-1])}"
-        ]
+        *before, last = map(ast.unparse, ast.parse(cell).body)
+        lines += [*before, f"{label[:3]} = {last}"]
     return json.loads(python("-c", "\n".join([*lines, f"import json; print(json.dumps({shown}))"])))
 
 
@@ -155,9 +127,8 @@ def test_a_measurement_and_its_figure_are_added_in_two_files_each(checkout, pyth
     shown = f"[tbl.data, {names}, {heights}, fig.data_csv]"
     labels = ["tbl-confidence", "fig-confidence"]
     table, names, heights, csv = run_cells(page, labels, shown, python)
-    head, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()
-    ]
+    lines = [line.strip("|").split("|") for line in table.strip().splitlines()]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
     assert head == ["network", "wrong", "correct"] and sorted(names) == ["colour-swap", "erm"]
     means = {row[0]: [float(cell.split()[0]) for cell in row[1:]] for row in rows}
     expected = [means[name][column] for column in (1, 0) for name in names]
@@ -169,13 +140,9 @@ def test_a_measurement_and_its_figure_are_added_in_two_files_each(checkout, pyth
 def test_a_cure_is_added_and_retrains_no_other(checkout, python):
     expected = {name: code_of(method.train) for name, method in METHODS.items()}
     assert follow("A cure", checkout, python) == []
-    ask = (
-        "import json; from lazy_artist import debias; from lazy_artist.reach import code_of; "
-        "print(json.dumps([debias.__file__, "
-        "{name: code_of(method.train) for name, method in debias.METHODS.items()}]))"
-    )
-    file, found = json.loads(python("-c", ask))
-    assert file.startswith(str(checkout))
+    ask = "from lazy_artist.debias import METHODS; from lazy_artist.reach import code_of; "
+    ask += "import json; print(json.dumps({n: code_of(m.train) for n, m in METHODS.items()}))"
+    found = json.loads(python("-c", ask))
     assert "lazy_artist.debias.mine:channel_shuffle" in found.pop("channel-shuffle")
     assert found == expected
 
@@ -200,13 +167,10 @@ def test_a_chapter_is_added_and_its_claim_stands_in_the_ledger(checkout, python)
     ledger = checkout / "report" / "ledger.qmd"
     text = re.sub(r" ?\(?@sec-[\w-]+\)?", "", ledger.read_text(encoding="utf-8"))
     ledger.write_text(text, encoding="utf-8")  # without references to the chapters left out
-
-    printed = python("-m", "bookbinder", "--chapter", chapter)
-    assert "1 of 1 claims hold" in printed
+    assert "1 of 1 claims hold" in python("-m", "bookbinder", "--chapter", chapter)
     page = (checkout / "_book" / chapter).with_suffix(".html")
-    assert checks.floats(page) == {
-        "fig-weight": "Figure 1.1: Mean grey value of each digit’s test images."
-    }
+    caption = "Figure 1.1: Mean grey value of each digit’s test images."
+    assert checks.floats(page) == {"fig-weight": caption}
     shown = checks.parse(page)
     assert shown.select_one("#fig-weight img")["alt"].startswith("Ten bars")
     assert "✓ holds weight-of-one" in checks.text_of(shown.select_one(".claim-holds"))
@@ -217,6 +181,5 @@ def test_a_chapter_is_added_and_its_claim_stands_in_the_ledger(checkout, python)
 
 def test_a_diff_must_fit_exactly_once():
     assert changed("a\nb\nc\n", "-b\n+B\n c\n@@\n+0\n a\n") == "0\na\nB\nc\n"
-    for text in ("a\n", "b\nb\n"):
-        with pytest.raises(AssertionError, match="not exactly once"):
-            changed(text, "-b\n+B\n")
+    with pytest.raises(AssertionError, match="not exactly once"):
+        changed("b\nb\n", "-b\n+B\n")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lazy_artist import canvas, plots
 from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED
-from lazy_artist.evaluate import linear_accuracy, mean_rgb, random_pixels
+from lazy_artist.evaluate import linear_accuracy, random_pixels
 from lazy_artist.store import stored
 
 
@@ -24,17 +24,10 @@ def count_colours(splits: list[str]) -> dict[str, Any]:
         labels, colours = canvas.split_colours(name, 0 if name == "train" else TEST_SEED)
         names = canvas.UNSEEN_NAMES if name == "unseen" else canvas.COLOUR_NAMES
         digit, colour = np.indices((canvas.N_CLASSES, canvas.N_CLASSES)).reshape(2, -1)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "split": name,
-                    "digit": digit,
-                    "colour": np.array(names)[colour],
-                    "dominant": (digit == colour) & (name != "unseen"),
-                    "images": canvas.contingency(labels, colours).ravel(),
-                }
-            )
-        )
+        cells = {"split": name, "digit": digit, "colour": np.array(names)[colour]}
+        cells["dominant"] = (digit == colour) & (name != "unseen")
+        cells["images"] = canvas.contingency(labels, colours).ravel()
+        frames.append(pd.DataFrame(cells))
         bits[name] = canvas.mutual_information(labels, colours)
     return {"counts": pd.concat(frames, ignore_index=True), "bits": bits}
 
@@ -49,10 +42,11 @@ def colour_or_shape(n_train: int, n_eval: int) -> pd.DataFrame:
     for name in ("validation", "hard"):
         split = canvas.colour_split(name, TEST_SEED).take(slice(n_eval))
         shapes = canvas.split_digits(name)[0][:n_eval]
-        for sees, train, test in (
-            ("mean colour", mean_rgb(painted), mean_rgb(split.images)),
-            ("grey shape", _flat(grey), _flat(shapes)),
-        ):
+        seen = {
+            "mean colour": [x.mean(axis=(2, 3)) for x in (painted, split.images)],
+            "grey shape": [x.reshape(len(x), -1) / np.float32(255) for x in (grey, shapes)],
+        }
+        for sees, (train, test) in seen.items():
             accuracy = linear_accuracy((train, labels), (test, split.labels))
             rows.append({"sees": sees, "split": name, "accuracy": accuracy})
     return pd.DataFrame(rows)
@@ -72,10 +66,6 @@ def colour_from_pixels(n: int, pixels: list[int], seed: int) -> pd.DataFrame:
             accuracy = linear_accuracy((seen[:half], colours[:half]), (seen[half:], colours[half:]))
             rows.append({"canvas": kind, "pixels": count, "seed": seed, "accuracy": accuracy})
     return pd.DataFrame(rows)
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1) / np.float32(255)
 
 
 # --- figures -------------------------------------------------------------------------------------

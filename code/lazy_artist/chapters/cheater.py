@@ -10,20 +10,12 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lazy_artist import plots
-from lazy_artist.canvas import (
-    COLOUR_NAMES,
-    N_CLASSES,
-    hue_palette,
-    paint,
-    split_digits,
-    test_split,
-)
+from lazy_artist import canvas, plots
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, hue_palette, paint, split_digits
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.evaluate import (
     balanced,
     confusion,
-    counterfactual_grid,
     estimate,
     logit_variance,
     predict,
@@ -41,21 +33,12 @@ def confusions(networks: list[Network], splits: list[str], n_eval: int | None) -
     digit, prediction = np.indices((N_CLASSES, N_CLASSES)).reshape(2, -1)
     frames = []
     for name in splits:
-        split = test_split(name, n_eval)
+        split = canvas.test_split(name, n_eval)
         for network in networks:
             table = confusion(split.labels, predict(network.load(), split.images, "low").argmax(1))
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "split": name,
-                        "network": network.name,
-                        "seed": network.seed,
-                        "digit": digit,
-                        "prediction": prediction,
-                        "share": table.ravel(),
-                    }
-                )
-            )
+            run = {"split": name, "network": network.name, "seed": network.seed}
+            cells = {"digit": digit, "prediction": prediction, "share": table.ravel()}
+            frames.append(pd.DataFrame(run | cells))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -66,16 +49,10 @@ def learning_curve(network: Network) -> pd.DataFrame:
     trained = network.made_by.value()
     splits = list(network.made_by.arguments["n_curve"])
     steps, accuracy = trained["curve"]["step"], trained["curve"]["accuracy"]  # (T,), (T, splits)
-    return pd.DataFrame(
-        {
-            "network": network.name,
-            "arch": network.arch,
-            "seed": network.seed,
-            "epoch": np.repeat(steps / trained["steps_per_epoch"], len(splits)),
-            "split": splits * len(steps),
-            "accuracy": accuracy.ravel(),
-        }
-    )
+    run = {"network": network.name, "arch": network.arch, "seed": network.seed}
+    epoch = np.repeat(steps / trained["steps_per_epoch"], len(splits))
+    curve = {"epoch": epoch, "split": splits * len(steps), "accuracy": accuracy.ravel()}
+    return pd.DataFrame(run | curve)
 
 
 @stored
@@ -90,21 +67,15 @@ def counterfactuals(network: Network, n_per_class: int) -> dict[str, pd.DataFram
     changes no probability.
     """
     images, labels = balanced(*split_digits("hard"), n_per_class)
-    grid = counterfactual_grid(network.load(), images, TEST_SEED, "low")
+    grid = repaint(network.load(), images, canvas.PALETTE, TEST_SEED, "low")
     by_colour, by_shape = shortcut_map(grid, labels)
     variance = logit_variance(grid - grid.mean(axis=2, keepdims=True), labels)
-    made_by = {"network": network.name, "arch": network.arch, "seed": network.seed}
-    cells = pd.DataFrame(
-        {
-            **made_by,
-            "digit": np.repeat(np.arange(N_CLASSES), N_CLASSES),
-            "colour": COLOUR_NAMES * N_CLASSES,
-            "shortcut_rate": by_colour.ravel(),
-            "accuracy": by_shape.ravel(),
-        }
-    )
+    run = {"network": network.name, "arch": network.arch, "seed": network.seed}
+    digit = np.repeat(np.arange(N_CLASSES), N_CLASSES)
+    cells = run | {"digit": digit, "colour": COLOUR_NAMES * N_CLASSES}
+    cells |= {"shortcut_rate": by_colour.ravel(), "accuracy": by_shape.ravel()}
     rates = {"shortcut_rate": float(by_colour.mean()), "accuracy": float(by_shape.mean())}
-    return {"cells": cells, "overall": pd.DataFrame([made_by | rates | variance])}
+    return {"cells": pd.DataFrame(cells), "overall": pd.DataFrame([run | rates | variance])}
 
 
 @stored
@@ -115,16 +86,8 @@ def hue_response(network: Network, n_per_class: int, steps: int) -> pd.DataFrame
     logits = repaint(network.load(), images, hue_palette(steps), TEST_SEED, "low")
     share = np.stack([confusion(labels, predictions) for predictions in logits.argmax(2)])
     hue, digit, prediction = np.indices(share.shape).reshape(3, -1)
-    return pd.DataFrame(
-        {
-            "network": network.name,
-            "seed": network.seed,
-            "hue": hue * (360 / steps),
-            "digit": digit,
-            "prediction": prediction,
-            "share": share.ravel(),
-        }
-    )
+    run = {"network": network.name, "seed": network.seed, "hue": hue * (360 / steps)}
+    return pd.DataFrame(run | {"digit": digit, "prediction": prediction, "share": share.ravel()})
 
 
 @stored

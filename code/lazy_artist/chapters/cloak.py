@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from scipy import stats
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from lazy_artist import attack, plots
@@ -39,6 +40,8 @@ STEPS = 30  # of the searches, one descent each; the comparison with FMN has its
 FMN_FACTOR = 5  # times as many gradients for FMN as for our full search
 RADIUS = 0.1  # the size that the adversarially trained network is trained against
 UNREACHED = 1e9  # stands for infinity, which the store refuses
+# Names of the methods of chapter 5 but the cure and references
+OTHERS = [name for name, row in METHODS.items() if not row.reference and name != BEST]
 
 
 # --- networks and images -------------------------------------------------------------------------
@@ -103,10 +106,13 @@ def shared_images(judges: list[Network], n_7: int, n_each: int) -> dict[str, np.
 
 
 def gather(function: Callable, calls: list[dict[str, Any]]) -> pd.DataFrame:
-    """The frames that a stored function returns for all calls, in one; sizes of what was not
-    reached are infinite."""
-    frame = pd.concat(stored.map(function, calls), ignore_index=True)
-    return frame.replace({"size": {UNREACHED: math.inf}}) if "size" in frame else frame
+    """The frames that a stored function returns for all calls, in one, with the "network" and the
+    "seed" of each call; sizes of what was not reached are infinite."""
+    frames = [
+        frame.assign(network=call["network"].name, seed=call["network"].seed)
+        for call, frame in zip(calls, stored.map(function, calls), strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True).replace({"size": {UNREACHED: math.inf}})
 
 
 @stored
@@ -132,10 +138,8 @@ def smallest_changes(
             if (norm, goal) == ("linf", PREDICTS):
                 noise = random_signs(model, own, found.epsilon)
             sizes = np.minimum(found.epsilon, UNREACHED)
-            about = (network.name, network.seed, norm, goal)
-            rows += [(*about, *row) for row in zip(index, sizes, chroma, noise, strict=True)]
-    columns = ["network", "seed", "norm", "goal", "image", "size", "chroma", "noise"]
-    return pd.DataFrame(rows, columns=columns)
+            rows += [(norm, goal, *row) for row in zip(index, sizes, chroma, noise, strict=True)]
+    return pd.DataFrame(rows, columns=["norm", "goal", "image", "size", "chroma", "noise"])
 
 
 def random_signs(model: nn.Module, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -151,39 +155,24 @@ def random_signs(model: nn.Module, images: np.ndarray, sizes: np.ndarray) -> np.
 
 def all_smallest_changes(images: np.ndarray) -> pd.DataFrame:
     """`smallest_changes` of every network of the chapter: cheaters and cures on all of `images`;
-    oracles and the adversarially trained one on the first `n_few()`; the other methods of chapter 5
-    and the deep cheater on as many, linf alone, first seed."""
-    main, few = {norm: len(images) for norm in NORMS}, {norm: n_few() for norm in NORMS}
-    plan = [(one, main) for one in networks(["cheater", "cure"])]
-    plan += [(one, few) for one in [*networks("oracle"), adversarially_trained()]]
-    others = [*map(network, other_methods()), deep_cheater()]
-    plan += [(one, {"linf": n_few()}) for one in others]
+    oracles and the adversarially trained one on the first `n_few()`; `OTHERS` and the deep cheater
+    on as many, linf alone, first seed."""
+    plan = (
+        (networks(["cheater", "cure"]), dict.fromkeys(NORMS, len(images))),
+        ([*networks("oracle"), adversarially_trained()], dict.fromkeys(NORMS, n_few())),
+        ([*map(network, OTHERS), deep_cheater()], {"linf": n_few()}),
+    )
     calls = [
-        {"network": one, "images": images[: max(n.values())], "n_images": n, "steps": STEPS}
-        for one, n in plan
+        {"network": one, "images": images[: n["linf"]], "n_images": n, "steps": STEPS}
+        for those, n in plan
+        for one in those
     ]
     return gather(smallest_changes, calls)
-
-
-def other_methods() -> list[str]:
-    """Names of the methods of chapter 5 but the cure and references."""
-    return [name for name, row in METHODS.items() if not row.reference and name != BEST]
 
 
 def n_few() -> int:
     """Images of the measurements that are controls."""
     return pick(30, 8)
-
-
-class _Tempered(nn.Module):
-    """The network with its logits divided by a temperature."""
-
-    def __init__(self, model: nn.Module, temperature: float):
-        super().__init__()
-        self.model, self.temperature = model, temperature
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) / self.temperature
 
 
 def mean_confidence(logits: np.ndarray, temperature: float = 1.0) -> float:
@@ -206,15 +195,12 @@ def match_confidence(
         above = mean_confidence(logits, np.exp(middle)) > wanted
         low, high = (middle, high) if above else (low, middle)
     temperature = float(np.exp(low))
-    tempered = _Tempered(model, temperature)
-    found = attack.minimal_epsilon(tempered, images, TARGET, "linf", CONFIDENCE, steps)
-    return pd.DataFrame(
-        {
-            "network": network.name, "seed": network.seed, "temperature": temperature,
-            "before": mean_confidence(logits), "after": wanted,
-            "image": np.arange(len(images)), "size": np.minimum(found.epsilon, UNREACHED),
-        }
-    )  # fmt: skip
+    model.register_forward_hook(lambda model, given, output: output / temperature)
+    found = attack.minimal_epsilon(model, images, TARGET, "linf", CONFIDENCE, steps)
+    return pd.DataFrame({
+        "temperature": temperature, "before": mean_confidence(logits), "after": wanted,
+        "image": np.arange(len(images)), "size": np.minimum(found.epsilon, UNREACHED),
+    })  # fmt: skip
 
 
 @stored
@@ -232,9 +218,8 @@ def sizes_by_colour(network: Network, grey: np.ndarray, steps: int) -> pd.DataFr
                 own = painted[index]
                 found = attack.minimal_epsilon(model, own, TARGET, "linf", criterion, steps)
                 size[index] = np.minimum(found.epsilon, UNREACHED)
-            about = {"network": network.name, "seed": network.seed, "colour": name, "goal": goal}
             measured = {"image": np.arange(len(grey)), "prediction": predictions, "size": size}
-            parts.append(pd.DataFrame(about | measured))
+            parts.append(pd.DataFrame({"colour": name, "goal": goal} | measured))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -246,9 +231,8 @@ def colour_changes(network: Network, images: np.ndarray) -> pd.DataFrame:
     titles = {"tint": "one colour added everywhere", "hue": "hue turned everywhere"}
     for kind, title in titles.items():
         found = attack.colour_attack(model, images, TARGET, kind, grid=32)
-        about = {"network": network.name, "seed": network.seed, "change": title}
         sizes = {"image": np.arange(len(images)), "size": np.minimum(found.size, UNREACHED)}
-        parts.append(pd.DataFrame(about | sizes))
+        parts.append(pd.DataFrame({"change": title} | sizes))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -263,8 +247,8 @@ def sizes_by_pair(network: Network, pairs: np.ndarray, steps: int) -> pd.DataFra
         found = attack.minimal_epsilon(model, repeated, targets, steps=steps)
         medians = np.median(found.epsilon.reshape(len(few), len(others)), axis=0)
         sizes = zip(others, np.minimum(medians, UNREACHED), strict=True)
-        rows += [(network.name, digit, *row) for row in sizes]
-    return pd.DataFrame(rows, columns=["network", "digit", "target", "size"])
+        rows += [(digit, *row) for row in sizes]
+    return pd.DataFrame(rows, columns=["digit", "target", "size"])
 
 
 @stored
@@ -296,9 +280,7 @@ def masking_signs(network: Network, other: Network, images: np.ndarray) -> pd.Da
     rows += [("steps", steps, reached(median, steps)) for steps in (5, 10, 20, 40)]
     rows += [("transfer", 2, caught(away)), ("own", 2, caught(found.images))]
     rows += [("square", 0.98, float(blind.reached.mean()))]
-    frame = pd.DataFrame(rows, columns=["measured", "setting", "share"])
-    frame.insert(0, "network", network.name)
-    return frame
+    return pd.DataFrame(rows, columns=["measured", "setting", "share"])
 
 
 @stored
@@ -311,9 +293,8 @@ def compare_with_fmn(network: Network, images: np.ndarray, steps: dict[str, int]
         ours = attack.minimal_epsilon(model, images, TARGET, norm, steps=count)
         gradients = count * (1 + attack.HOPS[norm]) * FMN_FACTOR
         theirs = attack.fmn(model, images, TARGET, norm, steps=gradients)
-        about = {"network": network.name, "seed": network.seed, "norm": norm}
         sizes = {"image": np.arange(len(images)), "ours": ours.epsilon, "fmn": theirs.epsilon}
-        parts.append(pd.DataFrame(about | sizes))
+        parts.append(pd.DataFrame({"norm": norm} | sizes))
     return pd.concat(parts, ignore_index=True).replace(math.inf, np.nan)
 
 
@@ -322,23 +303,26 @@ def attack_image(network: Network, image: np.ndarray) -> dict[str, Any]:
     """One image (3, 28, 28) attacked below the bound for p(3) > 0.9; left alone if it is predicted
     a 3 already.
 
-    "changed" (3, 28, 28), "before" and "after" (10,) probabilities, "size", "colour_mean" and
-    "colour_max": CIEDE2000 over its pixels, "ssim".
+    "changed" (3, 28, 28), "before" and "after" (10,) probabilities, "size" of the change, and
+    whether it can be seen: "colour_mean" and "colour_max", CIEDE2000 over pixels, and "ssim",
+    structural similarity as published (Wang et al. 2004, doi:10.1109/TIP.2003.819861), Gaussian
+    windows of 11 pixels, mean over channels.
     """
     model, images = network.load(), image[None]
     changed, size = images, 0.0
     if predict(model, images).argmax() != TARGET:
-        found = attack.targeted_pgd(
-            model, images, TARGET, BOUND, criterion=CONFIDENCE, steps=100, restarts=3
-        )
+        search = {"criterion": CONFIDENCE, "steps": 100, "restarts": 3}
+        found = attack.targeted_pgd(model, images, TARGET, BOUND, **search)
         changed, size = found.images, float(found.size[0])
     logits = torch.from_numpy(predict(model, np.concatenate([images, changed])))
     before, after = logits.softmax(1).numpy()
-    colour, similarity = attack.ciede2000(images, changed), attack.ssim(images, changed)
+    colour = attack.ciede2000(images, changed)
+    pair = image.astype(np.float64), changed[0].astype(np.float64)
+    windows = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return {
         "changed": changed[0], "before": before, "after": after, "size": size,
         "colour_mean": float(colour.mean()), "colour_max": float(colour.max()),
-        "ssim": float(similarity[0]),
+        "ssim": float(structural_similarity(*pair, channel_axis=0, data_range=1, **windows)),
     }  # fmt: skip
 
 
@@ -351,8 +335,7 @@ def matrix(
 ) -> np.ndarray:  # fmt: skip
     """A column of `smallest_changes` as float64 (seeds, images), of the images that the network
     classifies correctly with every seed; infinity where nothing was found."""
-    chosen = (sizes["network"] == network) & (sizes["norm"] == norm) & (sizes["goal"] == goal)
-    own = sizes[chosen]
+    own = sizes.query("network == @network and norm == @norm and goal == @goal")
     own = own[own.groupby("image")["seed"].transform("size") == own["seed"].nunique()]
     table = own.pivot(index="seed", columns="image", values=column)
     return np.ascontiguousarray(table.to_numpy())
@@ -391,25 +374,20 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
         one, other = np.median(cured, axis=0), np.median(cheated, axis=0)
         more, less = int((one > other).sum()), int((one < other).sum())
         difference = bootstrap(lambda a, b: np.median(a) - np.median(b), cured, cheated)
-        rows.append(
-            {
-                "norm": norm, "goal": goal, "ratio": ratio(cured, cheated),
-                "cheater": bootstrap(np.median, cheated), "cure": bootstrap(np.median, cured),
-                "difference": difference, "cure_needs_more": more / max(more + less, 1),
-                "p": float(stats.binomtest(more, max(more + less, 1)).pvalue),
-                "cheater_unreached": np.isinf(cheated).mean(),
-                "cure_unreached": np.isinf(cured).mean(), "images": more + less,
-            }
-        )  # fmt: skip
+        rows.append({
+            "norm": norm, "goal": goal, "ratio": ratio(cured, cheated), "difference": difference,
+            "cheater": bootstrap(np.median, cheated), "cure": bootstrap(np.median, cured),
+            "cure_needs_more": more / max(more + less, 1),
+            "p": float(stats.binomtest(more, max(more + less, 1)).pvalue), "images": more + less,
+            "cheater_unreached": np.isinf(cheated).mean(), "cure_unreached": np.isinf(cured).mean(),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def size_text(value: Estimate | float, number: str = "{:.3f}") -> str:
     """A size, with its interval if it has one, or that it was not reached."""
-    size = value.mean if isinstance(value, Estimate) else value
-    if not np.isfinite(size):
-        return "not reached"
-    return value.format(number) if isinstance(value, Estimate) else number.format(value)
+    value = value if isinstance(value, Estimate) else Estimate(value, None, 1)
+    return value.format(number) if np.isfinite(value.mean) else "not reached"
 
 
 def in_words(value: Estimate) -> str:
@@ -475,10 +453,10 @@ STYLES = {
 }
 
 
-def size_curves(sizes: pd.DataFrame, norm: str, bound: float | None = None) -> Figure:
+def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
     """A panel for each goal: the share of images against the size allowed, by network; thin lines
-    are seeds, the dotted line is `bound`. Of linf sizes the share reached, of l2 that not
-    reached."""
+    are seeds. Of linf sizes the share reached, the dotted line is `BOUND`; of l2 that not reached.
+    """
     reached = norm == "linf"
     allowed = np.geomspace(0.003, 1, 200) if reached else np.geomspace(0.1, 30, 200)
     title = "share seen as a 3" if reached else "share that holds"
@@ -494,9 +472,9 @@ def size_curves(sizes: pd.DataFrame, norm: str, bound: float | None = None) -> F
             for seed, share in enumerate(shares):
                 about = {"goal": goal, "network": name, "seed": seed}
                 parts.append(pd.DataFrame(about | {"size allowed": allowed, title: share}))
-        if bound is not None:
-            ax.axvline(bound, color=plots.DARK, linewidth=0.8, linestyle=":")
-            ax.text(bound * 1.06, 0.02, f"{bound:g}")
+        if reached:
+            ax.axvline(BOUND, color=plots.DARK, linewidth=0.8, linestyle=":")
+            ax.text(BOUND * 1.06, 0.02, f"{BOUND:g}")
         ax.set(xscale="log", title=goal)
         ax.set_xlabel("largest pixel change allowed" if reached else "Euclidean length allowed")
     plots.percent_axis(axes[0, 0].yaxis, "sevens seen as a 3" if reached else "sevens that hold")
@@ -518,4 +496,4 @@ def pair_maps(pairs: pd.DataFrame) -> Figure:
         ax.set(title=f"{name}: size in hundredths", xlabel="target")
     axes[0, 0].set_ylabel("digit")
     note = "Median smallest change of the largest pixel, in units of the pixel range [0, 1]."
-    return plots.show(figure, pairs, note)
+    return plots.show(figure, pairs[["network", "digit", "target", "size"]], note)

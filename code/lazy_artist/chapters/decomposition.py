@@ -6,7 +6,6 @@ Interventions act on the last maps (`LAYER`), where they are matrix products: se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ def train_sae(
 ) -> dict[str, dict]:  # fmt: skip
     """An autoencoder of a layer ("weights"), trained on `n_places` random places in each of
     `n_images` training digits, painted with the network's bias and seed; and its quality ("info")
-    on a fifth as many easy validation images, at most 1,000; see `latents.loss_recovered`.
-    """
+    on a fifth as many easy validation images, at most 1,000; see `latents.loss_recovered`."""
     model, bias = network.load(), network.correlation
     grey, labels = (part[:n_images] for part in split_digits("train"))
     images = paint(grey, canvas.assign_colours(labels, bias, network.seed), network.seed)
@@ -285,13 +283,13 @@ def intervene_on_latents(
     """The network's accuracy on `intervention_sets` while parts of its last maps are ablated or
     scaled, its head untouched.
 
-    Five bases compete on the same terms: the autoencoder's latents; the same in random order, with
-    their scales shuffled; the latents of an autoencoder before training, as many and as sparse; the
-    raw channels; and the principal directions. Parts are ordered by how much more their mean over
-    places goes with colour than with digit, on the search images. "ablated": the first of them are
-    held at one of `latents.LEVELS`, for each of `SHARES`. "scales" gives every part a scale >= 0 of
-    its own, "scales by cell" one for each cell of the map, searched in `steps` iterations.
-    Validation digits choose the penalty, and all else; test digits choose nothing. Returns
+    Five bases compete: the autoencoder's latents; the same in random order, with their scales
+    shuffled; those of an autoencoder before training, as many and as sparse; the raw channels; and
+    the principal directions. Parts are ordered by how much more their mean over places goes with
+    colour than with digit, on the search images. "ablated": the first are held at one of
+    `latents.LEVELS`, for each of `SHARES`. "scales": each part has a scale >= 0 of its own, "scales
+    by cell": one for each cell of the map, searched in `steps` iterations. Validation digits choose
+    the penalty, and all else; test digits choose nothing. Returns
 
     "accuracy": frame of basis, procedure, level, n (parts ablated, or with a scale below 0.05),
         share (ablated), validation, hard, aligned, shortcut_rate; a row for all that was tried.
@@ -390,34 +388,30 @@ def intervene_on_latents(
         edited = latents.scale_about(logits, whole, effect, louder, "balanced")
         amplified.append({"factor": factor} | shares_correct(edited, sets))
 
-    # more images: half of the search digits, enough to show how it goes, and test digits in red
+    # half of the search digits are enough to show how it goes
     grey, own = split_digits("train")[0][-n_search:], slice(0, n_search // 2)
     biased = canvas.assign_colours(digits, network.correlation, seed)[own]
     sets["own"] = Split(paint(grey[own], biased, seed), digits[own], biased)
-    images, (grey, shown) = {"own": sets["own"].images}, split_digits("hard")
-    for digit in range(N_CLASSES):
-        some = grey[shown == digit][:n_red]
-        images[digit] = paint(some, np.zeros(len(some), int), TEST_SEED)
-    for name, some in images.items():
-        z[name], channels[name] = latents.parts_by_cell(model, LAYER, some, cells, sae)
-
-    refit, everything = [], np.arange(len(head.T))
-    kept = {"surviving latents": (z, order[n:]), "raw channels": (channels, everything)}
-    fitted = {"random colours": "search", "own images": "own"}
+    z["own"], channels["own"] = latents.parts_by_cell(model, LAYER, sets["own"].images, cells, sae)
+    kept = {"surviving latents": (z, order[n:]), "raw channels": (channels, np.arange(len(head.T)))}
+    fitted, refit = {"random colours": "search", "own images": "own"}, []
     for (features, task), (fitted_on, source) in product(kept.items(), fitted.items()):
         row = {"features": features, "fitted_on": fitted_on}
         refit += [row | one for one in refit_heads(*task, sets, source)]
 
     levels = latents.resting_levels("balanced", logits["search"], whole["search"], effect, held)
     by_cell = np.tile(effect, (N_CELLS, 1)), *scales["SAE latents", "scales by cell"]
-    plain, reds = {}, {}
+    (grey, shown), plain, reds, reds_by_cell = split_digits("hard"), {}, {}, {}
     for digit in range(N_CLASSES):
-        plain[digit] = latents.sum_cells(channels[digit], N_CELLS) @ head.T + bias
-        reds[digit] = latents.sum_cells(z[digit], N_CELLS)
+        some = grey[shown == digit][:n_red]
+        some = paint(some, np.zeros(len(some), int), TEST_SEED)
+        reds_by_cell[digit], x = latents.parts_by_cell(model, LAYER, some, cells, sae)
+        plain[digit] = latents.sum_cells(x, N_CELLS) @ head.T + bias
+        reds[digit] = latents.sum_cells(reds_by_cell[digit], N_CELLS)
     ends = {
         "zeroed": latents.scale_about(plain, reds, effect, held, 0 * levels),
         "balanced": latents.scale_about(plain, reds, effect, held, levels),
-        "scales by cell": latents.rescale(plain, z, *by_cell),
+        "scales by cell": latents.rescale(plain, reds_by_cell, *by_cell),
     }
     red = []
     for (digit, before), (procedure, end) in product(plain.items(), ends.items()):
@@ -440,8 +434,7 @@ def refit_heads(
 ) -> list[dict[str, Any]]:
     """Linear heads fitted anew to the labels of the set `source`, on the parts `keep`: a dictionary
     each for places "whole map" and "cells", with the penalty that is best on "validation", and
-    `shares_correct`. parts: by cell, (N, N_CELLS * K), by set.
-    """
+    `shares_correct`. parts: by cell, (N, N_CELLS * K), by set."""
     rows, measured = [], ("validation", "hard", "aligned")
     whole = {name: latents.sum_cells(parts[name], N_CELLS) for name in (source, *measured)}
     in_cells = (np.arange(N_CELLS)[:, None] * whole[source].shape[1] + keep).ravel()
@@ -459,13 +452,10 @@ def refit_heads(
 @stored
 def ablate_layers(network: Network, layers: list[dict[str, Any]], n_images: int) -> pd.DataFrame:
     """Hard accuracy as latents of earlier layers are ablated, by an autoencoder of each
-    (`sae_options`).
-
-    Latents are ordered as in `intervene_on_latents`, on `n_images` search images, and the first of
-    them held at their mean over those, at every place; everything behind the layer works on as it
-    is. Frame: layer, share (of 1/4, 1/2, 3/4 and 1 the best on as many validation images),
-    validation, hard (on 2 * n_images).
-    """
+    (`sae_options`). Latents are ordered as in `intervene_on_latents`, on `n_images` search images,
+    and the first of them held at their mean over those, at every place; everything behind the layer
+    works on as it is. Frame: layer, share (of 1/4, 1/2, 3/4 and 1 the best on as many validation
+    images), validation, hard (on 2 * n_images)."""
     model, rows = network.load(), []
     sets = intervention_sets(n_images, n_images, 2 * n_images)
     for options in layers:
@@ -497,8 +487,7 @@ def sparse_front(frame: pd.DataFrame) -> Figure:
         "relu": (plots.AMBER, "^", ":", "ReLU with L1"),
     }
     figure, axes = plots.grid(6.5, 3.4)
-    ax = axes[0, 0]
-    frame = frame.sort_values(["kind", "l0"])[["kind", "sparsity", "l0", "fvu"]]
+    ax, frame = axes[0, 0], frame.sort_values(["kind", "l0"])[["kind", "sparsity", "l0", "fvu"]]
     for kind, (colour, marker, dash, name) in styles.items():
         points = frame[frame.kind == kind]
         ax.plot(points.l0, points.fvu, dash, color=colour, marker=marker, label=name)
@@ -512,14 +501,14 @@ def sparse_front(frame: pd.DataFrame) -> Figure:
     return plots.show(figure, frame, note)
 
 
-def latent_sheet(labelled: dict[str, Any], images: np.ndarray, which: Sequence[int]) -> Figure:
-    """A card for each of some latents: number and labels, its nine top images, and what it adds to
-    the ten logits. labelled: of `label_latents`, its frame with a column by_eye; images: the grid
-    that "top" counts in."""
-    rows = -(-len(which) // 4)
+def latent_sheet(labelled: dict[str, Any], n_per_class: int) -> Figure:
+    """A card for each latent of the sheet: number and labels, its nine top images, and what it adds
+    to the ten logits. labelled: of `label_latents`, its frame with a column by_eye."""
+    images = colour_grid("validation", n_per_class, PAINT_SEED).images
+    rows = -(-len(labelled["sheet"]) // 4)
     figure = plots.Figure(figsize=(8.4, 2.75 * rows))
     effect = labelled["effect"] - labelled["effect"].mean(1, keepdims=True)
-    shown = labelled["latents"].loc[list(which), ["latent", "label", "prefers", "by_eye"]]
+    shown = labelled["latents"].loc[labelled["sheet"], ["latent", "label", "prefers", "by_eye"]]
     panels = figure.subfigures(rows, 4, squeeze=False)
     for panel, row in zip(panels.flat, shown.itertuples(), strict=False):
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
@@ -534,7 +523,7 @@ def latent_sheet(labelled: dict[str, Any], images: np.ndarray, which: Sequence[i
         bottom.set_yticks([])
         bottom.tick_params(length=0)
         bottom.spines[:].set_visible(False)
-    wide = shown.assign(**{str(digit): effect[list(which), digit] for digit in range(N_CLASSES)})
+    wide = shown.assign(**{str(digit): effect[shown.latent, digit] for digit in range(N_CLASSES)})
     frame = wide.melt(list(shown), var_name="answer", value_name="effect")
     note = "effect: logits that a unit of the latent adds to an answer, less their mean"
     return plots.show(figure, frame, note)

@@ -2,8 +2,8 @@
 the maps deserve belief.
 
 Unless said otherwise a measurement looks at the first `n_per_class` test digits of every kind, in
-colours that say nothing about the digit, and asks for the class that the network predicts; the
-first columns of its frames are "network" (its name) and "seed", numbers are means over the images.
+colours that say nothing about the digit, and asks for the class that the network predicts; its
+frames begin with the columns "network" (name) and "seed", numbers are means over the images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from lazy_artist import faithfulness, gradcam, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, assign_colours, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED
 from lazy_artist.evaluate import Estimate, accuracy, balanced, predict
-from lazy_artist.faithfulness import attribution_share
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam
 from lazy_artist.models import build
 from lazy_artist.networks import Network
@@ -40,28 +39,24 @@ MEMORISE = {"epochs": 60, "learning_rate": 4e-3, "batch_size": 100}
 TOLERANCE = 0.05  # two changes are matched if their sizes differ by less, relatively
 
 
-def matched_pairs(
-    grey: np.ndarray, labels: np.ndarray, colours: np.ndarray,
-    pool: np.ndarray, pool_labels: np.ndarray, seed: int,
-) -> list[np.ndarray]:  # fmt: skip
-    """Changes of colour and changes of digit that are equally large, image by image.
-
-    grey, labels, colours: uint8 (N, 28, 28), int (N,) twice: what to change. pool, pool_labels:
-    the digits that may take their place. Returns four float32 (N, 3, 28, 28) in [0, 1], with the
-    same backgrounds, grain and jitter: the digits in their colours, recoloured, reshaped (other
-    digits in the same colours), and both.
+def matched_pairs(n_per_class: int) -> list[np.ndarray]:
+    """Changes of colour and changes of digit that are equally large, image by image: four float32
+    (N, 3, 28, 28) in [0, 1], with the same backgrounds, grain and jitter: the digits in their
+    colours, recoloured, reshaped (other test digits in the same colours), and both.
 
     Of the 81 combinations of another colour and another digit, one is drawn at random among those
-    for which the pool holds an image of that digit whose change of the pixels, |x' - x| in RGB, is
-    within `TOLERANCE` of that of the change of colour (the best, if none is). No network has a say.
+    for which there is a test image of that digit whose change, |x' - x| in RGB, is within
+    `TOLERANCE` of that of the change of colour (the best, if none is).
     """
+    grey, _, labels, colours = _probes(n_per_class)
+    pool, pool_labels = split_digits("hard")
     n, every = len(grey), np.arange(N_CLASSES)
-    background = paint(0 * grey, colours, seed)  # (N, 3, 28, 28)
+    background = paint(0 * grey, colours, TEST_SEED)  # (N, 3, 28, 28)
     solid = np.full_like(grey, 255)
-    strokes = np.stack([paint(solid, 0 * colours + k, seed)[:, :, 0, 0] for k in every], axis=1)
+    strokes = [paint(solid, 0 * colours + k, TEST_SEED)[:, :, 0, 0] for k in every]
+    strokes = np.stack(strokes, axis=1)  # (N, 10 colours, 3)
     stroke = strokes[np.arange(n), colours]  # (N, 3)
-    alpha = grey.reshape(n, -1) / 255
-    others = pool.reshape(len(pool), -1) / 255
+    alpha, others = grey.reshape(n, -1) / 255, pool.reshape(len(pool), -1) / 255
     # |a' - a|^2 at each pixel counts as much as the stroke differs from the background there
     weight = np.square(stroke[:, :, None, None] - background, dtype=np.float64)
     weight = weight.sum(1).reshape(n, -1)
@@ -71,15 +66,14 @@ def matched_pairs(
     recoloured = np.square(strokes - stroke[:, None], dtype=np.float64).sum(2)  # (N, 10 colours)
     recoloured *= np.square(alpha).sum(1)[:, None]
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(TEST_SEED)
     new_colour, partner = np.empty((2, n), dtype=np.int64)
     for i in range(n):
         found = []
         for k in np.delete(every, colours[i]):
             error = np.abs(np.sqrt(reshaped[i] / recoloured[i, k]) - 1)
             for digit in np.delete(every, labels[i]):
-                members = np.flatnonzero(pool_labels == digit)
-                best = members[error[members].argmin()]
+                best = np.where(pool_labels == digit, error, np.inf).argmin()
                 found.append((error[best], k, best))
         errors = np.array([error for error, *_ in found])
         near = np.flatnonzero(errors <= max(TOLERANCE, errors.min()))
@@ -87,28 +81,33 @@ def matched_pairs(
 
     reshape = pool[partner]
     pairs = ((grey, colours), (grey, new_colour), (reshape, colours), (reshape, new_colour))
-    return [paint(digits, painted, seed) for digits, painted in pairs]
+    return [paint(digits, painted, TEST_SEED) for digits, painted in pairs]
 
 
-def movement(model: nn.Module, layer: str, pairs: list[np.ndarray]) -> pd.DataFrame:
+def movement(model: nn.Module, pairs: list[np.ndarray]) -> pd.DataFrame:
     """How far a network moves with each of the `CHANGES`, a row each ("change"):
 
     "predictions": share of changed predictions; "logits": Euclidean distance of the logits, less
-    their mean over classes, relative to that of changing both; "map": distance of the Grad-CAM maps
-    M and M' of the class first predicted, sum |M - M'| / sum (M + M'), 0 for the same map (or none,
-    before and after), 1 for maps that share nothing; "size": Euclidean length of the change in RGB;
-    "matched": share of the images whose recolouring and reshaping are equally large (`TOLERANCE`).
+    their mean over classes, relative to that of changing both; "map": distance of the last
+    layer's Grad-CAM maps M and M' of the class first predicted, sum |M - M'| / sum (M + M'), 0 if
+    both are blank; "size": Euclidean length of the change in RGB; "matched": share of the images
+    whose recolouring and reshaping are equally large (`TOLERANCE`).
     """
+
+    def length(difference: np.ndarray) -> np.ndarray:
+        flat = difference.reshape(len(difference), -1).astype(np.float64)
+        return np.linalg.norm(flat, axis=1)
+
     before = predict(model, pairs[0])
     centred, first = before - before.mean(1, keepdims=True), before.argmax(1)
-    maps = grad_cam(model, layer, pairs[0], first)
-    rows, sizes = [], [_length(images - pairs[0]) for images in pairs[1:]]
+    maps = grad_cam(model, LAYER, pairs[0], first)
+    rows, sizes = [], [length(images - pairs[0]) for images in pairs[1:]]
     for change, images, size in zip(CHANGES, pairs[1:], sizes, strict=True):
-        logits, moved = predict(model, images), grad_cam(model, layer, images, first)
+        logits, moved = predict(model, images), grad_cam(model, LAYER, images, first)
         parts = (np.abs(maps - moved), maps + moved)
         distance = gradcam.ratio(*(part.sum((1, 2), dtype=np.float64) for part in parts))
         row = {"change": change, "predictions": np.mean(logits.argmax(1) != first)}
-        row["logits"] = _length(logits - logits.mean(1, keepdims=True) - centred).mean()
+        row["logits"] = length(logits - logits.mean(1, keepdims=True) - centred).mean()
         rows.append(row | {"map": np.nan_to_num(distance, nan=0).mean(), "size": size.mean()})
     frame = pd.DataFrame(rows)
     frame["logits"] /= frame["logits"].iloc[-1]
@@ -118,29 +117,23 @@ def movement(model: nn.Module, layer: str, pairs: list[np.ndarray]) -> pd.DataFr
 
 @stored
 def measure_changes(network: Network, n_per_class: int) -> pd.DataFrame:
-    """The `movement` of a network, last layer's maps."""
-    grey, labels, colours = _probes(n_per_class)
-    pairs = matched_pairs(grey, labels, colours, *split_digits("hard"), TEST_SEED)
-    return _of(network, movement(network.load(), LAYER, pairs))
+    """The `movement` of a network."""
+    return _of(network, movement(network.load(), matched_pairs(n_per_class)))
 
 
 @stored
 def measure_chroma(network: Network, n_per_class: int) -> np.ndarray:
     """Chroma reliance of each image, float64 (N,) in [0, 1]; see `gradcam.chroma_reliance`."""
-    grey, _, colours = _probes(n_per_class)
-    model, images = network.load(), paint(grey, colours, TEST_SEED)
+    model, images = network.load(), _probes(n_per_class)[1]
     return chroma_reliance(model, images, predict(model, images).argmax(1))
 
 
 @stored
 def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
-    """Where the attribution of last and first layer lies: a row for each "layer" and "part" of the
-    image (stroke, background, discriminative parts of the stroke). "attribution": share of the
-    attribution there; "area": share of the pixels; "density": attribution per pixel, relative to
-    that on the whole stroke."""
-    model = network.load()
-    grey, labels, colours = _probes(n_per_class)
-    images = paint(grey, colours, TEST_SEED)
+    """Where the attribution of last and first layer lies: a row for each "layer" and "part" (see
+    `PARTS`) of the image. "attribution": share of the attribution there; "area": share of the
+    pixels; "density": attribution per pixel, relative to that on the whole stroke."""
+    model, (grey, images, labels, _) = network.load(), _probes(n_per_class)
     predictions = predict(model, images).argmax(1)
     pool, of = split_digits("train")
     prototypes = np.stack([pool[of == digit].mean(0) / 255 for digit in range(N_CLASSES)])
@@ -148,8 +141,8 @@ def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
     frames = []
     for layer in (LAYER, FIRST_LAYER):
         maps = grad_cam(model, layer, images, predictions)
-        stroke, area = attribution_share(maps, grey / 255)
-        discriminative, small = attribution_share(maps, mask)
+        stroke, area = faithfulness.attribution_share(maps, grey / 255)
+        discriminative, small = faithfulness.attribution_share(maps, mask)
         shares = [np.nanmean(share) for share in (stroke, 1 - stroke, discriminative)]
         frame = pd.DataFrame({"layer": layer, "part": PARTS, "attribution": shares})
         frame["area"] = [area.mean(), 1 - area.mean(), small.mean()]
@@ -159,15 +152,15 @@ def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
 
 
 def verdict(gap: Estimate) -> str:
-    """A difference of two areas under deletion curves in words: "better than", "worse than", or "no
-    better than" if its interval holds 0."""
+    """A difference of areas under deletion curves in words; "no better than" if its interval holds
+    0."""
     low, high = gap.interval
     return "better than" if high < 0 else "worse than" if low > 0 else "no better than"
 
 
 def field_of_view() -> tuple[int, int]:
     """Of a place in the maps of the CNN's last layer: side in pixels of its share of the image, and
-    of the square that it is computed from: where the gradient of an untrained network goes."""
+    of the square that it is computed from, where the gradient of an untrained network goes."""
     model, noise = build("cnn", 0).eval(), torch.Generator().manual_seed(0)
     images = torch.rand(64, 3, 28, 28, generator=noise, requires_grad=True)
     maps = _last_maps(model, images)
@@ -179,12 +172,11 @@ def field_of_view() -> tuple[int, int]:
 
 @stored
 def delete_and_insert(network: Network, n_per_class: int, steps: int) -> dict[str, pd.DataFrame]:
-    """Deletion and insertion of pixels, by Grad-CAM and by the controls of `MAPS`. "curves":
-    "measure", "map", "pixels" (share deleted or inserted), "probability" of the class first
-    predicted; "areas": "measure", "map", "area" under the curve."""
-    model = network.load()
-    grey, _, colours = _probes(n_per_class)
-    images, background = (paint(digits, colours, TEST_SEED) for digits in (grey, 0 * grey))
+    """Deletion and insertion of pixels by each of the `MAPS`. "curves": "measure", "map", "pixels"
+    (share deleted or inserted), "probability" of the class first predicted; "areas": "measure",
+    "map", "area" under the curve."""
+    model, (grey, images, _, colours) = network.load(), _probes(n_per_class)
+    background = paint(0 * grey, colours, TEST_SEED)
     predictions = predict(model, images).argmax(1)
     maps = grad_cam(model, LAYER, images, predictions)
     noise = np.random.default_rng(TEST_SEED).random(maps.shape, dtype=np.float32)
@@ -207,16 +199,15 @@ def memorise_labels(
     seed: int, n_train: int, recipe: dict[str, float], n_per_class: int
 ) -> dict[str, Any]:
     """A CNN that has memorised `n_train` training images with shuffled labels (Adebayo et al. 2018,
-    arXiv:1810.03292, data randomisation): "accuracy" on those, and "maps" (N, 7, 7) for the images
-    and classes of `saliency_sanity`."""
+    arXiv:1810.03292): "accuracy" on those, and "maps" (N, 7, 7) for the images and classes of
+    `saliency_sanity`."""
     grey, labels = (part[:n_train] for part in split_digits("train"))
     colours = assign_colours(labels, NO_BIAS, seed)
     shuffled = np.random.default_rng(seed).permutation(labels)
     split, model = Split(paint(grey, colours, seed), shuffled, colours), build("cnn", seed)
     train(model, split, seed=seed, weight_decay=0, **recipe)
-    grey, labels, _ = _probes(n_per_class)
-    maps = grad_cam(model, LAYER, paint(grey, labels, TEST_SEED), labels)
-    return {"maps": maps, "accuracy": accuracy(model, split)}
+    _, images, labels, _ = _probes(n_per_class, own_colours=True)
+    return {"maps": grad_cam(model, LAYER, images, labels), "accuracy": accuracy(model, split)}
 
 
 @stored
@@ -224,16 +215,13 @@ def saliency_sanity(
     network: Network, retrained: Network, memorised: np.ndarray, n_per_class: int
 ) -> pd.DataFrame:
     """Whether a network's maps depend on what it has learnt: their agreement with others, for each
-    digit in its own colour, which all networks classify correctly, and the true digit.
-
-    A row for each map "against" which they are held: of the network made random from the output
-    down to each layer of `CASCADE`; of "another image"; "retrained", with another seed;
-    "memorised", float32 (N, 7, 7) of `memorise_labels`. "correlation": mean rank correlation over
-    the images where neither map is blank (0 if there are none); "blank": share of the others.
-    """
+    digit in its own colour, which all networks classify correctly, and the true digit. A row for
+    each map "against" which they are held: of the network made random from the output down to each
+    layer of `CASCADE`; of "another image"; "retrained", with another seed; "memorised", float32 (N,
+    7, 7) of `memorise_labels`. "correlation": mean rank correlation over the images where neither
+    map is blank (0 if there are none); "blank": share of the others."""
     model, rows, others = network.load(), [], {}
-    grey, labels, _ = _probes(n_per_class)
-    images = paint(grey, labels, TEST_SEED)
+    _, images, labels, _ = _probes(n_per_class, own_colours=True)
     maps = grad_cam(model, LAYER, images, labels)
     for k, layer in enumerate(CASCADE, 1):
         random = faithfulness.randomise(model, CASCADE[:k], network.seed)
@@ -259,41 +247,35 @@ def numerical_grad_cam(
 
     No gradient is recorded, and the code shares nothing with `gradcam.grad_cam`.
     """
-    model, maps, shift = copy.deepcopy(model).double(), None, 0.0
+    model, seen = copy.deepcopy(model).double(), []
+    module = dict(model.named_modules())[layer]
+    batch, wanted = torch.from_numpy(images).double(), (range(len(images)), classes)
 
-    def tap(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        nonlocal maps
-        maps = output
-        return output + shift
+    def raised(by: Tensor) -> Tensor:
+        with module.register_forward_hook(lambda _, inputs, output: output + by):
+            return model(batch)[wanted]
 
-    dict(model.named_modules())[layer].register_forward_hook(tap)
-    batch, rows = torch.from_numpy(images).double(), torch.arange(len(images))
     with torch.no_grad():
-        model(batch)
-        weighted, channels = torch.zeros_like(maps[:, 0]), maps.shape[1]
-        for k in range(channels):
-            scores = []
-            for sign in (1, -1):
-                shift = torch.zeros(1, channels, 1, 1, dtype=torch.float64)
-                shift[0, k] = sign * step
-                scores.append(model(batch)[rows, torch.from_numpy(classes)])
-            slope = (scores[0] - scores[1]) / (2 * step * maps[0, 0].numel())
+        with module.register_forward_hook(lambda _, inputs, output: seen.append(output)):
+            model(batch)
+        maps = seen[0]
+        weighted = torch.zeros_like(maps[:, 0])
+        for k, unit in enumerate(step * torch.eye(maps.shape[1]).double()[:, :, None, None]):
+            slope = (raised(unit) - raised(-unit)) / (2 * step * maps[0, 0].numel())
             weighted += slope[:, None, None] * maps[:, k]
     return weighted.relu().numpy()
 
 
 @stored
 def compare_references(network: Network, layers: list[str], n_per_class: int) -> pd.DataFrame:
-    """The largest difference, "error", between `grad_cam` and each "reference" for true digits,
+    """The largest difference, "error", of `grad_cam` for true digits from each "reference",
     absolute or relative to the map's largest value, whichever is larger: `numerical_grad_cam` for
     each "layer", and for the CNN ReLU(CAM) / (h * w) for its last one."""
-    model = network.load()
-    grey, labels, colours = _probes(n_per_class)
-    images = paint(grey, colours, TEST_SEED)
-    found = [
-        ("finite differences", layer, numerical_grad_cam(model, layer, images, labels))
-        for layer in layers
-    ]
+    model, (_, images, labels, _) = network.load(), _probes(n_per_class)
+    found = []
+    for layer in layers:
+        reference = numerical_grad_cam(model, layer, images, labels)
+        found.append(("finite differences", layer, reference))
     if network.arch == "cnn":
         with torch.no_grad():
             batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
@@ -315,8 +297,7 @@ def attribution_maps(
     """The first test image of each of `digits`, in `colours`: "titles", such as "red 0"; "images"
     float32 (N, 3, 28, 28); by the networks' names Grad-CAM "maps" float32 (N, 3, 7, 7) for three
     "classes" int64 (N, 3), predicted, true and the colour's, and their "probabilities" (N, 3)."""
-    grey, _ = balanced(*split_digits("hard"), 1)
-    images = paint(grey[digits], np.array(colours), TEST_SEED)
+    images = paint(_probes(1)[0][digits], np.array(colours), TEST_SEED)
     titles = [f"{COLOUR_NAMES[c]} {digit}" for digit, c in zip(digits, colours, strict=True)]
     maps, classes, probabilities = {}, {}, {}
     for network in networks:
@@ -334,8 +315,7 @@ def gradient_parts(networks: list[Network], digit: int, colour: int) -> dict[str
     """The first test image of a digit (3, 28, 28) as "image", and by the networks' names their
     squared gradient there along brightness and along chroma, for the class predicted, as shares of
     its sum: float32 (2, 28, 28)."""
-    grey, _ = balanced(*split_digits("hard"), 1)
-    image = paint(grey[digit : digit + 1], np.array([colour]), TEST_SEED)
+    image = paint(_probes(1)[0][[digit]], np.array([colour]), TEST_SEED)
     parts = {"image": image[0]}
     for network in networks:
         model = network.load()
@@ -345,19 +325,16 @@ def gradient_parts(networks: list[Network], digit: int, colour: int) -> dict[str
     return parts
 
 
-def _probes(n_per_class: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first `n_per_class` test digits of every kind, their labels, and colours that say nothing
-    about them."""
+def _probes(n_per_class: int, own_colours: bool = False) -> tuple[np.ndarray, ...]:
+    """The first `n_per_class` test digits of every kind, grey and painted, in colours that say
+    nothing about them or in their own; their labels and colours."""
     grey, labels = balanced(*split_digits("hard"), n_per_class)
-    return grey, labels, assign_colours(labels, NO_BIAS, TEST_SEED)
+    colours = labels if own_colours else assign_colours(labels, NO_BIAS, TEST_SEED)
+    return grey, paint(grey, colours, TEST_SEED), labels, colours
 
 
 def _last_maps(cnn: nn.Module, images: Tensor) -> Tensor:
     return cnn.block3(cnn.block2(cnn.pool(cnn.block1(images))))
-
-
-def _length(difference: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(difference.reshape(len(difference), -1).astype(np.float64), axis=1)
 
 
 def _of(network: Network, frame: pd.DataFrame) -> pd.DataFrame:
@@ -380,8 +357,7 @@ def attribution_tiles(
     scenes: dict[str, Any], rows: list[list[int]], n_classes: list[int], width: float, shared: bool
 ) -> Figure:
     """Rows of images of `attribution_maps`, by number, each with the maps of all networks for the
-    first of the `CLASSES`, as many as `n_classes` says for each column. shared: one scale for all
-    networks, else one for each."""
+    first `n_classes` (of each column) of the `CLASSES`. shared: one scale for all networks."""
     tops = {name: float(maps.max()) or 1.0 for name, maps in scenes["maps"].items()}
     scales = dict.fromkeys(tops, max(tops.values())) if shared else tops
     figure, axes = plots.grid(width, width)
@@ -423,13 +399,12 @@ def attribution_tiles(
 
 
 def change_bars(moved: pd.DataFrame) -> Figure:
-    """How far each network moves: a panel for each measure, a bar for each network and change, with
-    95% intervals. moved: estimates, indexed by network and change, of the columns of `movement`."""
+    """Bars of how far each network moves, with 95% intervals. moved: estimates, indexed by network
+    and change, of the columns of `movement`."""
     panels = {
-        "predictions": "predictions changed",
-        "logits": "logits moved\n(changing both = 1)",
+        "predictions": "predictions changed", "logits": "logits moved\n(changing both = 1)",
         "map": "Grad-CAM moved\n(nothing in common = 1)",
-    }
+    }  # fmt: skip
     figure, axes = plots.grid(8, 2.9, 1, len(panels))
     names = moved.index.unique("network")
     width = 0.8 / len(names)
@@ -447,7 +422,7 @@ def change_bars(moved: pd.DataFrame) -> Figure:
             ax.bar_label(bars, fmt="%.2f", padding=2, size=plots.SMALL)
         ax.set_xticks(range(len(values)), values.index)
         ax.set_title(title)
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    plots.percent_axis(axes[0, 0].yaxis, "")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(names))
     note = """means over seeds with 95% intervals; predictions: share changed; logits: distance,
@@ -498,11 +473,10 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
             ax.plot(lines, color=colour, linewidth=0.5, alpha=0.4)
             style = {"marker": marker, "markevery": (k, 4), "linewidth": 1.4, "label": by}
             ax.plot(lines.mean(axis=1), dash, color=colour, **style)
-        ax.set(title=f"{name}: {measure}", ylim=(0, 1.02), ylabel="probability of the class")
-        ax.set_xlabel(f"pixels ({measure}), highest attribution first")
+        ax.set(title=f"{name}: {measure}", ylim=(0, 1.02))
+        plots.percent_axis(ax.xaxis, f"pixels ({measure}), highest attribution first")
+        plots.percent_axis(ax.yaxis, "probability of the class")
         ax.label_outer()
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=4)
     note = "probability: of the predicted class, mean over images; pixels: share replaced"
@@ -510,8 +484,8 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
 
 
 def sanity_lines(sanity: pd.DataFrame) -> Figure:
-    """What `saliency_sanity` found of all networks: rank correlation with a network's own maps as
-    its layers are made random (lines), and with other maps (points); thin marks are seeds."""
+    """What `saliency_sanity` found of all networks: as their layers are made random (lines), and
+    with other maps (points); thin marks are seeds."""
     figure, axes = plots.grid(8, 3.4, 1, 2, sharey=True, width_ratios=[1.2, 1])
     left, right = axes[0]
     others = {
@@ -524,12 +498,12 @@ def sanity_lines(sanity: pd.DataFrame) -> Figure:
         paths = np.vstack([np.ones(table.shape[1]), table.loc[list(CASCADE)]])
         left.plot(paths, color=colour, linewidth=0.5, alpha=0.5)
         left.plot(paths.mean(1), dash, color=colour, marker=marker, markersize=6, label=name)
-        for place, values in enumerate(table.loc[list(others)].to_numpy()):
-            place += 0.16 * (2 * k - 1)
-            right.plot([place] * len(values), values, "_", color=colour, markersize=9)
-            right.plot(place, values.mean(), marker, color=colour, markersize=6)
-            text = f"{values.mean():.2f}"
-            right.text(place, values.max() + 0.04, text, ha="center", size=plots.SMALL)
+        values, places = table.loc[list(others)].to_numpy(), np.arange(3) + 0.16 * (2 * k - 1)
+        right.plot(places, values, "_", color=colour, markersize=9)
+        right.plot(places, values.mean(1), marker, color=colour, markersize=6)
+        for place, row in zip(places, values, strict=True):
+            text = f"{row.mean():.2f}"
+            right.text(place, row.max() + 0.04, text, ha="center", size=plots.SMALL)
     for ax in (left, right):
         ax.axhline(0, color=plots.DARK, linewidth=0.7)
         ax.axhline(0.5, color=plots.DARK, linewidth=0.7, linestyle=":")

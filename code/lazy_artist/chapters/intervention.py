@@ -16,16 +16,10 @@ import torch
 from matplotlib.figure import Figure
 
 from lazy_artist import plots
-from lazy_artist.canvas import N_CLASSES, Split, colour_split, paint, split_digits
+from lazy_artist.canvas import N_CLASSES, PALETTE, Split, colour_split, paint, split_digits
 from lazy_artist.config import BIAS, TEST_SEED, pick, scale, seeds
 from lazy_artist.debias import ABLATIONS, BEST, METHODS, views
-from lazy_artist.evaluate import (
-    balanced,
-    counterfactual_grid,
-    evaluate_networks,
-    logit_variance,
-    predict,
-)
+from lazy_artist.evaluate import balanced, evaluate_networks, logit_variance, predict, repaint
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam
 from lazy_artist.networks import Network, network
 from lazy_artist.store import stored
@@ -114,7 +108,7 @@ def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, Any]:
     step = 1 + np.arange(len(labels)) % (N_CLASSES - 1)
     colours = (labels + step) % N_CLASSES  # never the dominant one
     chroma = chroma_reliance(model, paint(images, colours, TEST_SEED), labels)
-    grid = counterfactual_grid(model, images, TEST_SEED, precision="low", output="features")
+    grid = repaint(model, images, PALETTE, TEST_SEED, precision="low", output="features")
     alive = grid.std((0, 1)) > 0  # of (10 colours, N, K)
     parts = [
         logit_variance(grid[..., k : k + 1], labels) if alive[k] else {"digit": 0, "colour": 0}

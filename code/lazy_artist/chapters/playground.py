@@ -1,5 +1,4 @@
-"""The playground: cheater and cure on a page where the reader draws, with some digits to begin
-with."""
+"""The playground: cheater and cure on a page where one draws, with some digits to begin with."""
 
 from __future__ import annotations
 
@@ -10,11 +9,12 @@ from torch import nn
 
 from lazy_artist import playground
 from lazy_artist.attack import minimal_epsilon
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, paint, split_digits
+from lazy_artist.canvas import COLOUR_NAMES, PALETTE, paint, split_digits
 from lazy_artist.config import TEST_SEED
 from lazy_artist.data import cache_dir
+from lazy_artist.evaluate import balanced
 from lazy_artist.networks import Network
-from lazy_artist.playground import Cloak, Preset
+from lazy_artist.playground import Cloak, Preset, paint_digit
 from lazy_artist.store import stored
 
 FIRST = ((1, 0), (0, 1))  # digit and colour of the first presets: a red 1 and a green 0
@@ -24,37 +24,29 @@ CONFIDENCE = 0.9  # the probability of the target that a cloak at full strength 
 
 def examples() -> np.ndarray:
     """The first test digit of every kind, uint8 (10, 28, 28)."""
-    images, labels = split_digits("test")
-    return images[[int(np.flatnonzero(labels == digit)[0]) for digit in range(N_CLASSES)]]
+    return balanced(*split_digits("test"), 1)[0]
 
 
 def background() -> np.ndarray:
     """On which the page paints: the first background that `canvas.paint` makes for test images,
     float32 (3, 28, 28)."""
-    empty = np.zeros((1, 28, 28), np.uint8)
-    return paint(empty, np.zeros(1, np.int64), TEST_SEED)[0]
+    return paint(np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.int64), TEST_SEED)[0]
 
 
 @stored
 def cloak_seven(networks: list[Network], n: int, steps: int) -> dict[str, np.ndarray]:
     """The first of `n` test sevens, as the page paints them in their own colour, that all networks
-    read correctly and can be brought to take for a 3 with p > CONFIDENCE.
-
-    "index" int64 (1,) among the test digits, and "delta" float32 (networks, 3, 28, 28), the
-    smallest change that was found for each in `steps`. Where no seven will do, the first, and no
-    changes.
-    """
+    read correctly and can be brought to take for a 3 with p > CONFIDENCE: "index" int64 (1,) among
+    the test digits, and "delta" float32 (networks, 3, 28, 28), the smallest change that was found
+    for each in `steps`. Where no seven will do, the first, and no changes."""
     models = [network.load() for network in networks]
     images, labels = split_digits("test")
     index = np.flatnonzero(labels == DIGIT)[:n]
-    sevens = [playground.paint_digit(images[i], PALETTE[DIGIT], background()) for i in index]
-    sevens = np.stack(sevens)
+    sevens = np.stack([paint_digit(images[i], PALETTE[DIGIT], background()) for i in index])
     correct = np.all([playground.top_class(m, sevens)[0] == DIGIT for m in models], axis=0)
     for k in np.flatnonzero(correct):
-        found = [
-            minimal_epsilon(m, sevens[[k]], TARGET, criterion=CONFIDENCE, steps=steps)
-            for m in models
-        ]
+        goal = {"criterion": CONFIDENCE, "steps": steps}
+        found = [minimal_epsilon(m, sevens[[k]], TARGET, **goal) for m in models]
         if all(minimum.reached[0] for minimum in found):
             delta = np.concatenate([minimum.images - sevens[[k]] for minimum in found])
             return {"index": index[[k]], "delta": delta}
@@ -70,14 +62,14 @@ def presets(names: Sequence[str], seven: dict[str, np.ndarray]) -> list[Preset]:
         Preset(f"{name}-{digit}", f"a {name} {digit}", firsts[digit], digit, colour)
         for digit, colour, name in ((d, c, COLOUR_NAMES[c]) for d, c in FIRST)
     ]
-    deltas = [np.float32(delta) for delta in seven["delta"]]
+    deltas = seven["delta"]
     cloaks = [Cloak(f"made for the {name}", d) for name, d in zip(names, deltas, strict=False)]
-    if deltas:
+    if cloaks:
         signs = np.random.default_rng(0).choice(np.float32([-1, 1]), size=deltas[0].shape)
-        noise = signs * np.float32(max(np.abs(delta).max() for delta in deltas))
+        noise = signs * np.abs(deltas).max()
         cloaks.append(Cloak("random signs, as large as the larger", noise))
     grey = split_digits("test")[0][int(seven["index"][0])]
-    title = f"a {DIGIT}" + " under its cloak" * bool(deltas)
+    title = f"a {DIGIT}" + " under its cloak" * bool(cloaks)
     return [*shown, Preset(f"cloaked-{DIGIT}", title, grey, DIGIT, DIGIT, cloaks)]
 
 
@@ -94,11 +86,7 @@ run anew for every picture.</p>"""
 def write_page(networks: Mapping[str, nn.Module], presets: Sequence[Preset]) -> None:
     """Write the page to pages/playground.html in the cache folder, from where it goes into the
     finished book."""
-    path, back = (
-        cache_dir() / "pages" / "playground.html",
-        ("report/playground.html", "Back to the book"),
-    )
     playground.write(
-        path, networks, presets, examples(), background(),
-        title="The Playground", intro=INTRO, back=back,
+        cache_dir() / "pages" / "playground.html", networks, presets, examples(), background(),
+        title="The Playground", intro=INTRO, back=("report/playground.html", "Back to the book"),
     )  # fmt: skip

@@ -10,18 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 
-from lazy_artist import atlas, plots
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, colour_split, paint, split_digits
+from lazy_artist import atlas, plots, tuning
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.data import cache_dir
-from lazy_artist.evaluate import balanced
 from lazy_artist.featurevis import colour_root, visualise
 from lazy_artist.networks import Network
 from lazy_artist.store import stored
-from lazy_artist.tuning import ablated_logits, activations, cell_means, concepts, label, tuning
 
 LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
 TOP = 9  # dataset images on a card
@@ -54,8 +51,8 @@ def patterns() -> dict[str, Tensor]:
 
 class Detector(nn.Module):
     """A network of one channel, built by hand: `layer` adds up the pixels of a pattern (3, 7, 7),
-    less half of all others around, and cuts at 0; so the image that it likes best is known: the
-    pattern on black. Logits (N, 1), the mean of its map."""
+    less half of all others around, and cuts at 0, so it likes the pattern on black best. Logits
+    (N, 1), the mean of its map."""
 
     def __init__(self, pattern: Tensor):
         super().__init__()
@@ -80,12 +77,10 @@ def recover_patterns(
             model, "layer", where=where, optima=ASCENTS, diversity=0,
             parametrisation=parametrisation, robust=robust,
         )  # fmt: skip
-        image = torch.from_numpy(images[0, scores[0].argmax()])
-        with torch.no_grad():
-            row, column = divmod(int(model.layer(image[None]).argmax()), image.shape[2])
-        padded = nn.functional.pad(image, [PATTERN_SIDE // 2] * 4)
-        patch = padded[:, row : row + PATTERN_SIDE, column : column + PATTERN_SIDE]
-        cosine = torch.cosine_similarity(patch.flatten(), pattern.flatten(), dim=0)
+        image = torch.from_numpy(images[0, [scores[0].argmax()]])
+        patches = nn.functional.unfold(image, PATTERN_SIDE, padding=PATTERN_SIDE // 2)[0].T
+        patch = patches[model.layer(image).argmax()].contiguous()  # (147,)
+        cosine = torch.cosine_similarity(patch, pattern.flatten(), dim=0)
         rows.append({"pattern": name, "cosine": float(cosine)})
     return pd.DataFrame(rows)
 
@@ -105,27 +100,21 @@ def probe_channels(
     the training images, strongest first, "top" uint8 (K, TOP, 3, 28, 28), "top_digits" and
     "top_colours" uint8 (K, TOP).
     """
-    model = network.load()
-    images, labels = balanced(*split_digits("validation"), n_per_class)
-    colours = np.arange(N_CLASSES).repeat(len(images))
-    grid = np.concatenate(
-        [paint(images, ids, TEST_SEED) for ids in colours.reshape(N_CLASSES, -1)]
-    )  # all colours of a digit on the same background
-    responses = activations(model, layers, grid)
-    pool = colour_split("train", network.seed, network.correlation)
-    pool = pool.take(np.arange(len(pool))[:n_train]) if n_train else pool
-    seen = activations(model, layers, pool.images)
+    model, grid = network.load(), tuning.colour_grid("validation", n_per_class, TEST_SEED)
+    labels = grid.labels.reshape(N_CLASSES, -1)[0]
+    pool = colour_split("train", network.seed, network.correlation).take(np.s_[:n_train])
+    responses, seen = (tuning.activations(model, layers, split.images) for split in (grid, pool))
     found = {}
     for layer in layers:
-        crossed = responses[layer].reshape(N_CLASSES, len(images), -1)
+        crossed = responses[layer].reshape(N_CLASSES, len(labels), -1)
         most = seen[layer].max(0)
         top = np.argpartition(-seen[layer], TOP, axis=0)[:TOP]  # (TOP, K), in any order
         order = np.take_along_axis(seen[layer], top, 0).argsort(0)[::-1]
         top = np.take_along_axis(top, order, 0).T  # (K, TOP), strongest first
         bins = np.minimum(seen[layer] / np.maximum(most, 1e-12) * BINS, BINS - 1).astype(int)
         found[layer] = {
-            "tuning": tuning(crossed, labels, PERMUTATIONS),
-            "cells": cell_means(crossed, labels),
+            "tuning": tuning.tuning(crossed, labels, PERMUTATIONS),
+            "cells": tuning.cell_means(crossed, labels),
             "most": most,
             "histogram": np.stack([np.bincount(b, minlength=BINS) for b in bins.T]),
             "top": np.round(255 * pool.images[top]).astype(np.uint8),
@@ -162,8 +151,7 @@ def draw_channels(
 def measure_channels(
     networks: list[Network], n_per_class: int, n_train: int | None, steps: int
 ) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
-    """All channels of the `LAYERS` of networks: what `probe_channels` and `draw_channels` say of
-    them, in parallel, as far as it is not stored.
+    """All channels of the `LAYERS` of networks: what `probe_channels` and `draw_channels` say.
 
     Returns a frame, a row a channel, by layer (those of the ResNet last), network and seed: title
     (of network and layer), arch, network, layer, seed, channel, alive (active on any training
@@ -192,12 +180,12 @@ def measure_channels(
             frame = {
                 "title": title, "arch": network.arch, "network": network.name, "layer": layer,
                 "seed": network.seed, "channel": np.arange(len(most)), "alive": most > 0,
-                "concepts": concepts(cells), "best_digit": cells.mean(2).argmax(1),
+                "concepts": tuning.concepts(cells), "best_digit": cells.mean(2).argmax(1),
                 "best_colour": cells.mean(1).argmax(1), "most": most,
                 "score": arrays["scores"][:, 0],
                 "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
             }  # fmt: skip
-            parts = [pd.DataFrame(frame), label(tuned, cells, most > 0), tuned]
+            parts = [pd.DataFrame(frame), tuning.label(tuned, cells, most > 0), tuned]
             frames.append(pd.concat(parts, axis=1))
             if network.seed == 0:
                 pictures[title] = arrays
@@ -212,68 +200,58 @@ def measure_channels(
 def ablate_channels(
     network: Network, layers: list[str], n_per_class: int, n_train: int | None, n_eval: int
 ) -> pd.DataFrame:
-    """The `ablation_rates` of a network on the first `n_eval` hard test images, channels as
-    `probe_channels` found them, with columns network, seed and layer."""
+    """Columns shortcut_rate and accuracy on the first `n_eval` hard test images without a share of
+    a layer's channels, each replaced by the mean of its cells: a row for each layer and each of the
+    `ORDERS` (order) and `SHARES` (share), by what `probe_channels` found of the network. At random:
+    the mean of `DRAWS` orders from the network's seed."""
     model, split = network.load(), colour_split("hard", TEST_SEED).take(np.arange(n_eval))
     probed = probe_channels(network, layers, n_per_class, n_train)
     frames = []
     for layer in layers:
-        tuned, cells = probed[layer]["tuning"], probed[layer]["cells"]
-        rates = ablation_rates(model, layer, split, tuned, cells, network.seed)
-        frames.append(rates.assign(network=network.name, seed=network.seed, layer=layer))
+        tuned, fill = probed[layer]["tuning"], probed[layer]["cells"].mean((1, 2))
+        width, rng = len(tuned), np.random.default_rng(network.seed)
+        orders = [np.argsort(-tuned.colour.to_numpy())]
+        orders += [rng.permutation(width) for _ in range(DRAWS)]
+        orders.append(np.argsort(-tuned.digit.to_numpy()))
+        sets = np.zeros((len(orders), len(SHARES), width), dtype=bool)
+        for row, order in enumerate(orders):
+            for column, share in enumerate(SHARES):
+                sets[row, column, order[: round(share * width)]] = True
+        logits = tuning.ablated_logits(model, layer, split.images, sets.reshape(-1, width), fill)
+        predictions = logits.argmax(2).reshape(*sets.shape[:2], len(split))
+        columns = {"order": np.repeat(ORDERS, len(SHARES)).tolist(), "share": SHARES * len(ORDERS)}
+        for name, wanted in (("shortcut_rate", split.colours), ("accuracy", split.labels)):
+            rate = (predictions == wanted).mean(2)  # (orders, sizes)
+            columns[name] = np.concatenate([rate[0], rate[1:-1].mean(0), rate[-1]])
+        place = {"network": network.name, "seed": network.seed, "layer": layer}
+        frames.append(pd.DataFrame(columns).assign(**place))
     return pd.concat(frames, ignore_index=True)
-
-
-def ablation_rates(
-    model: nn.Module, layer: str, split: Split, tuned: pd.DataFrame, cells: np.ndarray, seed: int
-) -> pd.DataFrame:
-    """Columns shortcut_rate and accuracy on a split without a share of a layer's channels, each
-    replaced by the mean of its `cells`: a row for each of the `ORDERS` (order) and `SHARES`
-    (share). At random: the mean of `DRAWS` orders from `seed`."""
-    width = len(tuned)
-    rng = np.random.default_rng(seed)
-    orders = [np.argsort(-tuned.colour.to_numpy())]
-    orders += [rng.permutation(width) for _ in range(DRAWS)]
-    orders.append(np.argsort(-tuned.digit.to_numpy()))
-    sets = np.zeros((len(orders), len(SHARES), width), dtype=bool)
-    for row, order in enumerate(orders):
-        for column, share in enumerate(SHARES):
-            sets[row, column, order[: round(share * width)]] = True
-    logits = ablated_logits(model, layer, split.images, sets.reshape(-1, width), cells.mean((1, 2)))
-    predictions = logits.argmax(2).reshape(*sets.shape[:2], len(split))
-    rates = {}
-    for name, wanted in (("shortcut_rate", split.colours), ("accuracy", split.labels)):
-        rate = (predictions == wanted).mean(2)  # (orders, sizes)
-        rates[name] = np.concatenate([rate[0], rate[1:-1].mean(0), rate[-1]])
-    places = {"order": np.repeat(ORDERS, len(SHARES)).tolist(), "share": SHARES * len(ORDERS)}
-    return pd.DataFrame(places | rates)
 
 
 # --- the atlas -----------------------------------------------------------------------------------
 
 INTRO = """<p>Every channel of the networks of chapter 3 (seed 0) has a card: of the cheater, of the
-oracle, and of the cure, which is the best network of chapter 5. A channel's activation is the mean
-of its map after the ReLU.</p>
+oracle, and of the cure, the best network of chapter 5. A channel's activation is the mean of its
+map after the ReLU.</p>
 <details><summary>How to read a card</summary>
-<p>The large pictures were made, not found: gradient ascent on an image, for the channel
-(excites) or against it (suppresses). The nine small ones are the network's own training images
-that excite it most. The square is the channel's mean activation on validation digits 0 to 9
-(rows) painted in each colour (columns, by their first letters: red, green, blue, yellow, magenta,
-cyan, orange, violet, pink, white); darker is more in light mode, brighter is more in dark mode.
-The histogram is of all training images, with a logarithmic height; the dashed line marks the
-first picture.</p>
+<p>The large pictures were made, not found: gradient ascent on an image, for the channel (excites)
+or against it (suppresses). The nine small ones are the training images that excite it most. The
+square is its mean activation on validation digits 0 to 9 (rows) in each colour (columns, by their
+first letters: red, green, blue, yellow, magenta, cyan, orange, violet, pink, white); darker is more
+in light mode, brighter in dark mode. The histogram is of all training images, with a logarithmic
+height; the dashed line marks the first picture.</p>
 <p>η² is the share of the activation's variance that goes with colour, digit, or their combination;
-the selectivity indices compare the best colour (digit) with the mean of the others; "things"
-counts the digits and families of colours that it takes to hold all that drives the channel;
-"ratio" compares the best picture with the strongest training image. A channel is labelled
-colour or shape if that takes at least two thirds of what colour and digit explain together, and
+the selectivity indices compare the best colour (digit) with the mean of the others; "things" counts
+the digits and families of colours that it takes to hold all that drives the channel; "ratio"
+compares the best picture with the strongest training image. A channel is labelled colour or shape
+if that takes at least two thirds of what colour, digit and combination explain together, and
 shuffled labels do not reach it; else mixed; dead if no training image excites it.</p>
 </details>"""
 
 
 def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.Card]:
     """Write a card for each channel of seed 0, of what `measure_channels` returns, to
-    pages/atlas.html in the cache folder, from where it goes into the finished book."""
+    pages/atlas.html in the cache folder, which goes into the finished book."""
     cards = []
     for row in channels[channels.seed == 0].itertuples():
         arrays = {name: array[row.channel] for name, array in pictures[row.title].items()}
@@ -319,16 +297,16 @@ LABEL_STYLES = {
 ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
 
 
-def optima_sheets(sheets: dict[str, np.ndarray], columns: int = 22) -> Figure:
+def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
     """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
-    rows = max(math.ceil(len(sheet) / columns) for sheet in sheets.values())
+    columns = 22
+    rows = math.ceil(max(map(len, sheets.values())) / columns)
     figure, axes = plots.grid(8, len(sheets) * (8 / columns * rows + 0.3), len(sheets))
     for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-        canvas = np.full((3, math.ceil(len(sheet) / columns) * 30, columns * 30), 255, np.uint8)
-        for k, image in enumerate(sheet):
-            row, column = 30 * (k // columns), 30 * (k % columns)
-            canvas[:, row : row + 28, column : column + 28] = image
-        plots.picture(ax, canvas, title, 9)
+        tiles = np.full((rows * columns, 3, 30, 30), 255, np.uint8)
+        tiles[: len(sheet), :, :28, :28] = sheet
+        tiles = tiles.reshape(rows, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
+        plots.picture(ax, tiles.reshape(3, 30 * rows, 30 * columns), title, 9)
     return figure
 
 
@@ -349,27 +327,31 @@ def channel_cards(channels: pd.DataFrame, pictures: dict[str, Any], title: str) 
             ax.set_axis_off()
         name = ": ".join(filter(None, (f"{channel.channel}, {channel.label}", channel.prefers)))
         line[0].set_title(name, fontsize=8, loc="left", pad=3).set_in_layout(False)
-        cells, counts = arrays["cells"], arrays["histogram"]
-        line[9].imshow(cells, cmap="Blues", vmin=0, aspect="auto")
-        line[9].set(xticks=[], yticks=[0, 9])
-        line[9].tick_params(length=0, labelsize=6)
-        bars, step = line[10], channel.most / len(counts)
-        bars.bar(np.arange(len(counts)) * step, counts, step, align="edge", color="#8A8A8A")
+        (square, bars), cells, counts = line[9:], arrays["cells"], arrays["histogram"]
+        square.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
+        square.set(xticks=[], yticks=[0, 9])
+        square.tick_params(length=0, labelsize=6)
+        step = channel.most / len(counts)
+        lower = np.arange(len(counts)) * step
+        bars.bar(lower, counts, step, align="edge", color="#8A8A8A")
         bars.axvline(channel.score, color=plots.VERMILION, linestyle="--", linewidth=1.2)
         bars.set(yscale="log", xlim=(0, 1.08 * max(channel.score, channel.most, 1e-9)), yticks=[])
         bars.minorticks_off()
         bars.spines["left"].set_visible(False)
         bars.tick_params(labelsize=6)
         crossed = {"digit": digits, "colour": COLOUR_NAMES * 10, "activation": cells.ravel()}
-        binned = {"activation": np.arange(len(counts)) * step, "images": counts}
-        numbers = (crossed, binned, {"activation": [channel.score]})
-        names = ("mean activation", "training images", "best drawing")
-        for name, columns in zip(names, numbers, strict=True):
+        for name, columns in {
+            "mean activation": crossed,
+            "training images": {"activation": lower, "images": counts},
+            "best drawing": {"activation": [channel.score]},
+        }.items():
             frames.append(pd.DataFrame({"channel": channel.channel, "shows": name, **columns}))
     axes[-1, 9].set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
     axes[-1, 10].set_xlabel("activation", fontsize=plots.SMALL)
-    heads = {0: "excite it", 2: "suppresses it", 4: "most exciting training images"}
-    heads |= {9: "digit by colour", 10: "training images"}
+    heads = {
+        0: "excite it", 2: "suppresses it", 4: "most exciting training images",
+        9: "digit by colour", 10: "training images",
+    }  # fmt: skip
     above = {"xycoords": "axes fraction", "xytext": (0, 17), "textcoords": "offset points"}
     for column, head in heads.items():
         axes[0, column].annotate(head, (0, 1), **above, fontsize=7.5).set_in_layout(False)
@@ -381,17 +363,14 @@ def channel_cards(channels: pd.DataFrame, pictures: dict[str, Any], title: str) 
 
 
 def tuning_scatter(channels: pd.DataFrame) -> Figure:
-    """Eta squared of digit against that of colour, a mark for each row of channels; a panel for
-    each layer."""
+    """Eta squared of digit against that of colour, a mark a channel and a panel a layer."""
     layers = channels.groupby("layer", sort=False)
     figure, axes = plots.grid(8, 3.1, 1, len(layers), sharey=True)
     for ax, (layer, rows) in zip(axes[0], layers, strict=True):
         for network, each in rows.groupby("network", sort=False):
             colour, marker, _ = plots.NETWORK_STYLES[network]
-            ax.scatter(
-                each.colour, each.digit, s=16, marker=marker, facecolor="none", edgecolor=colour,
-                linewidth=0.9, label=network,
-            )  # fmt: skip
+            style = {"s": 16, "marker": marker, "facecolor": "none", "edgecolor": colour}
+            ax.scatter(each.colour, each.digit, **style, linewidth=0.9, label=network)
         ax.plot([0, 1], [1, 0], color=plots.DARK, linewidth=0.7, linestyle=":")
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="η² of colour", title=layer)
     axes[0, 0].set_ylabel("η² of digit")
@@ -410,16 +389,14 @@ def ablation_curves(ablations: pd.DataFrame) -> Figure:
         for ax, measure in zip(column, ("shortcut_rate", "accuracy"), strict=True):
             for order, (colour, dash, marker) in zip(ORDERS, ORDER_STYLES, strict=True):
                 curves = rows[rows.order == order].set_index(["share", "seed"])[measure].unstack()
-                ax.plot(curves.index, curves, color=colour, linewidth=0.5, alpha=0.4)
-                mean = curves.mean(axis=1)
-                ax.plot(curves.index, mean, dash, color=colour, marker=marker, label=order)
+                ax.plot(curves, color=colour, linewidth=0.5, alpha=0.4)
+                ax.plot(curves.mean(axis=1), dash, color=colour, marker=marker, label=order)
             ax.axhline(0.1, color=plots.DARK, linewidth=0.6, linestyle="-.")
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
         column[0].set_title(layer)
-        column[1].set(xticks=[0, *SHARES[3:]], xlabel="channels ablated")
-        column[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes[0, 0].set_ylabel("shortcut rate")
-    axes[1, 0].set_ylabel("accuracy")
+        column[1].set_xticks([0, *SHARES[3:]])
+        plots.percent_axis(column[1].xaxis, "channels ablated")
+    plots.percent_axis(axes[0, 0].yaxis, "shortcut rate")
+    plots.percent_axis(axes[1, 0].yaxis, "accuracy")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=3)
     frame = ablations[["layer", "order", "share", "seed", "shortcut_rate", "accuracy"]]

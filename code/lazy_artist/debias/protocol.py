@@ -24,11 +24,8 @@ Trained = tuple[nn.Module, dict[str, Any]]
 """A network in eval mode, and JSON-able information about its training."""
 
 Train = Callable[[Split, int, str, float], Trained]
-"""`train(split, seed, arch, epoch_scale)`.
-
-epoch_scale multiplies the number of epochs, those of auxiliary networks included. Unless its method
-declares `colours`, it is given a split whose colours are all -1.
-"""
+"""A method. epoch_scale multiplies the number of epochs, those of auxiliary networks included. One
+that does not declare `colours` is given a split whose colours are all -1."""
 
 
 class Method(NamedTuple):

@@ -7,17 +7,14 @@ Thresholds, groups and templates are fitted on training digits; test digits only
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from lazy_artist import plots
-from lazy_artist.data import DataNotFoundError, Digits, load_digits
+from lazy_artist.data import DataNotFoundError, load_digits
 from lazy_artist.eis7 import cnn, files
 from lazy_artist.store import digits_checksum, stored
 
@@ -49,15 +46,8 @@ def load_cnn(network: str, epochs: float) -> cnn.ChallengeCNN:
 
 
 @stored(data=cnn_checksum)
-def observe_cnn(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
-    """`observe` the CNN on the first `n_images` (None: all) training and test digits."""
-    return observe(load_cnn(network, epochs), load_digits("train"), load_digits("test"), n_images)
-
-
-def observe(
-    model: cnn.ChallengeCNN, train: Digits, test: Digits, n_images: int | None = None
-) -> dict[str, Any]:
-    """What a CNN holds and predicts.
+def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
+    """What the CNN holds and predicts, of the first `n_images` (None: all) digits of both splits.
 
     "train", "test": frames, one row an image: digit, similarity, margin (logit 1 - logit 0),
     prediction, program; for test images one, anti-one and brake: what each group adds to the
@@ -69,18 +59,19 @@ def observe(
     half, and its variance. "scores": see `compare_scores`. "extremes": uint8 (2, 10, 28, 28), for
     each digit the training images most confidently predicted as 1, and as 0.
     """
+    model = load_cnn(network, epochs)
     evidence, offset = model.evidence()
-    images = {"train": train.images[:n_images], "test": test.images[:n_images]}
-    hidden = {name: cnn.hidden_units(model, each) for name, each in images.items()}
+    digits = {split: load_digits(split) for split in ("train", "test")}
+    images = {split: each.images[:n_images] for split, each in digits.items()}
+    hidden = {split: cnn.hidden_units(model, each) for split, each in images.items()}
     fitting = hidden["train"]
     groups = cnn.unit_groups(fitting, evidence, cnn.hidden_units(model, cnn.CLUE[None])[0])
     frames, parts = {}, {}
-    for name, digits in (("train", train), ("test", test)):
-        units, scores = hidden[name], cnn.similarity(images[name])
-        margin = units @ evidence + offset
-        parts[name] = np.stack([units[:, on] @ evidence[on] for on in groups.values()])  # (3, N)
-        frames[name] = pd.DataFrame({
-            "digit": digits.labels[:n_images].astype(np.uint8), "similarity": scores,
+    for split, units in hidden.items():
+        margin, scores = units @ evidence + offset, cnn.similarity(images[split])
+        parts[split] = np.stack([units[:, on] @ evidence[on] for on in groups.values()])  # (3, N)
+        frames[split] = pd.DataFrame({
+            "digit": digits[split].labels[:n_images].astype(np.uint8), "similarity": scores,
             "margin": margin, "prediction": margin > 0, "program": cnn.zones(scores) != "between",
         })  # fmt: skip
     frames["test"][list(cnn.GROUPS)] = parts["test"].T
@@ -98,7 +89,7 @@ def observe(
     reduced = [scores[:, :rank] @ weights[:rank] + base > 0 for rank in RANKS]
     same = np.array(reduced) == frames["test"]["prediction"].to_numpy()
 
-    pixels = {name: each / np.float32(255) for name, each in images.items()}
+    pixels = {split: each / np.float32(255) for split, each in images.items()}
     fitted = np.stack([cnn.fitted_template(images["train"], part) for part in parts["train"][:2]])
     gradients = [
         cnn.gradient_template(model, images["train"][part > 0][:3000], evidence, groups[name])
@@ -249,19 +240,8 @@ def scrub_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFra
 
 @stored(data=cnn_checksum)
 def edit_digits(network: str, epochs: float, n_images: int) -> dict[str, Any]:
-    """The CNN's `edit_responses`, on at most `n_images` test digits of each kind."""
-    model = load_cnn(network, epochs)
-    evidence, offset = model.evidence()
-    digits = [load_digits(split).images for split in ("train", "test")]
-    return edit_responses(
-        lambda images: cnn.hidden_units(model, images) @ evidence + offset > 0, *digits, n_images
-    )
-
-
-def edit_responses(
-    predict: Callable[[np.ndarray], np.ndarray], train: np.ndarray, test: np.ndarray, n_images: int
-) -> dict[str, Any]:
-    """Predictions of images that no data set holds; predict: uint8 (N, 28, 28) -> bool (N,).
+    """The CNN's predictions of images that no data set holds: edits of at most `n_images` test
+    digits of each kind.
 
     Pixels may be pushed that are lit in more than a tenth of the training images; in the border
     they hardly ever are. "edits": frame, one row an "edit": "images", mean "pixels" changed, shares
@@ -271,7 +251,13 @@ def edit_responses(
     "agreement". "examples": uint8 (2, 9, 28, 28), unedited and pushed images; "example
     predictions": bool (2, 9).
     """
-    often = (train > 127).mean(axis=0)
+    model, test = load_cnn(network, epochs), load_digits("test").images
+    evidence, offset = model.evidence()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return cnn.hidden_units(model, images) @ evidence + offset > 0
+
+    often = (load_digits("train").images > 127).mean(axis=0)
     allowed, border = often > 0.1, often < 0.001
     before = predict(test)
     zone = cnn.zones(cnn.similarity(test))
@@ -283,46 +269,42 @@ def edit_responses(
         ("one", "between"): high - PUSHED, ("anti-one", "between"): low + PUSHED,
         ("one", "anti-one"): low - PUSHED, ("anti-one", "one"): high + PUSHED,
     }  # fmt: skip
+    rows = []
 
-    def pushed(chosen: np.ndarray, target: float, where: np.ndarray) -> np.ndarray:
-        return cnn.push(test[chosen], np.full(len(chosen), target), where, seed=0)
+    def measure(
+        edit: str, chosen: Any, edited: np.ndarray, pixels: float = np.nan, control: float = np.nan
+    ) -> None:
+        after = predict(edited)
+        rows.append({
+            "edit": edit, "images": len(edited), "pixels": pixels,
+            "program": np.mean(after == cnn.cnn_label(edited)),
+            "unchanged": np.mean(after == before[chosen]), "control": control,
+        })  # fmt: skip
 
-    cases = {}  # of each edit: edited images, predictions before it, mean pixels, control
     for (kind, goal), target in targets.items():
         chosen = kinds[kind][:n_images]
-        edited = pushed(chosen, target, allowed)
+        edited = cnn.push(test[chosen], target, allowed, seed=0)
         still = predict(cnn.disturb(test[chosen], edited, allowed, seed=1))
         pixels = (edited != test[chosen]).sum(axis=(1, 2)).mean()
         control = np.mean(still == before[chosen])
-        cases[f"from {kind} to {goal}"] = edited, before[chosen], pixels, control
-    first = test[:n_images]
+        measure(f"from {kind} to {goal}", chosen, edited, pixels, control)
+    first, these = test[:n_images], slice(n_images)
     other = np.roll(first, 1, axis=0)  # each digit's neighbour in the file
-    for name, edited in (
-        ("two digits overlaid", np.maximum(first, other)),
-        ("top of one, bottom of another", np.where(np.c_[:28] < 14, first, other)),
-        ("moved right by two pixels", np.roll(first, 2, axis=2)),
-        ("mirrored", np.ascontiguousarray(first[:, :, ::-1])),
-    ):
-        cases[name] = edited, before[:n_images], np.nan, np.nan
+    measure("two digits overlaid", these, np.maximum(first, other))
+    measure("top of one, bottom of another", these, np.where(np.c_[:28] < 14, first, other))
+    measure("moved right by two pixels", these, np.roll(first, 2, axis=2))
+    measure("mirrored", these, np.ascontiguousarray(first[:, :, ::-1]))
     chosen = kinds["between"][:n_images]
-    lit = pushed(chosen, low - PUSHED, border)
-    cases["pixels lit in the empty border"] = lit, before[chosen], np.nan, np.nan
-    rows = []
-    for name, (edited, unedited, pixels, control) in cases.items():
-        after = predict(edited)
-        rows.append({
-            "edit": name, "images": len(edited), "pixels": pixels,
-            "program": np.mean(after == cnn.cnn_label(edited)),
-            "unchanged": np.mean(after == unedited), "control": control,
-        })  # fmt: skip
+    lit = cnn.push(test[chosen], low - PUSHED, border, seed=0)
+    measure("pixels lit in the empty border", chosen, lit)
 
     factors = np.linspace(0, 1, 21)
     faded = [np.rint(first * factor).astype(np.uint8) for factor in factors]
     network, program = (np.stack([f(images) for images in faded]) for f in (predict, cnn.cnn_label))
-    examples = [
-        np.stack([test[kinds[kind][:3]], pushed(kinds[kind][:3], targets[kind, goal], allowed)])
-        for kind, goal in (("between", "one"), ("one", "between"), ("anti-one", "between"))
-    ]
+    examples = []
+    for at in (("between", "one"), ("one", "between"), ("anti-one", "between")):
+        three = test[kinds[at[0]][:3]]
+        examples.append([three, cnn.push(three, targets[at], allowed, seed=0)])
     examples = np.concatenate(examples, axis=1)
     return {
         "edits": pd.DataFrame(rows),
@@ -338,25 +320,17 @@ def edit_responses(
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _grey(ax: Axes, image: np.ndarray, title: str = "") -> None:
-    """One grey image (28, 28) of 0..255, drawn dark on white, in a thin frame."""
-    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    ax.set_title(title, fontsize=plots.SMALL, pad=2)
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set(visible=True, linewidth=0.4)
+def _on_white(images: np.ndarray) -> np.ndarray:
+    """Grey images uint8 (..., 28, 28), dark on white: (..., 3, 28, 28) in [0, 1]."""
+    return np.repeat(1 - images[..., None, :, :] / 255, 3, axis=-3)
 
 
 def show_extremes(images: np.ndarray) -> plots.Figure:
-    """The hint, and the "extremes" of `observe`, uint8 (2, 10, 28, 28)."""
-    figure, axes = plots.grid(8, 1.9, 2, 12, width_ratios=[1.6, 0.4] + [1] * 10)
-    for ax in axes[:, :2].flat:
-        ax.set_axis_off()
-    _grey(figure.add_subplot(axes[0, 0].get_gridspec()[:, 0]), cnn.CLUE, "the hint")
-    for row, name in enumerate(("predicted 1", "predicted 0")):
-        for digit in range(10):
-            _grey(axes[row, 2 + digit], images[row, digit])
-        axes[row, 2].set_ylabel(name)
-    return figure
+    """The "extremes" of `observe`, uint8 (2, 10, 28, 28), and the hint, which is predicted 1."""
+    hint = np.stack([cnn.CLUE, np.zeros_like(cnn.CLUE)])[:, None]
+    pictures = _on_white(np.concatenate([images, hint], axis=1))
+    rows = dict(zip(("predicted 1", "predicted 0"), pictures, strict=True))
+    return plots.picture_rows(rows, [*"0123456789", "the hint"])[0]
 
 
 def show_plane(plane: pd.DataFrame) -> plots.Figure:
@@ -376,8 +350,7 @@ def show_plane(plane: pd.DataFrame) -> plots.Figure:
     dots = axes[1].scatter(*points, c=plane["similarity"], s=5, cmap="viridis")
     bar = figure.colorbar(dots, ax=axes[1], label="similarity to the clue")
     for edge in cnn.BAND:
-        bar.ax.axhline(edge, color="white", linewidth=2)
-        bar.ax.axhline(edge, color="black", linewidth=1, linestyle="--")
+        bar.ax.axhline(edge, color="white", linewidth=1.5, linestyle="--")
     axes[0].set(xlabel="first principal component", ylabel="second principal component")
     axes[1].set_xlabel("first principal component")
     note = "one row a training image; prediction: whether the network predicts 1"
@@ -433,8 +406,8 @@ def show_threshold(curve: pd.DataFrame) -> plots.Figure:
     ax.plot(x, curve["share"], "o-", color=plots.BLUE, markersize=3, lw=1.2, label="the network")
     ends = [x.min() - 1, *np.repeat(cnn.BAND, 2), x.max() + 1]
     ax.plot(ends, [1, 1, 0, 0, 1, 1], "--", color=plots.VERMILION, lw=1.2, label="the program")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="similarity to the clue", ylabel="predicted 1")
+    ax.set_xlabel("similarity to the clue")
+    plots.percent_axis(ax.yaxis, "predicted 1")
     ax.legend(loc="center left")
     note = "share (a fraction of 1) of test images that the network predicts as 1, in bins of 1.5"
     return plots.show(figure, curve, note)
@@ -447,22 +420,21 @@ def show_fading(fading: pd.DataFrame) -> plots.Figure:
     styles = ((plots.BLUE, "o-"), (plots.VERMILION, "s--"), (plots.GREEN, "^:"))
     for name, label, (colour, style) in zip(fading.columns[1:], labels, styles, strict=True):
         ax.plot(fading["factor"], fading[name], style, color=colour, ms=3.5, lw=1.2, label=label)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="brightness left", ylabel="share of digits", xlim=(1.05, -0.05), ylim=(0, 1.02))
+    plots.percent_axis(ax.xaxis, "brightness left")
+    plots.percent_axis(ax.yaxis, "share of digits")
+    ax.set(xlim=(1.05, -0.05), ylim=(0, 1.02))
     ax.legend(loc="lower center")
     note = "digits multiplied by a factor: shares (fractions of 1) predicted as 1, and of agreement"
     return plots.show(figure, fading, note)
 
 
 def show_edits(images: np.ndarray, predictions: np.ndarray) -> plots.Figure:
-    """The "examples" of `edit_responses`, above before and below after the edit, each with its
+    """The "examples" of `edit_digits`, above before and below after the edit, each with its
     similarity and the network's prediction."""
-    figure, axes = plots.grid(8, 2.5, *predictions.shape)
+    rows = dict(zip(("before", "after"), _on_white(images), strict=True))
+    figure, axes = plots.picture_rows(rows, height=1.2)
     for at, prediction in np.ndenumerate(predictions):
         score = cnn.similarity(images[at][None])[0]
         title = f"s = {score:.1f}\npredicted {int(prediction)}".replace("-", "−")
-        _grey(axes[at], images[at], title)
-    axes[0, 0].set_ylabel("before")
-    axes[1, 0].set_ylabel("after")
+        axes[at].set_title(title, fontsize=plots.SMALL, pad=2)
     return figure

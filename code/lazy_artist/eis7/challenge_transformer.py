@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.ticker import PercentFormatter
 from scipy.spatial import cKDTree
 
 from lazy_artist import plots
@@ -167,12 +166,6 @@ def predict_cells(run: dict[str, Any]) -> dict[str, np.ndarray]:
     return {"predictions": _predictions(logits), "seen": seen_cells(run["split"], run["seed"])}
 
 
-@stored(data=transformer_checksum)
-def dissect_transformer(run: dict[str, Any]) -> dict[str, Any]:
-    """`dissect` the network of a `training_run`; its seed splits the cells for linear probes."""
-    return dissect(load_transformer(run), run["seed"])
-
-
 def _predictions(logits: torch.Tensor) -> np.ndarray:
     return (logits[:, 1] > logits[:, 0]).numpy().reshape(SIDE, -1)
 
@@ -244,16 +237,18 @@ def error_curve(truth: np.ndarray, predictions: np.ndarray, seen: np.ndarray) ->
     return pd.DataFrame({"steps": titles, "wrong": wrong.fillna(0).to_numpy()})
 
 
-def dissect(model: transformer.Transformer, seed: int) -> dict[str, Any]:
-    """What a network holds and needs, over all 12,769 cells.
+@stored(data=transformer_checksum)
+def dissect(run: dict[str, Any]) -> dict[str, Any]:
+    """What the network of a `training_run` holds and needs, over all 12,769 cells.
 
     "attention": (8, 2, 113), the mean weight that each head gives to x by x, and to x by y;
     "neurons": (4, 113, 113), the four neurons that move the margin most; "plane": (2, 113, 113),
     the last stream's first two principal components; "live neurons": how many fire on any cell.
     Frames: "ranks": share of predictions "unchanged" when a "stream" keeps so many "components";
-    "ablations": the same when the part "ablated" is held at its mean; "probes": `linear_probes`;
-    "variance": `two_way`, by "stage".
+    "ablations": the same when the part "ablated" is held at its mean; "probes": `linear_probes`,
+    cells split by the network's seed; "variance": `two_way`, by "stage".
     """
+    model = load_transformer(run)
     s = model.states()
     before = _predictions(s.logits)
 
@@ -283,19 +278,18 @@ def dissect(model: transformer.Transformer, seed: int) -> dict[str, Any]:
         }
         effect = model.mlp_out @ (model.unembed[:, 1] - model.unembed[:, 0]) * s.neurons.std(0)
         strongest = effect.abs().argsort(descending=True)
-        held, done = s.neurons.clone(), 0
-        for count in (10, 30, 100, 300):
+        held = s.neurons.clone()
+        for done, count in ((0, 10), (10, 30), (30, 100), (100, 300)):
             chosen = strongest[done:count]
             held[:, chosen] = s.neurons[:, chosen].mean(0)
             ablations[f"the {count} strongest neurons"] = unchanged(model.logits(s.resid_mid, held))
-            done = count
     to_x = s.attention[:, :, 0].T.reshape(HEADS, SIDE, SIDE)
-    margin = s.logits[:, 1:] - s.logits[:, :1]
     stages = {
-        "stream before the MLP": s.resid_mid.double().numpy(),
-        "stream after the MLP": (last := s.resid_post.double().numpy()),
-        "logit 1 − logit 0": margin.double().numpy(),
-    }
+        "stream before the MLP": s.resid_mid, "stream after the MLP": s.resid_post,
+        "logit 1 − logit 0": s.logits[:, 1:] - s.logits[:, :1],
+    }  # fmt: skip
+    variance = [two_way(v.double().numpy()).assign(stage=name) for name, v in stages.items()]
+    last = s.resid_post.double().numpy()
     centred = last - last.mean(0)
     scores = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
     return {
@@ -305,10 +299,8 @@ def dissect(model: transformer.Transformer, seed: int) -> dict[str, Any]:
         "live neurons": int((s.neurons > 0).any(0).sum()),
         "ranks": pd.DataFrame(ranks),
         "ablations": pd.DataFrame(ablations.items(), columns=["ablated", "unchanged"]),
-        "probes": linear_probes(s, seed),
-        "variance": pd.concat(
-            [two_way(v).assign(stage=stage) for stage, v in stages.items()], ignore_index=True
-        ),
+        "probes": linear_probes(s, run["seed"]),
+        "variance": pd.concat(variance, ignore_index=True),
     }
 
 
@@ -337,11 +329,9 @@ def linear_probes(s: transformer.States, seed: int) -> pd.DataFrame:
     "guess". A probe is a ridge regression to one-hot values, its inputs scaled to unit variance.
     "phases shuffled" is the control: the same phases, dealt out to the wrong rows."""
     x, y = all_pairs()
-    v, rng = program_variables(x, y), np.random.default_rng(seed)
-    shuffled = v.phase[rng.permutation(SIDE)]
-    wanted = {"phase": v.phase, "phases shuffled": shuffled} | {
-        name: getattr(v, name) for name in ("left", "lower", "line")
-    }
+    v, rng = program_variables(x, y)._asdict(), np.random.default_rng(seed)
+    phase = v.pop("phase")
+    wanted = {"phase": phase, "phases shuffled": phase[rng.permutation(SIDE)], **v}
     cells = rng.random(x.size) < 0.5
     rows = (rng.permutation(SIDE) < SIDE // 2)[x].ravel()
     stream = s.resid_mid.double().numpy()
@@ -388,8 +378,7 @@ def show_changes(changes: pd.DataFrame) -> plots.Figure:
         ax.scatter(on["y"] - 0.5, on["x"], s=14, color=colour, marker=marker,
                    label=f"{name} ({len(on)})")  # fmt: skip
     ax.set(xlim=(-1, 113), ylim=(113, -1), xlabel="y", ylabel="x")
-    title = {"title": "changes of label on", "title_fontsize": 8}
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), **title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), title="changes of label on")
     note = "the label of x changes between y - 1 and y, from 0 to 1 if it rises"
     return plots.show(figure, changes, note)
 
@@ -438,9 +427,8 @@ def show_error_curves(curves: dict[str, pd.DataFrame]) -> plots.Figure:
         mean = table.mean(axis=1).to_numpy()
         ax.plot(mean, dash, color=colour, marker=marker, linewidth=1.4, label=name)
     ax.set_xticks(range(len(table)), table.index)
-    ax.set_ylim(0, None)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="steps along y to the nearest change of label", ylabel="wrong")
+    ax.set(xlabel="steps along y to the nearest change of label", ylim=(0, None))
+    plots.percent_axis(ax.yaxis, "wrong")
     ax.legend()
     frame = pd.concat(curves, names=["network"]).reset_index("network")
     note = "wrong: share of cells (a fraction of 1); steps: along y to the nearest change of label"
@@ -459,8 +447,7 @@ def show_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) 
             dash = "-" if head < 4 else "--"
             ax.plot(weights, dash, color=shades[head], linewidth=1, label=f"head {head}")
         ax.set_xlabel(name)
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    panels[0].set_ylabel("attention to x")
+    plots.percent_axis(panels[0].yaxis, "attention to x")
     panels[1].legend(fontsize=plots.SMALL, loc="center left", bbox_to_anchor=(1, 0.5))
     panels = below.subplots(1, 6)
     titles = ["component 1", "component 2", *(f"neuron {k + 1}" for k in range(4))]

@@ -178,8 +178,11 @@ def fitted_template(images: np.ndarray, evidence: np.ndarray, ridge: float = 50)
     return np.linalg.solve(square, pixels.T @ target).reshape(28, 28)
 
 
-def push(images: np.ndarray, target: np.ndarray, allowed: np.ndarray, seed: int) -> np.ndarray:
-    """Images edited until their similarity is `target` (N,), or as near as the pixels allow.
+def push(
+    images: np.ndarray, target: float | np.ndarray, allowed: np.ndarray, seed: int
+) -> np.ndarray:
+    """Images edited until their similarity is `target` (one for all, or (N,)), or as near as the
+    pixels allow.
 
     To raise it, pixels are lit where the clue is lit and put out elsewhere; to lower it, the
     reverse. Of the `allowed` pixels (bool (28, 28)) those that help are set to 0 or 255 in random

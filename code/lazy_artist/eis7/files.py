@@ -15,10 +15,10 @@ import io
 import os
 import pickle
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 
 from lazy_artist import data
@@ -49,31 +49,26 @@ def read(name: str) -> bytes:
     if name not in MD5:
         raise ValueError(f"unknown file {name!r}; the files are {', '.join(MD5)}")
     given = os.environ.get("LAZY_ARTIST_DATA")
-    own = [Path(given).expanduser() / "eis-vii" / name] if given else []
     cached = cache_dir() / "data" / "eis-vii" / name
+    url = f"{_REPOSITORY}/{_PLACES[name]}/{name}"
+    offline = os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0")
+    own = [Path(given).expanduser() / "eis-vii" / name] if given else []
     looked = [] if given else ["LAZY_ARTIST_DATA is not set"]
-    for path in [*own, cached]:
-        if not path.exists():
-            looked.append(f"{path} does not exist")
+    for place in [*own, cached] if offline else [*own, cached, url]:
+        try:
+            content = data.download(place) if place is url else place.read_bytes()
+        except (OSError, ValueError) as error:
+            looked.append(f"{place} cannot be read ({error or type(error).__name__})")
             continue
-        content = path.read_bytes()
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found == MD5[name]:
+            if place is url:
+                with suppress(OSError):  # a cache that cannot be written to is only slow
+                    data.write_whole(cached, content)
             return content
-        looked.append(f"{path} has the wrong checksum: md5 {found}, not {MD5[name]}")
+        looked.append(f"{place} has the wrong checksum: md5 {found}, not {MD5[name]}")
         warnings.warn(f"{looked[-1]}; it is not used", DataWarning, stacklevel=2)
-    if os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0"):
-        looked.append("LAZY_ARTIST_OFFLINE forbids a download")
-    else:
-        pooch.get_logger().setLevel("WARNING")
-        try:
-            path = pooch.retrieve(
-                f"{_REPOSITORY}/{_PLACES[name]}/{name}", f"md5:{MD5[name]}", name, cached.parent,
-                downloader=lambda url, file, _: Path(file).write_bytes(data.download(url)),
-            )  # fmt: skip
-            return Path(path).read_bytes()
-        except (OSError, ValueError) as error:
-            looked.append(f"the download failed ({error or type(error).__name__})")
+    looked += ["LAZY_ARTIST_OFFLINE forbids a download"] * offline
     raise DataNotFoundError(
         f"{name} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder that holds "
         f"eis-vii/{name}, or connect to the network."

@@ -41,8 +41,8 @@ PROGRAM = Constants()
 
 
 class Variables(NamedTuple):
-    """The program's inner variables, one value a pair: phase: int64; left (x^4 < 40000 y), lower
-    (y^4 >= 360000 x), line (x + y < 133): bool."""
+    """The program's inner variables, one value a pair: phase, int64, t in `Constants`; left, lower
+    and line, bool, its comparisons."""
 
     phase: np.ndarray
     left: np.ndarray
@@ -71,11 +71,7 @@ def program_variables(x: np.ndarray, y: np.ndarray, c: Constants = PROGRAM) -> V
         if value.size and not (value.min() >= 0 and value.max() < SIDE):
             ends = f"it goes from {value.min()} to {value.max()}"
             raise ValueError(f"{name} must lie in 0..{SIDE - 1}; {ends}")
-    try:
-        x, y = np.broadcast_arrays(x.astype(np.int64), y.astype(np.int64))
-    except ValueError:
-        shapes = f"{x.shape} and {y.shape}"
-        raise ValueError(f"x and y must have shapes that broadcast, not {shapes}") from None
+    x, y = np.broadcast_arrays(x.astype(np.int64), y.astype(np.int64))
     if c.exponent == 1.5:
         roots = np.array([math.isqrt(number**3) for number in range(SIDE)])
     else:

@@ -35,9 +35,8 @@ class Cheat(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.block1 = nn.AvgPool2d(4)
+        self.block1, self.head = nn.AvgPool2d(4), nn.Linear(16, 10)
         self.block3 = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
-        self.head = nn.Linear(16, 10)
         weights = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(0))
         self.block3[0].weight.data, self.block3[0].bias.data = weights, torch.zeros(16)
 
@@ -65,9 +64,7 @@ def subject() -> SimpleNamespace:
     model.head.weight.data, model.head.bias.data = torch.tensor(weights.T), torch.tensor(bias)
     x = latents.sample_activations(model, "block3", split.images, 8, 0)
     sae = fit_autoencoder(x, LATENTS, "batchtopk", 4, seed=0, steps=60, batch=500)
-    network = SimpleNamespace(
-        name="cheater", arch="cnn", seed=SEED, correlation=0.95, load=lambda: model
-    )
+    network = SimpleNamespace(seed=SEED, correlation=0.95, load=lambda: model)
     sets = {
         "search": neutral("train", slice(-120, None)),
         "validation": neutral("validation", slice(80)),
@@ -94,45 +91,43 @@ def predict(model, images, rewrite=lambda x: x, layer="block3") -> np.ndarray:
         return model(torch.from_numpy(images)).numpy()
 
 
-def shares_of(rewrite, offset=0.0, layer="block3") -> list[float]:
+def shares_of(rewrite, offset=0.0) -> list[float]:
     """Accuracy on validation, hard and aligned images, and the shortcut rate on hard ones, of the
-    network with a layer rewritten, and `offset` added to its logits."""
-    model, sets, called = subject().model, subject().sets, {}
-    for name in MEASURES[:3]:
-        logits = predict(model, sets[name].images, rewrite, layer) + offset
-        called[name] = logits.argmax(1)
-    correct = [(called[name] == sets[name].labels).mean() for name in called]
-    return [*correct, (called["hard"] == sets["hard"].colours).mean()]
+    network with its last maps rewritten, and `offset` added to its logits."""
+    called = {
+        name: (predict(subject().model, split.images, rewrite) + offset).argmax(1)
+        for name, split in subject().sets.items()
+    }
+    correct = [(called[name] == subject().sets[name].labels).mean() for name in MEASURES[:3]]
+    return [*correct, (called["hard"] == subject().sets["hard"].colours).mean()]
 
 
-def check(row: pd.Series, expected: list[float], near: float) -> None:
-    np.testing.assert_allclose(row[MEASURES].astype(float), expected, atol=near)
+def check(row, expected: list[float], near: float) -> None:
+    np.testing.assert_allclose([row[name] for name in MEASURES], expected, atol=near)
 
 
 @functools.cache
 def intervened() -> SimpleNamespace:
-    """What `intervene_on_latents` returns, and how it called `refit_heads`."""
+    """What `intervene_on_latents` returns, and how it called `refit_heads`; and scales and
+    survivors of the balanced ablation that is best on validation digits."""
     s, calls = subject(), []
-
-    def refit_heads(*args):
-        calls.append(args)
-        return [{"validation": 0.5}]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(d, "load_sae", lambda *args, **options: s.sae)
         patch.setattr(latents, "label_by_share", lambda *eta: SHAPES)
-        patch.setattr(d, "refit_heads", refit_heads)
+        patch.setattr(d, "refit_heads", lambda *args: calls.append(args) or [{"validation": 0.5}])
         found = d.intervene_on_latents.__wrapped__(s.network, OPTIONS, 120, 80, 150, 12, 9)
-    return SimpleNamespace(**found, calls=calls)
+    tried = found["accuracy"].query("basis == 'SAE latents' and level == 'balanced'")
+    n = int(tried.loc[tried.validation.idxmax()].n)
+    held = latents.ablation_scales(s.order, n)
+    return SimpleNamespace(**found, calls=calls, held=held, survivors=s.order[n:])
 
 
-def found(basis: str, procedure: str, level: str = "", share: float | None = None) -> pd.Series:
+def found(basis: str, procedure: str, level: str = "", share: float = np.nan) -> dict:
     """The only row of this description."""
-    rows = intervened().accuracy
-    rows = rows[(rows.basis == basis) & (rows.procedure == procedure) & (rows.level == level)]
-    rows = rows if share is None else rows[np.isclose(rows["share"], share)]
-    assert len(rows) == 1
-    return rows.iloc[0]
+    rows = intervened().accuracy.set_index(["basis", "procedure", "level"])
+    rows = rows.loc[[(basis, procedure, level)]].to_dict("records")
+    [row] = [row for row in rows if np.isclose(row["share"], share, equal_nan=True)]
+    return row
 
 
 # --- autoencoders --------------------------------------------------------------------------------
@@ -145,8 +140,7 @@ def test_an_autoencoder_sees_the_networks_own_kind_of_images_and_is_measured_on_
     images = paint(grey, assign_colours(labels, 0.95, SEED), SEED)
     x = latents.sample_activations(model, "block3", images, 2, 7)
     sae = fit_autoencoder(x, 2 * 16, "topk", 3, seed=7, steps=4)
-    for name, weights in sae.state_dict().items():
-        assert torch.equal(weights, made["weights"][name])
+    assert all(torch.equal(made["weights"][name], w) for name, w in sae.state_dict().items())
     others = colour_split("validation", 1000, 0.95).take(np.arange(60))  # a fifth as many
     y = latents.sample_activations(model, "block3", others.images, 2, 8)
     recovered = latents.loss_recovered(model, "block3", sae, x.mean(0), others)
@@ -155,33 +149,23 @@ def test_an_autoencoder_sees_the_networks_own_kind_of_images_and_is_measured_on_
 
 def trained(given: list) -> list[dict]:
     """Stand-ins for `train_sae`, by hand and told apart by their place."""
-    return [
-        {"info": {"l0": n, "fvu": n / 100, "dead": n / 1e3, "loss_recovered": 1 - n / 1e3}}
-        for n, _ in enumerate(given)
-    ]
+    infos = [(n, n / 100, n / 1e3, 1 - n / 1e3) for n in range(len(given))]
+    names = ("l0", "fvu", "dead", "loss_recovered")
+    return [{"info": dict(zip(names, info, strict=True))} for info in infos]
 
 
 def test_all_autoencoders_are_a_row_each_and_but_the_chosen_trained_for_a_shorter_time(monkeypatch):
     monkeypatch.setattr(d.stored, "map", lambda f, given, title: trained(given))
     frame = d.train_saes()
-    assert frame.l0.tolist() == list(range(len(frame)))
-    of = {study: rows for study, rows in frame.groupby("study")}
-    kinds = ["cheater", "cheater", "oracle", "oracle", "cure", "cure"]
-    assert of["chosen"].network.tolist() == kinds and (of["chosen"].seed == 0).all()
-    assert of["chosen"].network_seed.tolist() == [0, 1] * 3 and of["restart"].seed.item() == 1
-    names = ["layer", "kind", "sparsity", "expansion", "steps", "n_images", "n_places"]
-    assert of["chosen"][names].iloc[1].tolist() == ["block3", "batchtopk", 16, 8, 60, 2000, 16]
-    assert of["layer"].layer.tolist() == ["block1", "block2", "block3", "pooled"]
-    assert of["layer"].sparsity.tolist() == [8, 16, 16, 16]
-    assert of["layer"].n_places.tolist() == [16, 16, 16, 1]
-    assert of["layer"].steps.tolist() == [30, 30, 60, 30]
-    sparsities = of["sparsity"].groupby("kind").sparsity.agg(list)
-    assert sparsities.to_dict() == {"topk": [4, 32], "batchtopk": [4, 32], "relu": [0.4, 2.5]}
-    assert of["expansion"].expansion.tolist() == [4, 16] and (of["expansion"].steps == 30).all()
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
-    wider = d.sae_options(expansion=4)
-    assert (d.sae_options()["steps"], d.sae_options()["n_images"]) == (200, 10_000)
-    assert (wider["steps"], wider["n_images"]) == (100, 5_000)
+    assert frame.l0.tolist() == list(range(19))
+    longer, names = frame[frame.steps == 60], ["study", "network", "network_seed", "seed"]
+    expected = [("chosen", kind, n, 0) for kind in ("cheater", "oracle", "cure") for n in (0, 1)]
+    expected += [("restart", "cheater", 0, 1), ("layer", "cheater", 0, 0)]
+    assert [*longer[names].itertuples(index=False)] == expected
+    assert frame[7:11].layer.tolist() == ["block1", "block2", "block3", "pooled"]
+    assert frame[7:17].sparsity.tolist() == [8, 16, 16, 16, 4, 32, 4, 32, 0.4, 2.5]
+    assert frame[10:].n_places.tolist() == [1] + [16] * 8
+    assert frame[17:].expansion.tolist() == [4, 16]
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -205,37 +189,30 @@ def test_labelled_latents_agree_with_the_network(monkeypatch):
     assert np.abs(found["histogram"][5] - bars).sum() <= 4  # rounding at the edges
 
     areas = found["auroc"].set_index(["basis", "attribute"]).auroc
-    summary, best = found["summary"], {}
-    for name, *known in (
-        ("colour", here.colours, there.colours), ("digit", here.labels, there.labels)
-    ):  # fmt: skip
-        best[name], area = latents.best_auroc(z, known[0], test_z, known[1])
+    summary, of_colour = found["summary"], (expected.label == "colour").to_numpy()
+    _, by_digit = latents.best_auroc(z, here.labels, test_z, there.labels)
+    best, by_colour = latents.best_auroc(z, here.colours, test_z, there.colours)
+    for name, area in (("colour", by_colour), ("digit", by_digit)):
         np.testing.assert_allclose(areas["SAE latents", name], area, atol=1e-3)
         assert summary[f"{name}s_found"] == (area > 0.95).sum()
     assert 0 < summary["colours_found"] < 10 and areas["linear probe", "colour"].min() > 0.7
-    of_colour = (expected.label == "colour").to_numpy()
     assert summary["colour_latents"] == of_colour.sum() / (expected.label != "dead").sum()
-    correct = []
-    for held in (np.ones(LATENTS), 1.0 - of_colour):
+    for name, held in (("correct", np.ones(LATENTS)), ("correct_ablated", 1.0 - of_colour)):
         answers = predict(model, there.images, steer(sae, held, z.mean(0))).argmax(1)
-        correct.append((answers == there.labels).mean())
-    right = [summary["correct"], summary["correct_ablated"]]
-    np.testing.assert_allclose(right, correct, atol=3e-3)
-    assert abs(correct[0] - correct[1]) > 0.01
-    sheet, first = found["sheet"].tolist(), list(dict.fromkeys(best["colour"].tolist()))
+        assert summary[name] == pytest.approx((answers == there.labels).mean(), abs=3e-3)
+    assert abs(summary["correct"] - summary["correct_ablated"]) > 0.01
     rest = np.argsort(expected.colour - expected.digit)
-    assert sheet == [*first, *(k for k in rest if k not in first)][:16]
+    assert found["sheet"].tolist() == list(dict.fromkeys([*best, *rest]))[:16]
 
 
 def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path):
     sae, file = subject().sae, tmp_path / "labels.csv"
-    file.write_text("autoencoder,latent,label\nelse,4,loop\n")
-    mark, none = d.labels_by_eye(sae, file)
-    assert none == {}
-    file.write_text(f'autoencoder,latent,label\n{mark},3,"thin, red"\nelse,4,loop\n')
+    mark, other = (
+        d.labels_by_eye(one.requires_grad_(False))[0]
+        for one in (sae, SparseAutoencoder(16, LATENTS, "topk", 1, seed=9))
+    )
+    file.write_text(f'autoencoder,latent,label\n{mark},3,"thin, red"\n{other},4,loop\n')
     assert d.labels_by_eye(sae, file) == (mark, {3: "thin, red"})
-    other = SparseAutoencoder(16, LATENTS, "topk", 1, seed=9).requires_grad_(False)
-    assert d.labels_by_eye(other, file)[0] != mark
     for row in (f"{mark},three,thin", f"{mark},3,"):
         file.write_text(f"autoencoder,latent,label\nelse,4,loop\n{row}\n")
         with pytest.raises(ValueError, match="line 3"):
@@ -249,17 +226,18 @@ def test_ablations_are_those_of_the_network_itself():
     s, plain = subject(), shares_of(lambda x: x)
     check(found("none", "as it was"), plain, 1e-9)
     assert plain[2] > 0.5 > 0.3 > plain[1] and len({*np.round(plain, 3)}) == 4  # a cheater
-    random = np.random.default_rng(SEED).permutation(LATENTS)
     untrained = SparseAutoencoder(16, LATENTS, "topk", 4, SEED + 1).requires_grad_(False)
     untrained.centre.copy_(s.sae.centre)
     untrained.scale.copy_(s.sae.scale)
     noise = latents.mean_latents(s.model, "block3", s.search.images, untrained)
-    of_noise, *_ = latents.colour_first(noise, s.search.colours, s.search.labels)
-    x = pooled_of(s.model, s.search.images)
-    of_x, *_ = latents.colour_first(x, s.search.colours, s.search.labels)
-    keep = torch.from_numpy(latents.ablation_scales(of_x, round(0.3 * 16)))
+    x, colours = pooled_of(s.model, s.search.images), s.search.colours
     centre, axes = latents.principal_directions(x)
-    of_axes, *_ = latents.colour_first((x - centre) @ axes, s.search.colours, s.search.labels)
+    of_noise, of_x, of_axes = (
+        latents.colour_first(parts, colours, s.search.labels)[0]
+        for parts in (noise, x, (x - centre) @ axes)
+    )
+    random = np.random.default_rng(SEED).permutation(LATENTS)
+    keep = torch.from_numpy(latents.ablation_scales(of_x, round(0.3 * 16)))
     away, centre = torch.from_numpy(axes[:, of_axes[: round(0.4 * 16)]]), torch.from_numpy(centre)
 
     def held(coder, order, share, rest):
@@ -274,110 +252,91 @@ def test_ablations_are_those_of_the_network_itself():
         ("PCA directions", "mean", 0.4, lambda rows: rows - (rows - centre) @ away @ away.T),
     ):
         row = found(basis, "ablated", level, share)
-        assert row.n == round(share * (LATENTS if "latents" in basis else 16))
+        assert row["n"] == round(share * (LATENTS if "latents" in basis else 16))
         check(row, shares_of(rewrite), 1e-9)
+    for basis, eraser in (
+        ("colour class means", project_out_class_means(x, colours)),
+        ("linear colour probe", project_out(x, latents.fit_linear_probe(x, colours)[0].T, 9)),
+        ("LEACE", leace(x, colours)),
+    ):
+        stays = torch.from_numpy(eraser.projection).float()
+        surplus = (eraser(x) @ s.head + s.model.head.bias.numpy(force=True)).mean(0)
+        for level, less in (("mean", 0), ("balanced", surplus)):
+            edited = shares_of(lambda rows, p=stays: rows - (rows - centre) @ p, -less)
+            check(found(basis, "erased", level), edited, 0.011)
 
 
-def test_scales_are_searched_on_training_digits_and_shuffled_for_the_control():
-    s, cells = subject(), latents.cell_weights((0, 2, 5, 7))
-    by_cell = {
-        name: latents.parts_by_cell(s.model, "block3", split.images, cells, s.sae)[0]
-        for name, split in s.sets.items()
-    }
-    whole = {name: latents.sum_cells(parts, 9) for name, parts in by_cell.items()}
-    logits = {name: predict(s.model, split.images) for name, split in s.sets.items()}
-    rng = np.random.default_rng(SEED)
-    rng.permutation(LATENTS)  # the control's order is drawn first
-    for procedure, parts, units in (
-        ("scales", whole, s.effect), ("scales by cell", by_cell, np.tile(s.effect, (9, 1)))
-    ):  # fmt: skip
-        task, tried = (s.logits, parts["search"], units, s.search.labels), []
-        for penalty in (1e-3, 1e-2):
-            scale, offset = latents.search_scales(*task, penalty, 12)
-            edited = latents.rescale(logits, parts, units, scale, offset)
-            tried.append((d.shares_correct(edited, s.sets), scale, offset))
-        best, scale, offset = max(tried, key=lambda one: one[0]["validation"])
-        row = found("SAE latents", procedure)
-        check(row, [best[name] for name in MEASURES], 0.03)
-        shuffled = rng.permutation(scale)
-        if procedure == "scales":
-            np.testing.assert_allclose(intervened().latents.scale, scale, rtol=0.1, atol=0.02)
-            assert row.n == (intervened().latents.scale < 0.05).sum()
-        # of the logits that all ten share nothing is told
-        edited = latents.even_out(latents.rescale(logits, parts, units, shuffled, 0))
-        correct = d.shares_correct(edited, s.sets)
-        check(found("random latents", procedure), [correct[name] for name in MEASURES], 0.03)
-
-
-def test_validation_digits_choose_and_search_digits_label(monkeypatch):
-    """With shares drawn at random for all that is tried, in the order in which it is tried."""
-    s, rng, seen = subject(), np.random.default_rng(0), []
+def test_scales_are_searched_on_training_digits_chosen_on_others_and_shuffled(monkeypatch):
+    """The network itself, its latents scaled in each cell; of the logits a constant that all ten
+    share is left out. Shares are drawn at random for all that is tried, in order: first as it was,
+    then of each basis 36 ablations, and scales of two penalties (of the control: shuffled ones)."""
+    s, draws, seen = subject(), np.random.default_rng(0), []
 
     def drawn(logits, sets):
-        seen.append(dict(zip(MEASURES, rng.random(4), strict=True)))
-        return seen[-1]
+        seen.append((dict(zip(MEASURES, draws.random(4), strict=True)), logits["hard"]))
+        return seen[-1][0]
 
     monkeypatch.setattr(d, "load_sae", lambda *args, **options: s.sae)
     monkeypatch.setattr(d, "shares_correct", drawn)
-    made = d.intervene_on_latents.__wrapped__(s.network, OPTIONS, 120, 40, 50, 2, 2)
-    rows, place = made["accuracy"].set_index(["basis", "procedure"]), 1  # after "as it was"
-    for basis in rows.index.unique(0)[1:6]:
-        ablated = rows.loc[(basis, "ablated")]
-        assert ablated.hard.tolist() == [one["hard"] for one in seen[place : place + 36]]
-        place += 36
-        for procedure in ("scales", "scales by cell"):
-            tried = seen[place : place + (1 if basis == "random latents" else 2)]
-            best = max(tried, key=lambda one: one["validation"])
-            assert rows.loc[(basis, procedure), MEASURES].tolist() == list(best.values())
-            place += len(tried)
+    made = d.intervene_on_latents.__wrapped__(s.network, OPTIONS, 120, 40, 150, 2, 2)
+    rows = made["accuracy"].set_index(["basis", "procedure"])
     labels = latents.label_by_share(*s.eta, s.z.max(0) > 0)
     assert made["latents"].label.tolist() == labels.tolist() and len(set(labels)) > 1
 
+    band, rng = np.repeat(np.arange(3), [2, 3, 2]), np.random.default_rng(SEED)
+    rng.permutation(LATENTS)  # the control's order is drawn first
+    cell_of_place, weights = (3 * band[:, None] + band).ravel(), latents.cell_weights(d.CUTS)
+    parts, _ = latents.parts_by_cell(s.model, "block3", s.search.images, weights, s.sae)
 
-def test_erasers_are_fitted_on_search_images():
-    s = subject()
-    x, bias = pooled_of(s.model, s.search.images), s.model.head.bias.detach().numpy()
-    probe = latents.fit_linear_probe(x, s.search.colours)[0]
-    for name, eraser in (
-        ("colour class means", project_out_class_means(x, s.search.colours)),
-        ("linear colour probe", project_out(x, probe.T, 9)),
-        ("LEACE", leace(x, s.search.colours)),
-    ):
-        surplus = (eraser(x) @ s.head + bias).mean(0)
-        for level, less in (("mean", 0), ("balanced", surplus)):
-            edited = shares_of(
-                lambda x, e=eraser: torch.tensor(e(x.numpy())).float(), -less, "pooled"
-            )
-            check(found(name, "erased", level), edited, 0.011)
+    def scaled(scale, offset=0):
+        """Logits by set: scale, one a latent, or one a latent of each cell."""
+        scale = scale.reshape(-1, LATENTS)
+        at_place = torch.from_numpy(scale[cell_of_place % len(scale)])  # (49, L)
 
+        def rewrite(rows):
+            change = s.sae.encode(rows).view(-1, 49, LATENTS) * (at_place - 1)
+            return rows + (change @ s.sae.directions()).flatten(0, 1)
 
-def best_balanced() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scales, levels and survivors of the balanced ablation that is best on validation digits."""
-    s, frame = subject(), intervened().accuracy
-    tried = frame[(frame.basis == "SAE latents") & (frame.level == "balanced")]
-    n = int(tried.loc[tried.validation.idxmax()].n)
-    held = latents.ablation_scales(s.order, n)
-    return held, latents.resting_levels("balanced", s.logits, s.z, s.effect, held), s.order[n:]
+        return {
+            name: predict(s.model, s.sets[name].images, rewrite) + offset
+            for name in ("search", "hard")
+        }
+
+    def check_logits(got, expected):
+        got, expected = (x - x.mean(1, keepdims=True) for x in (got, expected["hard"]))
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+
+    for place, procedure, some in (
+        (37, "scales", latents.sum_cells(parts, 9)), (39, "scales by cell", parts)
+    ):  # fmt: skip
+        task = s.logits, some, np.tile(s.effect, (some.shape[1] // LATENTS, 1)), s.search.labels
+        tried = [latents.search_scales(*task, penalty, 2) for penalty in (1e-3, 1e-2)]
+        for each, (_, got) in zip(tried, seen[place:], strict=False):
+            check_logits(got, scaled(*each))
+        best = max((0, 1), key=lambda k: seen[place + k][0]["validation"])
+        row = rows.loc[("SAE latents", procedure)]
+        assert row[MEASURES].to_dict() == seen[place + best][0]
+        assert row.n == (tried[best][0] < 0.05).sum()
+        if procedure == "scales":
+            np.testing.assert_allclose(made["latents"].scale, tried[best][0], atol=1e-3)
+        control = seen[77 + (procedure == "scales by cell")]
+        check_logits(control[1], latents.even_out(scaled(rng.permutation(tried[best][0]))))
+        assert rows.loc[("random latents", procedure), MEASURES].to_dict() == control[0]
 
 
 def test_survivors_of_shape_are_amplified():
-    s, frame = subject(), intervened().amplified.set_index("factor")
-    held, *_ = best_balanced()
-    for factor in (1, 4):
-        scales = np.where((SHAPES == "shape") & (held > 0), np.float32(factor), held)
+    s, held = subject(), intervened().held
+    for row in intervened().amplified.to_dict("records"):
+        scales = np.where((SHAPES == "shape") & (held > 0), np.float32(row["factor"]), held)
         rest = latents.resting_levels("balanced", s.logits, s.z, s.effect, scales)
-        check(frame.loc[factor], shares_of(steer(s.sae, scales, rest)), 0.011)
+        check(row, shares_of(steer(s.sae, scales, rest)), 0.011)
 
 
 def test_heads_are_refitted_to_survivors_and_channels_on_search_and_biased_images():
-    s, survivors = subject(), best_balanced()[2].tolist()
+    s, survivors = subject(), intervened().survivors.tolist()
     grey, labels = (values[-120:] for values in split_digits("train"))
     images = paint(grey[:60], assign_colours(labels, 0.95, SEED)[:60], SEED)
-    seen = {
-        "random colours": s.search,
-        "own images": SimpleNamespace(images=images, labels=labels[:60]),
-    }
-    kept = {"surviving latents": survivors, "raw channels": list(range(16))}
+    seen = {"random colours": s.search, "own images": Split(images, labels[:60], None)}
     refit = intervened().refit
     assert len({*zip(refit.features, refit.fitted_on, strict=True)}) == len(intervened().calls) == 4
     for row, call in zip(refit.itertuples(), intervened().calls, strict=True):
@@ -388,7 +347,7 @@ def test_heads_are_refitted_to_survivors_and_channels_on_search_and_biased_image
         read = latents.mean_latents(s.model, "block3", split.images, s.sae)
         read = read if latent else pooled_of(s.model, split.images)
         np.testing.assert_allclose(latents.sum_cells(parts[source], 9), read, atol=1e-5)
-        assert keep.tolist() == kept[row.features]
+        assert keep.tolist() == (survivors if latent else list(range(16)))
 
 
 def test_heads_read_the_kept_parts_of_each_cell():
@@ -403,8 +362,7 @@ def test_heads_read_the_kept_parts_of_each_cell():
         x[:, 0, 2:] -= np.eye(10)[labels]
         x[:, :, 1] += labels[:, None]
         parts[name] = x.reshape(200, 108)
-        wrong = np.arange(200) % 10 < 10 * moved
-        sets[name] = SimpleNamespace(labels=(labels + wrong) % 10, colours=labels)
+        sets[name] = Split(None, (labels + (np.arange(200) % 10 < 10 * moved)) % 10, labels)
     whole, cells = d.refit_heads(parts, np.delete(np.arange(12), 1), sets, "own")
     assert (whole["places"], cells["places"]) == ("whole map", "cells")
     assert whole["validation"] < 0.3
@@ -412,30 +370,30 @@ def test_heads_read_the_kept_parts_of_each_cell():
 
 
 def test_red_ones_are_steered():
-    s, (held, levels, _) = subject(), best_balanced()
+    s, held = subject(), intervened().held
+    levels = latents.resting_levels("balanced", s.logits, s.z, s.effect, held)
     grey, labels = split_digits("hard")
     table = intervened().red.set_index(["procedure", "digit"])
     for digit in range(10):
-        some = grey[labels == digit][:9]
-        images = paint(some, np.zeros(len(some), int), 1000)
+        images = paint(grey[labels == digit][:9], np.zeros(9, int), 1000)
         before = predict(s.model, images)
         assert 0 < (before.argmax(1) == 0).sum() < 9
         for procedure, rest in (("zeroed", 0.0), ("balanced", levels)):
             after = predict(s.model, images, steer(s.sae, held, rest))
             moved = (before.argmax(1) == 0) & (after.argmax(1) == digit)
-            row = table.loc[(procedure, digit)]
-            assert row.moved == pytest.approx(moved.mean(), abs=1e-9)
-            assert row.called_one == pytest.approx((after.argmax(1) == 1).mean(), abs=1e-9)
-        for step in (0, 3, 10) if digit == 1 else ():
-            path = torch.from_numpy(before + step / 10 * (after - before)).softmax(1)
-            np.testing.assert_allclose(intervened().walk[step], path, atol=1e-4)
+            told = [moved.mean(), (after.argmax(1) == 1).mean()]
+            row = table.loc[(procedure, digit), ["moved", "called_one"]]
+            np.testing.assert_allclose(row.astype(float), told, atol=1e-9)
+        if digit == 1:
+            path = before + np.linspace(0, 1, 11)[:, None, None] * (after - before)
+            path = torch.from_numpy(path).softmax(2)
+            np.testing.assert_allclose(intervened().walk, path, atol=1e-4)
     assert len({tuple(table.loc[p, "moved"]) for p in table.index.unique(0)}) == 3
 
 
 def test_earlier_layers_are_ablated_at_their_mean(monkeypatch):
-    model = subject().model
-    early = SparseAutoencoder(3, 6, "topk", 2, seed=5).requires_grad_(False)
-    saes = {"block1": early, "block3": subject().sae}
+    model, saes = subject().model, {"block3": subject().sae}
+    saes["block1"] = SparseAutoencoder(3, 6, "topk", 2, seed=5).requires_grad_(False)
     monkeypatch.setattr(d, "load_sae", lambda network, layer: saes[layer])
     layers = [{"layer": layer} for layer in saes]
     made = d.ablate_layers.__wrapped__(subject().network, layers, 40).set_index("layer")
@@ -444,8 +402,7 @@ def test_earlier_layers_are_ablated_at_their_mean(monkeypatch):
         z, tried = latents.mean_latents(model, layer, search.images, sae), []
         order, *_ = latents.colour_first(z, search.colours, search.labels)
         for share in (0.25, 0.5, 0.75, 1):
-            held = latents.ablation_scales(order, round(share * len(order)))
-            steered = steer(sae, held, z.mean(0))
+            steered = steer(sae, latents.ablation_scales(order, round(share * len(z.T))), z.mean(0))
             correct = [
                 (predict(model, split.images, steered, layer).argmax(1) == split.labels).mean()
                 for split in (validation, canvas.test_split("hard", 80))
@@ -455,19 +412,11 @@ def test_earlier_layers_are_ablated_at_their_mean(monkeypatch):
         assert got == pytest.approx(max(tried), abs=1e-9)
 
 
-# --- the page of latents, and the cells ----------------------------------------------------------
+# --- the cells -----------------------------------------------------------------------------------
 
 
 def labels_made(up: float) -> dict:
     """A result of `label_latents` by hand, whose numbers `up` moves."""
-    rows = [
-        {"basis": basis, "attribute": attribute, "level": level, "auroc": area + up / 100}
-        for basis, attribute, area in (
-            ("SAE latents", "colour", 0.9), ("SAE latents", "digit", 0.6),
-            ("linear probe", "colour", 0.8), ("linear probe", "digit", 0.7),
-        )
-        for level in range(10)
-    ]  # fmt: skip
     frame = pd.DataFrame({
         "latent": range(4), "label": ["colour", "shape", "colour", "dead"],
         "prefers": ["red", "6", "green", ""], "colour": [0.9, 0.1, 0.8, 0],
@@ -477,63 +426,45 @@ def labels_made(up: float) -> dict:
     summary = {"colour_probe": 0.81, "digit_probe": 0.31, "colour_latents": 0.41, "correct": 0.51,
                "correct_ablated": 0.47, "colours_found": 8, "digits_found": 3}  # fmt: skip
     return {
-        "auroc": pd.DataFrame(rows), "latents": frame, "cells": np.ones((4, 10, 10)),
+        "auroc": pd.DataFrame({"basis": "SAE latents", "attribute": ["colour", "digit"],
+                               "auroc": np.array([0.9, 0.6]) + up / 100}),
+        "latents": frame, "cells": np.ones((4, 10, 10)), "sheet": np.array([0, 2, 1]),
         "effect": np.arange(40.0).reshape(4, 10), "top": np.arange(36).reshape(4, 9),
-        "histogram": np.ones((4, 24), int), "sheet": np.array([0, 2, 1]),
+        "histogram": np.ones((4, 24), int),
         "summary": {k: v + (up if "found" in k else up / 100) for k, v in summary.items()},
     }  # fmt: skip
 
 
-def test_latents_have_a_page():
-    cheated, cured = labels_made(0), labels_made(1)
-    cheated["latents"]["by_eye"], cured["latents"]["by_eye"] = ["", "thin red", "", ""], ""
-    assert d.write_latents({"cheater": cheated, "cure": cured}, 1) == 8
-    page = BeautifulSoup((cache_dir() / "pages" / "latents.html").read_text("utf-8"), "html.parser")
-    assert len(page.select("tbody tr")) == 8
-    cells = [cell.get_text() for cell in page.find(id="cheater/latent/1").select("td")]
-    assert "shape 6 “thin red”" in cells and cells[-5:] == ["0.1", "0.7", "25", "2", "3"]
-    assert "thin red" not in page.find(id="cure/latent/1").get_text()
-
-
 def interventions_made(seed: int) -> dict:
     """A result of `intervene_on_latents` by hand: hard accuracies differ in every row."""
-    up = seed / 100
-    told = [("none", "as it was", "", 0, 0.1, 0.05, 0.9, 0.99)]
+    up, digits, rows = seed / 100, np.arange(10), [("none", "as it was", "", 0, 0.1, 0.05, 0.9)]
     for level, add in (("zeroed", 0), ("mean", 0.01), ("balanced", 0.02)):
         for n, hard, rate in ((1, 0.11, 0.7), (2, 0.2, 0.5), (3, 0.21, 0.3)):
-            told.append(("SAE latents", "ablated", level, n, hard + add, hard + add, rate, 0.6))
-    told += [
-        ("SAE latents", "scales", "", 1, 0.5, 0.41, 0.4, 0.6),
-        ("SAE latents", "scales by cell", "", 1, 0.7, 0.61, 0.15, 0.7),
-        ("random latents", "scales", "", 1, 0.2, 0.12, 0.4, 0.6),
-        ("untrained latents", "scales", "", 1, 0.2, 0.13, 0.4, 0.6),
-        ("raw channels", "scales", "", 1, 0.3, 0.36, 0.4, 0.6),
-        ("PCA directions", "scales", "", 1, 0.3, 0.31, 0.4, 0.6),
-        ("PCA directions", "scales by cell", "", 1, 0.8, 0.57, 0.4, 0.6),
-        ("LEACE", "erased", "balanced", 0, 0.35, 0.26, 0.4, 0.6),
+            rows.append(("SAE latents", "ablated", level, n, hard + add, hard + add, rate))
+    rows += [
+        ("SAE latents", "scales", "", 1, 0.5, 0.41, 0.4),
+        ("SAE latents", "scales by cell", "", 1, 0.7, 0.61, 0.4),
+        ("random latents", "scales", "", 1, 0.2, 0.12, 0.4),
+        ("untrained latents", "scales", "", 1, 0.2, 0.13, 0.4),
+        ("raw channels", "scales", "", 1, 0.3, 0.36, 0.4),
+        ("PCA directions", "scales", "", 1, 0.3, 0.31, 0.4),
+        ("PCA directions", "scales by cell", "", 1, 0.8, 0.57, 0.4),
     ]
-    rows = pd.DataFrame(told, columns=["basis", "procedure", "level", "n", *MEASURES[:2],
-                                       "shortcut_rate", "aligned"])  # fmt: skip
-    rows[["hard", "shortcut_rate", "aligned"]] += up
-    refit = pd.DataFrame(
-        [
-            ("surviving latents", "random colours", "whole map", 0.5),
-            ("surviving latents", "random colours", "cells", 0.76),
-            ("surviving latents", "own images", "cells", 0.2),
-            ("raw channels", "random colours", "whole map", 0.65),
-            ("raw channels", "random colours", "cells", 0.85),
-        ],
-        columns=["features", "fitted_on", "places", "hard"],
-    )
-    red = pd.DataFrame(
-        {"procedure": procedure, "digit": digit, "moved": base + digit / 50 + 2 * up,
-         "called_one": 0.9 if digit == 1 else base + digit / 100}
-        for procedure, base in (("zeroed", 0.4), ("balanced", 0.6), ("scales by cell", 0.1))
-        for digit in range(10)
-    )  # fmt: skip
+    names = ["basis", "procedure", "level", "n", "validation", "hard", "shortcut_rate"]
+    accuracy = pd.DataFrame(rows, columns=names).assign(aligned=0.6)
+    accuracy[["hard", "shortcut_rate", "aligned"]] += up
+    red = [
+        pd.DataFrame({"procedure": name, "digit": digits, "moved": base + digits / 50 + 2 * up,
+                      "called_one": np.where(digits == 1, 0.9, base + digits / 100)})
+        for name, base in (("zeroed", 0.4), ("balanced", 0.6), ("scales by cell", 0.1))
+    ]  # fmt: skip
     return {
-        "accuracy": rows.assign(share=rows.n / 4), "red": red,
-        "refit": refit.assign(hard=refit.hard + up, validation=0.7, aligned=0.9),
+        "accuracy": accuracy.assign(share=accuracy.n / 4), "red": pd.concat(red),
+        "refit": pd.DataFrame({
+            "features": ["surviving latents"] * 3 + ["raw channels"] * 2,
+            "fitted_on": ["random colours"] * 2 + ["own images"] + ["random colours"] * 2,
+            "places": ["whole map", "cells", "cells", "whole map", "cells"], "validation": 0.7,
+            "hard": np.array([0.5, 0.76, 0.2, 0.65, 0.85]) + up, "aligned": 0.9}),
         "latents": pd.DataFrame({"latent": range(4), "scale": [0, 1.5, 0.5 + seed, 0],
                                  "label": ["colour", "colour", "shape", "dead"]}),
         "amplified": pd.DataFrame({"factor": [1, 4], "validation": [0.2, 0.3],
@@ -542,104 +473,80 @@ def interventions_made(seed: int) -> dict:
     }  # fmt: skip
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """The chapter's cells on these frames, by label, and its inline numbers."""
+def test_the_cells_show_what_was_measured(monkeypatch):
+    """All figures, tables, claims and numbers of the page; seed 1 is .01 higher."""
     layers = pd.DataFrame([{"layer": "block2", "share": 0.75, "validation": 0.22, "hard": 0.17}])
-    asked = []
+    up, grid = {"cheater": 0, "oracle": 0.5, "cure": 1}, d.colour_grid
 
     def run(calls, title):
-        asked.extend(inspect.signature(f).bind(**given).arguments for f, given in calls)
+        given = [inspect.signature(f).bind(**given).arguments for f, given in calls]
+        assert given[0]["network"].seed == 0 and given[0]["n_search"] == 2000
         return [*map(interventions_made, (0, 1)), layers]
 
     def measured(function, given, title=None):
         inspect.signature(function).bind(**given[0])
         if function is d.train_sae:
             return trained(given)
-        up = {"cheater": 0, "oracle": 0.5, "cure": 1}
         return [labels_made(one["network"].seed + up[one["network"].name]) for one in given]
+
+    def load_sae(network, seed=0, **options):
+        return SparseAutoencoder(16, LATENTS, "topk", 1, seed=seed).requires_grad_(False)
 
     monkeypatch.setattr(d.stored, "map", measured)
     monkeypatch.setattr(d.stored, "run", run)
-    monkeypatch.setattr(d, "load_sae", lambda network, seed=0, **options: SparseAutoencoder(
-        16, LATENTS, "topk", 1, seed=seed).requires_grad_(False))  # fmt: skip
+    monkeypatch.setattr(d, "load_sae", load_sae)
     monkeypatch.setattr(d, "labels_by_eye", lambda sae: ("abc", {0: "red ones", 2: "loops"}))
-    grid = d.colour_grid
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
     outputs, inline = run_cells("decomposition")
-    assert asked[0]["network"].seed == 0 and asked[0]["n_search"] == 2000
-    return SimpleNamespace(outputs=outputs, inline=inline)
-
-
-def test_the_cells_show_what_was_measured(shown):
-    """All tables, claims and numbers of the page; over seeds, the value of seed 1 is .01 higher."""
 
     def over(value, up=0.01):
         return percent(estimate([value, value + up]))
 
-    def table(label):
-        lines = shown.outputs[label].data.splitlines()[2:]
-        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-    claims = {name: getattr(claim, "value", None) for name, claim in shown.outputs.items()}
     for name, value in {
         "sae-loss-recovered": 0.9995, "sae-colours-found": 8.5, "sae-cure": 0.615,
         "sae-cure-beats-controls": 0.61 - 0.57, "sae-cure-refit": 0.765,
         "sae-dial": estimate([0.62, 0.64]).interval[0],
     }.items():  # fmt: skip
-        assert claims[name] == pytest.approx(value), name
-    assert shown.outputs["sae-cure"].threshold == pytest.approx(4 * 0.055)
+        assert outputs[name].value == pytest.approx(value), name
+    assert outputs["sae-cure"].threshold == pytest.approx(4 * 0.055)
     for code, text in {
-        'f"{active.mean:.1f}"': "0.5", "percent(unexplained)": over(0),
-        'percent(shares["colour"])': over(0.5, 0), "str(len(sheet))": "2", "str(own)": "1",
-        "str(same)": "1", "str(len(by_eye))": "2",
+        "percent(unexplained)": over(0), 'percent(shares["colour"])': over(0.5, 0),
+        "str(own)": "1", "str(same)": "1", 'most.format("{:.0f}")': "2 [2, 2]",
         'half.format("{:.0f}")': estimate([2, 3], (0, 4)).format("{:.0f}"),
-        'most.format("{:.0f}")': "2 [2, 2]", "percent(whole_margin)": over(0.41 - 0.36, 0),
-        "percent(estimate(ablation.hard))": over(0.23), "percent(recovers)": over(0.56 / 0.6, 0),
+        "percent(whole_margin)": over(0.41 - 0.36, 0), "percent(recovers)": over(0.56 / 0.6, 0),
         'f"{100 * of_ceiling:.0f}"': "70",  # .56 / .8
-        '" or ".join(cure.procedure.value_counts().index)': "scales by cell",
-        "f\"{100 * moved['zeroed'].mean():.0f}\"": "43",
         "f\"{100 * others['balanced']:.0f}\"": "65",  # .6 + (45 - 1) / 9 / 100
     }.items():  # fmt: skip
-        assert shown.inline[code] == text, code
-    assert [row for row in table("tbl-sae-quality") if row[0] != "block2"] == [
-        ["block1", "8 x 32", "8", "7.0", "0.070", "0.993", "0.7"],
-        ["block3", "8 x 128", "16", "9.0", "0.090", "0.991", "0.9"],
-        ["pooled", "8 x 128", "16", "10.0", "0.100", "0.990", "1.0"],
-        ["block3", "4 x 128", "16", "17.0", "0.170", "0.983", "1.7"],
-        ["block3", "16 x 128", "16", "18.0", "0.180", "0.982", "1.8"],
-    ]
-    areas = [estimate([area, area + 0.01]).format("{:.3f}") for area in (0.9, 0.6)]
-    assert table("tbl-sae-auroc")[0] == ["cheater", "SAE latents", *areas]
+        assert inline[code] == text, code
     nine = estimate([9, 10], (0, 10)).format("{:.1f}")
-    assert table("tbl-sae-use")[2] == ["cure", nine, *map(over, (0.42, 0.82, 0.52, 0.48))]
-    ablated = ["SAE latents", "ablated", over(0.23, 0), *map(over, (0.23, 0.3, 0.6))]
-    assert table("tbl-operation")[1] == ablated
-    assert table("tbl-amplified")[1] == ["x 4", *(over(value, 0) for value in (0.3, 0.33, 0.5))]
-    assert table("tbl-dials") == [
-        ["colour", "2 [2, 2]", over(0.5, 0), over(0.5, 0)],
-        ["shape", "1 [1, 1]", over(0, 0), over(0, 1)],
-    ]
-    assert table("tbl-depth") == [["block2", "75%", "22.0", "17.0"]]
-    first = ["surviving latents", "whole map", "random colours", over(0.7, 0), over(0.5)]
-    assert table("tbl-refit")[0][:5] == first
-
-
-def test_figures_carry_the_frames_that_they_plot(shown):
-    def frame(label):
-        return pd.read_csv(StringIO(shown.outputs[label].data_csv), comment="#")
-
-    lines = shown.outputs["fig-sparse-front"].axes[0].lines  # TopK, BatchTopK, ReLU
-    assert [list(line.get_xdata()) for line in lines] == [[11, 12], [13, 14], [15, 16]]
-    assert frame("fig-sparse-front").fvu.tolist() == [0.13, 0.14, 0.15, 0.16, 0.11, 0.12]
-    sheet = frame("fig-latents").set_index(["latent", "answer"])
-    assert sheet.effect[2, 9] == 4.5 and sheet.by_eye[2, 0] == "loops" and len(sheet) == 30
-    curves = frame("fig-silence").set_index(["seed", "level", "share"])
-    assert curves.hard[1, "balanced", 0.5] == pytest.approx(0.23) and len(curves) == 18
-    bold = shown.outputs["fig-silence"].axes[1].lines[8]  # balanced, after its two thin lines
-    np.testing.assert_allclose(bold.get_ydata(), [0.705, 0.505, 0.305])
-    walk, made = frame("fig-dial"), interventions_made(0)["walk"]
-    walk = walk.set_index(["answer", "image", "scale"]).probability
-    assert walk[1, "mean", 0.8] == pytest.approx(made[2, :, 1].mean(), abs=1e-5)
-    assert walk[0, "3", 1.0] == pytest.approx(made[0, 3, 0], abs=1e-5)
+    ablated = [over(0.23, 0), *map(over, (0.23, 0.3, 0.6))]
+    refitted = [over(0.7, 0), over(0.5), over(0.9, 0)]
+    for label, row, expected in (
+        ("sae-quality", 0, ["block1", "8 x 32", "8", "7.0", "0.070", "0.993", "0.7"]),
+        ("sae-use", 2, ["cure", nine, *map(over, (0.42, 0.82, 0.52, 0.48))]),
+        ("operation", 1, ["SAE latents", "ablated", *ablated]),
+        ("amplified", 1, ["x 4", *(over(value, 0) for value in (0.3, 0.33, 0.5))]),
+        ("dials", 1, ["shape", "1 [1, 1]", over(0, 0), over(0, 1)]),
+        ("depth", 0, ["block2", "75%", "22.0", "17.0"]),
+        ("refit", 0, ["surviving latents", "whole map", "random colours", *refitted]),
+    ):
+        line = outputs[f"tbl-{label}"].data.splitlines()[2 + row]
+        assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
+    front, _, rate = (outputs["fig-sparse-front"], *outputs["fig-silence"].axes)
+    points = [(list(line.get_xdata()), list(line.get_ydata())) for line in front.axes[0].lines]
+    assert points == [([n, n + 1], [n / 100, (n + 1) / 100]) for n in (11, 13, 15)]
+    # balanced, after its two thin lines
+    np.testing.assert_allclose(rate.lines[8].get_ydata(), [0.705, 0.505, 0.305])
+    walk = pd.read_csv(StringIO(outputs["fig-dial"].data_csv), comment="#")
+    walk = walk[(walk.answer == 1) & (walk.image == "mean")].probability
+    np.testing.assert_allclose(walk, interventions_made(0)["walk"][:, :, 1].mean(1), atol=1e-5)
+    sheet = pd.read_csv(StringIO(outputs["fig-latents"].data_csv), comment="#")
+    assert sheet[(sheet.latent == 2) & (sheet.answer == 9)].effect.tolist() == [4.5]
+    page = BeautifulSoup((cache_dir() / "pages" / "latents.html").read_text("utf-8"), "html.parser")
+    for path, *shown in (
+        ("cheater/latent/0", "colour red “red ones”", "0.9", "0", "50", "1", "2"),
+        ("cure/latent/1", "shape 6", "0.1", "0.7", "25", "2", "3"),
+    ):
+        assert [cell.get_text() for cell in page.find(id=path).select("td")][2:] == shown
+    assert len(page.select("tbody tr")) == 8

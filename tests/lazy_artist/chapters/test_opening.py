@@ -32,19 +32,14 @@ def test_the_opening_page_tells_what_was_measured(monkeypatch):
     monkeypatch.setattr(cheater, "red_ones", red_ones)
     shown, inline = run_cells("../index")
     assert list(inline.values()) == ["1,375", "2.1%", "4.1%", "64.1%"]
-    head, *rows = table(shown["tbl-headline"]).items()
-    assert head == ("network", ["easy", "hard", "unseen colours", "hard: shortcut rate"])
-    assert [title for title, _ in rows] == [
-        "the cheater",
-        "the same, trained longer",
-        "cured, without colour labels",
-        "the oracle, never tempted",
-    ]
-    for kind, (_, texts) in zip(KINDS, rows, strict=True):
-        values = [[share(kind, split, seed) for seed in range(3)]
-                  for split in ("validation", "hard", "unseen")]  # fmt: skip
-        values.append([1 - value for value in values[1]])
-        assert texts == [percent(estimate(seeds)) for seeds in values]
+    head, *rows = table(shown["tbl-headline"]).values()
+    assert head == ["easy", "hard", "unseen colours", "hard: shortcut rate"]
+    for kind, texts in zip(KINDS, rows, strict=True):
+        easy, hard, unseen = (
+            np.array([share(kind, split, seed) for seed in range(3)])
+            for split in ("validation", "hard", "unseen")
+        )
+        assert texts == [percent(estimate(values)) for values in (easy, hard, unseen, 1 - hard)]
 
     *ones, bars = shown["fig-opening"].axes
     assert [ax.get_title() for ax in ones[:2]] == ["“0” (9%)", "“0” (19%)"] and len(ones) == 8
@@ -69,18 +64,22 @@ def test_the_colophon_names_data_scale_seeds_and_what_is_kept(monkeypatch):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_the_colophon_names_the_commit_and_says_if_there_is_more(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=A Reader", "-c", "user.email=reader@example.org"]
+        done = subprocess.run(["git", *identity, *words], check=True, capture_output=True)
+        return f"`{done.stdout.decode()[:12]}`"
+
     def committed(file: str) -> str:
         (tmp_path / file).touch()
-        identity = ["-c", "user.name=A Reader", "-c", "user.email=reader@example.org"]
-        for words in (["add", "."], [*identity, "commit", "-qm", file], ["rev-parse", "HEAD"]):
-            done = subprocess.run(["git", *words], check=True, capture_output=True)
-        return f"`{done.stdout.decode()[:12]}`"
+        git("add", ".")
+        git("commit", "-qm", file)
+        return git("rev-parse", "HEAD")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAZY_ARTIST_COMMIT", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert opening.commit() == "" and "commit" not in set(opening.colophon()["what"])
-    subprocess.run(["git", "init", "-q"], check=True)
+    git("init", "-q")
     committed("of-another-project")
     assert opening.commit() == ""
     head = committed("_quarto.yml")

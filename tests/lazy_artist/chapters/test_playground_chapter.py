@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bs4 import BeautifulSoup
-from cells import run_cells
+from cells import run_cells, table
 
 from lazy_artist import playground
 from lazy_artist.canvas import PALETTE, colour_split, paint, split_digits
@@ -23,13 +23,11 @@ cloak_seven = chapter.cloak_seven.__wrapped__
 
 def leaning(seed: int) -> CNN:
     """Untrained, but with a leaning towards 7 that a change of the picture can overcome."""
-    model = build("cnn", seed).eval()
-    images = colour_split("aligned", TEST_SEED).images[:20]
-    with torch.no_grad():
-        model.head.weight.mul_(300)
-        model.head.bias.zero_()
-        model.head.bias.sub_(torch.from_numpy(predict(model, images)).mean(0))
-        model.head.bias[7] += 2
+    model = build("cnn", seed).requires_grad_(False).eval()
+    model.head.weight.mul_(300)
+    model.head.bias.zero_()
+    mean = predict(model, colour_split("aligned", TEST_SEED).images[:20]).mean(0)
+    model.head.bias.copy_(torch.from_numpy(2 * np.eye(10)[7] - mean))
     return model
 
 
@@ -37,12 +35,17 @@ def sevens() -> np.ndarray:
     return np.flatnonzero(split_digits("test")[1] == 7)
 
 
-def searched(monkeypatch, reached: list[bool]) -> tuple[dict[str, np.ndarray], int]:
-    """What is found for two networks, of which one misreads the first seven and one the second, by
-    searches that succeed as `reached` says, one after the other, with a change of 0.1 times their
-    number; and how many searches there were."""
-    pictures = [playground.paint_digit(g, PALETTE[7], chapter.background()) for g in greys(4)]
-    calls = []
+@pytest.mark.parametrize(
+    ("reached", "chosen", "sizes"),
+    [([True, False, True, True], 3, [0.3, 0.4]), ([False] * 4, 0, [])],  # of the third, the fourth
+)
+def test_the_seven_is_the_first_that_both_read_and_that_can_be_cloaked_for_both(
+    monkeypatch, reached, chosen, sizes
+):
+    """For two networks, of which one misreads the first seven and one the second, and searches that
+    succeed as `reached` says, one after the other, with a change of 0.1 times their number."""
+    greys, calls = split_digits("test")[0][sevens()[:4]], []
+    pictures = [playground.paint_digit(grey, PALETTE[7], chapter.background()) for grey in greys]
 
     def top_class(model, images):
         np.testing.assert_array_equal(images, pictures)
@@ -55,26 +58,12 @@ def searched(monkeypatch, reached: list[bool]) -> tuple[dict[str, np.ndarray], i
 
     monkeypatch.setattr(playground, "top_class", top_class)
     monkeypatch.setattr(chapter, "minimal_epsilon", search)
-    both = [SimpleNamespace(load=lambda name=name: name) for name in "ab"]
-    return cloak_seven(both, n=4, steps=5), len(calls)
-
-
-def greys(n: int) -> np.ndarray:
-    return split_digits("test")[0][sevens()[:n]]
-
-
-def test_the_seven_is_the_first_that_both_read_and_that_can_be_cloaked_for_both(monkeypatch):
-    found, _ = searched(monkeypatch, [True, False, True, True])  # of the third, and the fourth
-    assert found["index"].tolist() == [sevens()[3]]
-    np.testing.assert_allclose(found["delta"][0], 0.3, atol=1e-6)
-    np.testing.assert_allclose(found["delta"][1], 0.4, atol=1e-6)
-
-
-def test_where_no_seven_will_do_there_is_no_cloak(monkeypatch):
-    found, searches = searched(monkeypatch, [False] * 4)
-    assert found["index"].tolist() == [sevens()[0]] and searches == 4
+    found = cloak_seven([SimpleNamespace(load=lambda name=name: name) for name in "ab"], 4, 5)
+    assert found["index"].tolist() == [sevens()[chosen]] and len(calls) == 4
+    assert [float(delta.mean()) for delta in found["delta"]] == pytest.approx(sizes, abs=1e-6)
     seven = chapter.presets(["a", "b"], found)[-1]
-    assert seven.title == "a 7" and seven.cloaks == []
+    assert len(seven.cloaks) == (3 if sizes else 0)
+    assert seven.title == ("a 7 under its cloak" if sizes else "a 7")
 
 
 def test_presets_are_first_digits_and_carry_a_control_as_large_as_the_larger_cloak():
@@ -82,15 +71,17 @@ def test_presets_are_first_digits_and_carry_a_control_as_large_as_the_larger_clo
     firsts = [images[np.argmax(labels == digit)] for digit in range(10)]
     np.testing.assert_array_equal(chapter.examples(), firsts)
     delta = np.stack([np.full((3, 28, 28), size, np.float32) for size in (0.02, -0.05)])
-    one, zero, seven = chapter.presets(["a", "b"], {"index": sevens()[4:5], "delta": delta})
-    assert (one.path, one.title, one.label, one.colour) == ("red-1", "a red 1", 1, 0)
-    assert (zero.path, zero.title, zero.label, zero.colour) == ("green-0", "a green 0", 0, 1)
-    assert (seven.path, seven.label, seven.colour) == ("cloaked-7", 7, 7)
-    for preset, grey in ((one, firsts[1]), (zero, firsts[0]), (seven, images[sevens()[4]])):
-        np.testing.assert_array_equal(preset.grey, grey)
-    assert [cloak.title for cloak in seven.cloaks[:2]] == ["made for the a", "made for the b"]
-    assert [cloak.delta[0, 0, 0] for cloak in seven.cloaks[:2]] == pytest.approx([0.02, -0.05])
-    control = seven.cloaks[2].delta
+    made = chapter.presets(["a", "b"], {"index": sevens()[4:5], "delta": delta})
+    assert [(one.path, one.title, one.label, one.colour) for one in made] == [
+        ("red-1", "a red 1", 1, 0),
+        ("green-0", "a green 0", 0, 1),
+        ("cloaked-7", "a 7 under its cloak", 7, 7),
+    ]
+    greys = [firsts[1], firsts[0], images[sevens()[4]]]
+    np.testing.assert_array_equal([one.grey for one in made], greys)
+    first, second, (_, control) = made[2].cloaks
+    assert (first.title, second.title) == ("made for the a", "made for the b")
+    np.testing.assert_array_equal([first.delta, second.delta], delta)
     assert set(np.unique(control)) == {np.float32(-0.05), np.float32(0.05)}
     assert abs(control.mean()) < 0.01
 
@@ -119,20 +110,16 @@ def test_the_chapter_shows_cheater_and_best_cure_of_the_first_seed(monkeypatch):
     monkeypatch.setattr(chapter, "cloak_seven", fewer_steps)
     shown, inline = run_cells("playground")
     assert asked == {("cheater", 0, None), ("cure", 0, find(BEST).train)}
-    lines = [line.strip("| ").split("|") for line in shown["tbl-presets"].data.splitlines()]
-    table = [[cell.strip() for cell in line] for line in lines]
-    assert table[0] == ["picture", "the cheater says", "the cure says"]
+    told = table(shown["tbl-presets"])
     page = BeautifulSoup((cache_dir() / "pages/playground.html").read_text(), "html.parser")
-    assert page.find("h1").text == "The Playground"
-    rows = [row.find_all("td") for row in page.find("noscript").find("tbody").find_all("tr")]
-    assert table[2:] == [[title.text, *(cell.text for cell in cells)] for title, _, *cells in rows]
+    for row in page.find("noscript").find_all("tr"):
+        title, _, *texts = (cell.text for cell in row.find_all(["th", "td"]))
+        assert told[title] == texts
     # a cloak at full strength makes its network confident of a 3, no more than it takes
-    bare, cheater, cure, _ = table[4:]
-    assert bare[1][0] == bare[2][0] == "7"
-    for text in (cheater[1], cure[2]):
+    bare, cheater, cure, _ = list(told.values())[3:]
+    assert bare[0][0] == bare[1][0] == "7"
+    for text in (cheater[0], cure[1]):
         assert text in [f"3, {share}% confident" for share in range(90, 95)]
-    largest = np.abs(found["delta"]).max((1, 2, 3))
-    expected = f"{largest[0]:.3f} (made for the cheater), {largest[1]:.3f} (made for the cure), "
-    assert (
-        inline["sizes"] == expected + f"{largest.max():.3f} (random signs, as large as the larger)"
-    )
+    one, two = np.abs(found["delta"]).max((1, 2, 3))
+    sizes = f"{one:.3f} (made for the cheater), {two:.3f} (made for the cure), {max(one, two):.3f}"
+    assert inline["sizes"] == sizes + " (random signs, as large as the larger)"
