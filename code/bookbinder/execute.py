@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bookbinder import __version__
 from bookbinder.kernels import ForkProvisioner
-from bookbinder.source import ASSETS, Book, Chapter, Code
+from bookbinder.source import ASSETS, Book, BookError, Chapter, Code
 from lazy_artist.data import cache_dir, write_whole
 
 JOBS = 2  # kernels at a time: the chapters' own work is parallel
@@ -42,6 +42,11 @@ def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
     for each chapter's file: one code cell per piece of code. Raises BookError at the first cell
     that fails, naming chapter, line, label and error.
     """
+    if os.name != "nt" and len(temporary := tempfile.gettempdir()) > 74:
+        raise BookError(
+            f"{temporary}: this folder for temporary files has a long name ({len(temporary)} "
+            f"characters): too long for the sockets in it, which may have 107; set TMPDIR=/tmp"
+        )
     notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
     # New processes are better for few kernels; macOS cannot safely fork what has loaded libraries.
     forked = sum(bool(c.code) for c in chapters) > JOBS + 1 and sys.platform == "linux"

@@ -108,7 +108,7 @@ def read_book(root: Path) -> Book:
     file = root / "_quarto.yml"
     if not file.is_file():
         raise BookError(f"{file}:1: no such file; name the book's folder with --project")
-    config = _read_yaml(file.read_text(encoding="utf-8"), "book", file.name, 1)
+    config = _read_yaml(_read_text(root, file.name), "book", file.name, 1)
     html = config.get("format", {}).get("html", {})
     given = {**config, **html}
     for part in ("project", "book", "execute"):
@@ -123,10 +123,20 @@ def read_book(root: Path) -> Book:
     chapters: list[Chapter] = []
     for file in files:
         number = 1 + max((c.number or 0 for c in chapters), default=0)
-        chapters.append(read_chapter(file, (root / file).read_text("utf-8"), number))
+        chapters.append(read_chapter(file, _read_text(root, file), number))
     _check_labels(chapters)
     settings = {key.replace("-", "_"): value for key, value in settings.items()}
     return Book(root, chapters=tuple(chapters), **settings)
+
+
+def _read_text(root: Path, file: str) -> str:
+    """A file's text, without the byte-order mark that some editors write before it."""
+    content = (root / file).read_bytes()
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BookError(f"{file}:{line}: this is not UTF-8 text; save the file in UTF-8") from None
 
 
 def read_chapter(file: str, text: str, number: int) -> Chapter:

@@ -8,15 +8,15 @@ a margin f of the target, which is positive exactly when the criterion is met:
     p, from 0.5 below 1  f = z_t - log sum_{j != t} exp z_j - log(p / (1 - p))
 
 that is, when t is predicted, or when the softmax gives it more than p. The size of a change is its
-largest absolute pixel value ("linf") or its Euclidean length ("l2", over all 3 * 28 * 28 values).
+largest absolute pixel value ("linf") or its Euclidean length ("l2", over all C * H * W values).
 Changed images stay in [0, 1], and what an attack claims to have reached is checked once more from
 the images alone, by the network as it was given.
 
-`square_attack`, `colour_attack` and `fmn` are controls. All attacks run networks in eval mode, on
-the processor, and leave them as they were. Images are float32 (N, 3, 28, 28) in [0, 1], N > 0;
-targets are one integer for all or one each (N,), other than what the network predicts already.
-Raises ValueError for other images or targets, an unknown norm or criterion, sizes that are not
-positive, and a network that gives a NaN or an infinity.
+`square_attack`, `colour_attack` and `fmn` are controls. All attacks run networks in eval mode, and
+leave them as they were. Images are (N, C, H, W) in [0, 1], N > 0; targets are one integer for all
+or one each (N,), other than what the network predicts already. Raises ValueError for other images
+or targets, an unknown norm or criterion, sizes out of range, and a network that gives a NaN or an
+infinity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import copy
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +33,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lazy_artist.canvas import N_CLASSES
-from lazy_artist.evaluate import check_images, predict
+from lazy_artist.evaluate import predict
+from lazy_artist.forward import asked, home_of
+from lazy_artist.gradcam import check_inputs, ratio
+from lazy_artist.interface import Array, Classes, check_classes, check_pair, public
 from lazy_artist.training import low_precision
 
-NORMS = {"linf": 1.0, "l2": math.sqrt(3 * 28 * 28)}  # and the size that reaches every image
+NORMS = ("linf", "l2")
 SLACK = 1e-4  # margin that a search asks for, in logits: above the rounding of float32
 BATCH = 125  # images at a time, so that activations stay in the processor's cache
 # First and last step, relative to the size, along the gradient over its mean absolute value (linf)
@@ -50,12 +52,11 @@ HOPS = {"linf": 0, "l2": 4}  # descents after the first: in l2 there are local m
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries: see `square_attack`
 NEAR = 0.7  # for a near start: the factor of the best change, and of noise as large
 
-Targets = int | Sequence[int] | np.ndarray
 Criterion = str | float
 
 
 class Attack(NamedTuple):
-    """images: float32 (N, 3, 28, 28); reached: bool (N,), whether the criterion is met; size:
+    """images: float32 (N, C, H, W); reached: bool (N,), whether the criterion is met; size:
     float64 (N,) of the change; probability: float64 (N,) of the target, by softmax."""
 
     images: np.ndarray
@@ -80,8 +81,9 @@ class Minimum(NamedTuple):
         return np.isfinite(self.epsilon)
 
 
+@public
 def targeted_pgd(
-    model: nn.Module, images: np.ndarray, targets: Targets, epsilon: float, norm: str = "linf",
+    model: nn.Module, images: Array, targets: Classes, epsilon: float, norm: str = "linf",
     criterion: Criterion = 0.9, steps: int = 40, restarts: int = 1, seed: int = 0,
 ) -> Attack:  # fmt: skip
     """Images that the model takes for their targets, each changed by less than `epsilon`.
@@ -94,7 +96,7 @@ def targeted_pgd(
     search = _Search(model, images, targets, norm, criterion, **sizes)
     generator = torch.Generator().manual_seed(seed)
     radius = epsilon * (1 - 1e-6) - 2e-7  # of the float32 images, whose sums are rounded
-    found = images.copy()
+    found = search.images.copy()
     open_ = np.ones(len(images), dtype=bool)
     for run in range(restarts):
         for part, x, t in search.batches(np.flatnonzero(open_)):
@@ -106,8 +108,9 @@ def targeted_pgd(
     return search.attack(found, epsilon)
 
 
+@public
 def minimal_epsilon(
-    model: nn.Module, images: np.ndarray, targets: Targets, norm: str = "linf",
+    model: nn.Module, images: Array, targets: Classes, norm: str = "linf",
     criterion: Criterion = "predict", steps: int = 80, tolerance: float = 0.01,
     limit: float | None = None, hops: int | None = None, seed: int = 0,
 ) -> Minimum:  # fmt: skip
@@ -124,14 +127,14 @@ def minimal_epsilon(
     limit: the largest size that counts; by default that of the whole cube [0, 1]. Raises ValueError
     for negative hops too.
     """
-    limit = NORMS.get(norm, 1.0) if limit is None else limit
+    limit = _largest(images.shape, norm) if limit is None else limit
     sizes = {"limit": limit, "steps": steps, "tolerance": tolerance}
     search = _Search(model, images, targets, norm, criterion, **sizes)
     hops = HOPS[norm] if hops is None else hops
     if hops < 0:
         raise ValueError(f"hops must not be negative, not {hops}")
     generator = torch.Generator().manual_seed(seed)
-    found, lower = images.copy(), np.empty(len(images))
+    found, lower = search.images.copy(), np.empty(len(images))
     for part, x, t in search.batches(np.arange(len(images))):
         start, best = torch.zeros_like(x), torch.zeros_like(x)
         for hop in range(hops + 1):
@@ -143,8 +146,9 @@ def minimal_epsilon(
     return search.minimum(found, lower, limit)
 
 
+@public
 def square_attack(
-    model: nn.Module, images: np.ndarray, targets: Targets, epsilon: float | np.ndarray,
+    model: nn.Module, images: Array, targets: Classes, epsilon: float | np.ndarray,
     queries: int = 500, seed: int = 0,
 ) -> Attack:  # fmt: skip
     """The Square attack (Andriushchenko et al. 2020, arXiv:1912.00049) in linf, without gradients,
@@ -154,13 +158,17 @@ def square_attack(
     +-epsilon, one colour each, and kept where the margin grows. Their share of the image starts at
     0.8 and is halved after each of `HALVINGS` of 10,000 queries, scaled to `queries`.
     """
-    sizes = {"epsilon": np.min(epsilon), "queries": queries}
+    sizes = {"epsilon": float(np.min(epsilon)), "queries": queries}
     search = _Search(model, images, targets, "linf", "predict", **sizes)
+    images = search.images
     epsilon = np.broadcast_to(np.asarray(epsilon, dtype=np.float64), len(images))
     rng = np.random.default_rng(seed)
     radius = _each(epsilon * (1 - 1e-6) - 2e-7).astype(np.float32)
-    side = images.shape[2]
-    stripes = radius * rng.choice(np.float32([-1, 1]), size=(len(images), 3, 1, side))
+    side = min(images.shape[2:])
+    channels = images.shape[1]
+    stripes = radius * rng.choice(
+        np.float32([-1, 1]), size=(len(images), channels, 1, images.shape[3])
+    )
     found = np.clip(images + stripes, 0, 1)
     best, _ = search.judge(found)
     for query in range(1, queries):
@@ -170,8 +178,10 @@ def square_attack(
         halvings = np.searchsorted(HALVINGS, query / queries * 10000)
         edge = max(1, round(side * math.sqrt(0.8 / 2**halvings)))
         trial = found[active]
-        signs = radius[active] * rng.choice(np.float32([-1, 1]), size=(len(active), 3, 1, 1))
-        for k, (row, column) in enumerate(rng.integers(0, side - edge + 1, size=(len(active), 2))):
+        signs = radius[active] * rng.choice(np.float32([-1, 1]), size=(len(active), channels, 1, 1))
+        room = [n - edge + 1 for n in images.shape[2:]]
+        room = room[0] if len(set(room)) == 1 else room
+        for k, (row, column) in enumerate(rng.integers(0, room, size=(len(active), 2))):
             place = np.s_[:, row : row + edge, column : column + edge]
             trial[k][place] = np.clip(images[active[k]][place] + signs[k], 0, 1)
         margin, _ = search.judge(trial, active)
@@ -180,8 +190,9 @@ def square_attack(
     return search.attack(found, epsilon)
 
 
+@public
 def colour_attack(
-    model: nn.Module, images: np.ndarray, targets: Targets, kind: str, grid: int = 72
+    model: nn.Module, images: Array, targets: Classes, kind: str, grid: int = 72
 ) -> Attack:
     """The smallest change of colour alone, the same for every pixel, that has the target predicted.
 
@@ -193,7 +204,8 @@ def colour_attack(
     search = _Search(model, images, targets, "linf", "predict")
     if kind not in ("hue", "tint"):
         raise ValueError(f"unknown kind of colour attack {kind!r}: choose one of hue, tint")
-    found, sizes = images.copy(), np.full(len(images), math.inf)
+    images, sizes = search.images, np.full(len(images), math.inf)
+    found = images.copy()
     for changed in _recoloured(images, kind, grid):
         size = np.abs(changed - images).max(axis=(1, 2, 3)).astype(np.float64)
         smaller = np.flatnonzero(size < sizes)  # the others could not be the smallest
@@ -202,8 +214,9 @@ def colour_attack(
     return Attack(found, np.isfinite(sizes), sizes, search.judge(found)[1])
 
 
+@public
 def fmn(
-    model: nn.Module, images: np.ndarray, targets: Targets, norm: str = "linf", steps: int = 500
+    model: nn.Module, images: Array, targets: Classes, norm: str = "linf", steps: int = 500
 ) -> Minimum:
     """The fast minimum-norm attack as published (Pintor et al. 2021, arXiv:2102.12827), to compare
     `minimal_epsilon` with, for the criterion "predict".
@@ -212,7 +225,7 @@ def fmn(
     from 0.05 to 0.001, both by a cosine. Where something was found, `lower` is 0.
     """
     search = _Search(model, images, targets, norm, "predict", steps=steps)
-    found = images.copy()
+    found = search.images.copy()
     for part, x, t in search.batches(np.arange(len(images))):
         delta, best = torch.zeros_like(x), torch.zeros_like(x)
         best_size = worst = _size(torch.maximum(x, 1 - x), norm)
@@ -242,32 +255,41 @@ def fmn(
     return search.minimum(found, np.zeros(len(images)), math.inf)
 
 
-def change_sizes(images: np.ndarray, changed: np.ndarray, norm: str) -> np.ndarray:
-    """Size float64 (N,) of the change from images to changed, both (N, 3, 28, 28)."""
+@public
+def change_sizes(images: Array, changed: Array, norm: str) -> Array:
+    """Size float64 (N,) of the change from images to changed, both (N, C, H, W)."""
+    _check_norm(norm)
+    images, changed = check_pair(images, changed)
     delta = (changed.astype(np.float64) - images).reshape(len(images), -1)
     return np.abs(delta).max(1) if norm == "linf" else np.sqrt(np.square(delta).sum(1))
 
 
-def chroma_share(images: np.ndarray, changed: np.ndarray) -> np.ndarray:
+@public
+def chroma_share(images: Array, changed: Array) -> Array:
     """Share float64 (N,) of each change's energy that alters colour, not brightness.
 
     The change of a pixel (r, g, b) splits into its mean over the channels, the same for all three,
-    and the rest; energy is the sum of squares. Noise that does not know of colours has 2/3.
+    and the rest; energy is the sum of squares. Noise that does not know of colours has 2/3. NaN
+    where nothing changed.
     """
+    images, changed = check_pair(images, changed, channels=3)
     delta = changed.astype(np.float64) - images
     grey = 3 * np.square(delta.mean(1)).sum((1, 2))
-    return 1 - grey / np.maximum(np.square(delta).sum((1, 2, 3)), 1e-300)
+    energy = np.square(delta).sum((1, 2, 3))
+    return 1 - ratio(grey, energy)
 
 
-def ciede2000(images: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Colour difference of each pixel, float64 (N, 28, 28), of sRGB images under daylight (D65).
+@public
+def ciede2000(images: Array, changed: Array) -> Array:
+    """Colour difference of each pixel, float64 (N, H, W), of sRGB images under daylight (D65).
 
     CIEDE2000 with all weights one (Sharma et al. 2005, doi:10.1002/col.20070); about 1 is the least
     that a trained eye sees side by side.
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
 
-    pair = (rgb2lab(x.astype(np.float64), channel_axis=1) for x in (images, changed))
+    pair = check_pair(images, changed, channels=3)
+    pair = (rgb2lab(x.astype(np.float64), channel_axis=1) for x in pair)
     return deltaE_ciede2000(*pair, channel_axis=1)
 
 
@@ -279,31 +301,22 @@ class _Search:
     what the network makes of changed images."""
 
     def __init__(
-        self, model: nn.Module, images: np.ndarray, targets: Targets, norm: str,
+        self, model: nn.Module, images: Array, targets: Classes, norm: str,
         criterion: Criterion, **sizes: float,
     ) -> None:  # fmt: skip
-        if not isinstance(images, np.ndarray):
-            raise ValueError(f"images must be a NumPy array, not {type(images).__name__}")
-        check_images(images)
-        if not len(images):
-            raise ValueError("there are no images to attack")
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+        self.images, _ = check_inputs(images, 0)
+        _check_norm(norm)
         if criterion != "predict" and not (isinstance(criterion, float) and 0.5 <= criterion < 1):
             known = '"predict" or a probability from 0.5 to below 1'
             raise ValueError(f"the criterion is {known}, not {criterion!r}")
         for name, value in sizes.items():
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive, not {value}")
-        given = np.asarray(targets)
-        if not np.issubdtype(given.dtype, np.integer) or given.shape not in ((), (len(images),)):
-            wanted = f"one integer, or one for each of the {len(images)} images"
-            raise ValueError(f"targets must be {wanted}, not {given.dtype} {given.shape}")
-        if given.min() < 0 or given.max() >= N_CLASSES:
-            raise ValueError(f"targets must lie in 0..{N_CLASSES - 1}")
-        self.targets = np.broadcast_to(given, len(images)).astype(np.int64)
-        self.model, self.images, self.norm, self.criterion = model, images, norm, criterion
-        logits = predict(model, images)
+            top = _largest(images.shape, norm) if name in ("epsilon", "limit") else math.inf
+            if not isinstance(value, int | float) or not (0 < value <= top and value < math.inf):
+                grey = "; divide grey levels by 255" if top == 1 else ""
+                raise ValueError(f"{name} must lie above 0, at most {top:g}{grey}, not {value!r}")
+        self.model, self.norm, self.criterion = model, norm, criterion
+        logits = predict(model, self.images)
+        self.targets = check_classes(targets, len(images), "targets", logits.shape[1], one=True)
         if len(bad := np.flatnonzero(~np.isfinite(logits).all(1))):
             raise ValueError(f"the network gives NaN or infinity for image {bad[0]}: retrain it")
         if len(same := np.flatnonzero(logits.argmax(1) == self.targets)):
@@ -316,27 +329,40 @@ class _Search:
         """`BATCH` of the images at `index` at a time: positions, images and targets."""
         for i in range(0, len(index), BATCH):
             part = index[i : i + BATCH]
-            x = torch.from_numpy(self.images[part]).contiguous(memory_format=torch.channels_last)
+            x = torch.from_numpy(self.images[part]).contiguous(memory_format=self.layout)
             yield part, x, torch.from_numpy(self.targets[part])
 
     @functools.cached_property
+    def layout(self) -> torch.memory_format:
+        with asked(self.model) as ask, torch.inference_mode():
+            ask(torch.from_numpy(self.images[:1]))
+        return ask.layouts[0]
+
+    @functools.cached_property
     def fast(self) -> nn.Module:
-        """A faster copy of the network, in eval mode, channels-last and without gradients of the
-        weights: convolutions absorb the normalisation that follows them in a Sequential."""
-        fast = copy.deepcopy(self.model).eval().requires_grad_(False)
+        """A faster copy of the network, in float32, eval mode and without gradients of the weights:
+        convolutions absorb the normalisation that follows them in a Sequential, unless a hook of
+        either would be lost."""
+        fast = copy.deepcopy(self.model).eval().requires_grad_(False).float()
         for block in [m for m in fast.modules() if isinstance(m, nn.Sequential)]:
             for k, (one, other) in enumerate(itertools.pairwise(list(block))):
-                if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d):
+                kinds = isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d)
+                if kinds and not any(
+                    m._forward_hooks or m._forward_pre_hooks for m in (one, other)
+                ):
                     block[k], block[k + 1] = fuse_conv_bn_eval(one, other), nn.Identity()
-        return fast.to(memory_format=torch.channels_last)
+        return fast.to(memory_format=self.layout)
 
     def ascent(self, x: Tensor, t: Tensor, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """Margins (n,) by the fast copy, less the slack, and their gradients (n, 3, 28, 28).
         coarse: in low precision."""
-        x = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-        coarse = coarse and low_precision() == torch.bfloat16
+        x, device = (
+            x.contiguous(memory_format=self.layout).requires_grad_(True),
+            home_of(self.fast)[0],
+        )
+        coarse = coarse and low_precision() == torch.bfloat16 and device.type == "cpu"
         with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
-            logits = self.fast(x).float()
+            logits = self.fast(x.to(device)).float().cpu()
         margin = _margin(logits, t, self.criterion)
         return margin.detach() - SLACK, torch.autograd.grad(margin.sum(), x)[0]
 
@@ -361,6 +387,16 @@ class _Search:
         reached = (margin > 0) & (size > 0) & (size <= limit)
         changed[~reached] = self.images[~reached]
         return Minimum(np.where(reached, size, math.inf), np.where(reached, lower, limit), changed)
+
+
+def _check_norm(norm: str) -> None:
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+
+
+def _largest(shape: tuple[int, ...], norm: str) -> float:
+    """The size of a change that reaches every image of this shape (N, C, H, W)."""
+    return math.sqrt(math.prod(shape[1:])) if norm == "l2" else 1.0
 
 
 def _descend(

@@ -18,6 +18,7 @@ import numpy as np
 
 from lazy_artist.config import TEST_SEED
 from lazy_artist.data import Digits, load_digits
+from lazy_artist.interface import Array, check_classes, check_number, public
 
 COLOUR_NAMES = (
     "red", "green", "blue", "yellow", "magenta", "cyan", "orange", "violet", "pink", "white",
@@ -92,6 +93,7 @@ class Split:
         return Split(self.images[index], self.labels[index], self.colours[index])
 
 
+@public
 def colour_split(
     name: str, seed: int, correlation: float = 0.95, digits: Digits | None = None
 ) -> Split:
@@ -122,13 +124,14 @@ def test_split(name: str, n: int | None = None) -> Split:
     return Split(paint(split_digits(name)[0][:n], colours, stream, _TWENTY), labels, colours)
 
 
+@public
 def split_colours(
     name: str, seed: int, correlation: float = 0.95, digits: Digits | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and colours, int64 (N,) each, of the split that `colour_split` paints; see there."""
     if name not in SPLITS:
         raise ValueError(f"unknown split {name!r}: choose one of {', '.join(SPLITS)}")
-    _check_correlation(correlation)
+    check_number(correlation, "correlation", 0, 1)
     labels = split_digits(name, digits)[1]
     share = {"hard": 0.0, "aligned": 1.0, "unbiased": 0.1}.get(name, correlation)
     stream = [seed, SPLITS.index(name)]
@@ -149,7 +152,8 @@ def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, n
     return digits.images, digits.labels
 
 
-def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
+@public
+def assign_colours(labels: Array, correlation: float, seed) -> Array:
     """Colour numbers int64 (N,) for labels int64 (N,): the bias itself.
 
     Of each digit's n images exactly `correlation * n`, rounded up and picked at random, get the
@@ -157,9 +161,8 @@ def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
 
     Raises ValueError for a correlation outside [0, 1] or labels outside 0 to 9.
     """
-    _check_correlation(correlation)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < N_CLASSES:
-        raise ValueError(f"labels must lie in 0..{N_CLASSES - 1}")
+    check_number(correlation, "correlation", 0, 1)
+    labels = check_classes(labels, len(labels), "labels")
     rng = np.random.default_rng(seed)
     colours = np.empty(len(labels), dtype=np.int64)
     for digit in range(N_CLASSES):
@@ -172,9 +175,8 @@ def assign_colours(labels: np.ndarray, correlation: float, seed) -> np.ndarray:
     return colours
 
 
-def paint(
-    images: np.ndarray, colour_ids: np.ndarray, seed, palette: np.ndarray = PALETTE
-) -> np.ndarray:
+@public
+def paint(images: Array, colour_ids: Array, seed, palette: Array = PALETTE) -> Array:
     """Lay one colour on the stroke of each grey digit, over a dark textured background.
 
     images: uint8 (N, 28, 28); colour_ids: integers (N,) that index `palette`; palette: (K, 3) in
@@ -204,7 +206,8 @@ def paint(
     return painted
 
 
-def flat_fill(images: np.ndarray, colour_ids: np.ndarray, seed) -> np.ndarray:
+@public
+def flat_fill(images: Array, colour_ids: Array, seed) -> Array:
     """The easy alternative that the report does not use: white digits on flat backgrounds of the
     colour. Arguments and result as for `paint`."""
     colour_ids = _check_paint(images, colour_ids, PALETTE)
@@ -242,7 +245,8 @@ DEFICIENCIES = {
 """Matrices of Machado et al. (2009, doi:10.1109/TVCG.2009.113) at full severity, for linear RGB."""
 
 
-def simulate_deficiency(colours: np.ndarray, kind: str) -> np.ndarray:
+@public
+def simulate_deficiency(colours: Array, kind: str) -> Array:
     """sRGB colours (..., 3) in [0, 1] as a person with the deficiency of this `kind` (see
     `DEFICIENCIES`) sees them."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
@@ -250,17 +254,26 @@ def simulate_deficiency(colours: np.ndarray, kind: str) -> np.ndarray:
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
 
 
-def contingency(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Counts int64 (10, 10): images of each digit (row) in each colour, modulo 10 (column)."""
+@public
+def contingency(labels: Array, colours: Array) -> Array:
+    """Counts int64 (10, 10): images of each digit (row) in each colour (column), of `PALETTE` or,
+    if all are from there, of `UNSEEN_PALETTE`. Raises ValueError for colours of both."""
+    labels = check_classes(labels, len(labels), "labels")
+    colours = check_classes(colours, len(labels), "colours", 2 * N_CLASSES)
+    if len(set(colours // N_CLASSES)) > 1:
+        raise ValueError("colours of 0..9 and of 10..19, the unseen ones, must be counted apart")
     table = np.zeros((N_CLASSES, N_CLASSES), dtype=np.int64)
     np.add.at(table, (labels, colours % N_CLASSES), 1)
     return table
 
 
-def mutual_information(labels: np.ndarray, colours: np.ndarray) -> float:
+@public
+def mutual_information(labels: Array, colours: Array) -> float:
     """Mutual information of label and colour in bits, from their counts (0 to log2 10 = 3.32)."""
     from sklearn.metrics import mutual_info_score
 
+    labels = check_classes(labels, len(labels), "labels", below=None)
+    colours = check_classes(colours, len(labels), "colours", below=None)
     return float(mutual_info_score(labels, colours) / np.log(2))
 
 
@@ -283,33 +296,15 @@ def _bilinear(coarse: int, fine: int) -> np.ndarray:
 _LIFT = _bilinear(7, 28)
 
 
-def _check_correlation(correlation: float) -> None:
-    if not 0 <= correlation <= 1:
-        raise ValueError(f"correlation is a share in [0, 1], not {correlation!r}")
-
-
-def _check_paint(images: np.ndarray, colour_ids: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    images, colour_ids, palette = np.asarray(images), np.asarray(colour_ids), np.asarray(palette)
+def _check_paint(images: np.ndarray, colour_ids: Array, palette: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8 grey values in 0..255, not {images.dtype}")
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"images must have shape (N, 28, 28), not {images.shape}")
-    if not np.issubdtype(colour_ids.dtype, np.integer):
-        raise TypeError(f"colour_ids must be integers, not {colour_ids.dtype}")
-    if colour_ids.shape != (len(images),):
-        raise ValueError(
-            f"one colour an image: colour_ids must have shape ({len(images)},), "
-            f"not {colour_ids.shape}"
-        )
     if (
         palette.ndim != 2
         or palette.shape[1] != 3
         or not (palette.min() >= 0 and palette.max() <= 1)
     ):
         raise ValueError("palette must have shape (K, 3) with values in [0, 1]")
-    if len(colour_ids) and not 0 <= colour_ids.min() <= colour_ids.max() < len(palette):
-        raise ValueError(
-            f"colour_ids must lie in 0..{len(palette) - 1}, the rows of the palette; "
-            f"found {colour_ids.min()} to {colour_ids.max()}"
-        )
-    return colour_ids
+    return check_classes(colour_ids, len(images), "colour_ids", len(palette))

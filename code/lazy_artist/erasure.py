@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lazy_artist.interface import Array, check_classes, public
+
 SMALLEST = 1e-6  # of the covariance's eigenvalues, relative to the largest: smaller ones are raised
 
 
@@ -21,25 +23,29 @@ class Eraser(NamedTuple):
     centre: np.ndarray
     projection: np.ndarray
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    @public
+    def __call__(self, x: Array) -> Array:
         """Activations (N, W) without what the eraser removes."""
         return x - (x - self.centre) @ self.projection
 
 
-def project_out(x: np.ndarray, directions: np.ndarray, rank: int) -> Eraser:
+@public
+def project_out(x: Array, directions: Array, rank: int) -> Eraser:
     """Removes the `rank` leading directions that rows (K, W) span, about the mean of activations x
     (N, W)."""
     return Eraser(x.mean(0), _span(directions, rank))
 
 
-def project_out_class_means(x: np.ndarray, classes: np.ndarray) -> Eraser:
+@public
+def project_out_class_means(x: Array, classes: Array) -> Eraser:
     """Removes the directions in which the means of activations x (N, W) differ from class to class;
     classes: int (N,), 0 to C - 1. Raises ValueError for a class without a row."""
     means = _class_means(x, classes)
     return project_out(x, means, len(means) - 1)
 
 
-def leace(x: np.ndarray, classes: np.ndarray) -> Eraser:
+@public
+def leace(x: Array, classes: Array) -> Eraser:
     """LEACE fitted on activations x (N, W) and classes int (N,), 0 to C - 1: P = S^+ Q S for
     columns, with S the inverse square root of the covariance and Q the orthogonal projection on
     what the classes' means span after S. Raises ValueError for a class without a row."""
@@ -53,6 +59,9 @@ def leace(x: np.ndarray, classes: np.ndarray) -> Eraser:
 
 def _class_means(x: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Means of the classes less the mean of all: (C, W)."""
+    if x.ndim != 2:
+        raise ValueError(f"activations must have shape (N, W), not {x.shape}")
+    classes = check_classes(classes, len(x), below=None)
     counts = np.bincount(classes)
     if not counts.all():
         raise ValueError(f"class {counts.argmin()} has no activations: each needs at least one")

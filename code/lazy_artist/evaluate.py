@@ -14,6 +14,8 @@ from scipy.special import stdtrit  # the quantiles of Student's t; scipy.stats i
 from torch import nn
 
 from lazy_artist.canvas import N_CLASSES, Split, colour_split, paint, test_split
+from lazy_artist.forward import as_logits, asked, batches, home_of
+from lazy_artist.interface import Array, check_classes, check_images, check_number, public
 from lazy_artist.store import stored
 from lazy_artist.training import low_precision
 
@@ -90,64 +92,53 @@ def split_table(measured: pd.DataFrame) -> pd.DataFrame:
     return summarise(long, [*keys[:2], "split"], "value").unstack("split")
 
 
+@public
 def predict(
     model: nn.Module,
-    images: np.ndarray,
+    images: Array,
     precision: str = "float32",
     output: str = "logits",
     batch_size: int = 500,
-) -> np.ndarray:
-    """Logits float32 (N, K) of images float32 (N, 3, 28, 28) in [0, 1], in eval mode.
+) -> Array:
+    """Logits float32 (N, K) of images (N, C, H, W) in [0, 1], in eval mode.
 
     precision: "float32", or "low": the arithmetic of training (bfloat16 where the processor has
     it), twice as fast and rounded on the way, which is near enough where the predictions of
     thousands of images are counted. output: "logits", or "features", what `model.features` returns.
-    The model's parts are left in the modes they were in. Raises ValueError for images of another
-    type, shape or range, and for an unknown precision or output.
+    Raises ValueError for images of another shape or range, an unknown precision or output, and a
+    model that does not return logits.
     """
-    check_images(images)
+    images = check_images(images)
     if precision not in ("float32", "low"):
         raise ValueError(f"unknown precision {precision!r}: choose float32 or low")
     if output not in ("logits", "features"):
         raise ValueError(f"unknown output {output!r}: choose logits or features")
-    dtype = low_precision() if precision == "low" else torch.float32
+    low = precision == "low" and low_precision() == torch.bfloat16
     forward = model if output == "logits" else model.features
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with (
-            torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),
-        ):
-            parts = []
-            for start in range(0, len(images), batch_size):
-                batch = torch.tensor(images[start : start + batch_size])
-                parts.append(forward(batch.contiguous(memory_format=torch.channels_last)).float())
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with (
+        asked(model) as ask,
+        torch.inference_mode(),
+        torch.autocast(home_of(model)[0].type, torch.bfloat16, enabled=low),
+    ):
+        parts = [
+            as_logits(ask(part, forward), len(part)).cpu() for part in batches(images, batch_size)
+        ]
     return torch.cat(parts).numpy() if parts else np.empty((0, N_CLASSES), np.float32)
 
 
-def check_images(images: np.ndarray) -> None:
-    """Raises ValueError unless images are float32 (N, 3, 28, 28) in [0, 1]."""
-    if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (3, 28, 28):
-        raise ValueError(
-            f"images must be float32 (N, 3, 28, 28), not {images.dtype} {images.shape}"
-        )
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError("images must lie in [0, 1]; divide grey values of 0..255 by 255")
-
-
+@public
 def accuracy(model: nn.Module, split: Split) -> float:
     """Share of the split's images that the model classifies correctly."""
-    return float(np.mean(predict(model, split.images).argmax(1) == split.labels))
+    labels = check_classes(split.labels, len(split.images), "labels", below=None)
+    return float(np.mean(predict(model, split.images).argmax(1) == labels))
 
 
+@public
 def shortcut_rate(model: nn.Module, split: Split) -> float:
     """Share of the split's images whose predicted class is the digit that the *colour* is dominant
     for."""
-    return float(np.mean(predict(model, split.images).argmax(1) == split.colours))
+    colours = check_classes(split.colours, len(split.images), "colours", below=None)
+    return float(np.mean(predict(model, split.images).argmax(1) == colours))
 
 
 @stored
@@ -184,19 +175,22 @@ def evaluate_networks(
     return pd.DataFrame(rows)
 
 
-def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+@public
+def confusion(labels: Array, predictions: Array) -> Array:
     """Row-normalised confusion matrix float64 (10, 10): share of digit r (row) that is predicted
-    as c (column)."""
+    as c (column). labels, predictions: integers (N,)."""
+    labels = check_classes(labels, len(labels), "labels")
+    predictions = check_classes(predictions, len(labels), "predictions")
     table = np.zeros((N_CLASSES, N_CLASSES))
     np.add.at(table, (labels, predictions), 1)
     return table / np.maximum(table.sum(axis=1, keepdims=True), 1)
 
 
-def balanced(
-    images: np.ndarray, labels: np.ndarray, n_per_class: int
-) -> tuple[np.ndarray, np.ndarray]:
+@public
+def balanced(images: Array, labels: Array, n_per_class: int) -> tuple[Array, Array]:
     """The first `n_per_class` images of every digit, ordered by digit. Raises ValueError if a digit
     has fewer."""
+    labels = check_classes(labels, len(images), "labels")
     counts = np.bincount(labels, minlength=N_CLASSES)
     if counts.min() < n_per_class:
         digit = int(counts.argmin())
@@ -209,14 +203,15 @@ def balanced(
     return images[index], labels[index]
 
 
+@public
 def repaint(
     model: nn.Module,
-    images: np.ndarray,
-    palette: np.ndarray,
+    images: Array,
+    palette: Array,
     seed: int,
     precision: str = "float32",
     output: str = "logits",
-) -> np.ndarray:
+) -> Array:
     """The same digits in every colour of a palette: logits float32 (K, N, 10). With the ten of
     `PALETTE` this is the counterfactual grid.
 
@@ -233,12 +228,21 @@ def repaint(
     )
 
 
-def shortcut_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_grid(grid: np.ndarray, labels: Array) -> tuple[np.ndarray, np.ndarray]:
+    """A counterfactual grid (10 colours, N, K), and its labels int64 (N,)."""
+    if grid.ndim != 3 or len(grid) != N_CLASSES:
+        raise ValueError(f"grid must have shape (10 colours, N images, K), not {grid.shape}")
+    return grid, check_classes(labels, grid.shape[1], "labels")
+
+
+@public
+def shortcut_map(grid: Array, labels: Array) -> tuple[Array, Array]:
     """What decides, cell by cell of the counterfactual grid (10 colours, N, 10): colour or shape?
 
     Returns two float64 (10 digits, 10 colours): the share of each cell predicted as the colour's
     digit, and the share predicted as the true digit. On the diagonal the two are the same.
     """
+    grid, labels = check_grid(grid, labels)
     predictions = grid.argmax(2)  # (10 colours, N)
     by_colour, by_shape = np.zeros((2, N_CLASSES, N_CLASSES))
     for digit in range(N_CLASSES):
@@ -248,7 +252,8 @@ def shortcut_map(grid: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
     return by_colour, by_shape
 
 
-def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+@public
+def logit_variance(grid: Array, labels: Array) -> dict[str, float]:
     """Shares of the variance of the logits that colour, digit, their interaction, and the rest
     account for.
 
@@ -259,6 +264,7 @@ def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Raises ValueError if the digits are not equally frequent.
     """
+    grid, labels = check_grid(grid, labels)
     counts = np.bincount(labels, minlength=N_CLASSES)
     if len(set(counts)) != 1:
         raise ValueError(
@@ -277,9 +283,8 @@ def logit_variance(grid: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {**parts, "image": 1 - sum(parts.values())}
 
 
-def linear_accuracy(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> float:
+@public
+def linear_accuracy(train: tuple[Array, Array], test: tuple[Array, Array]) -> float:
     """Accuracy on `test` of a logistic regression fitted on `train`; each is (features (N, F),
     labels (N,))."""
     from sklearn.linear_model import LogisticRegression
@@ -290,12 +295,17 @@ def linear_accuracy(
     return float(model.fit(*train).score(*test))
 
 
-def random_pixels(images: np.ndarray, count: int, seed: int) -> np.ndarray:
+@public
+def random_pixels(images: Array, count: int, seed: int) -> Array:
     """RGB of `count` pixels, drawn anew for each image without replacement and sorted by
-    brightness: (N, 3 * count)."""
-    n = len(images)
+    brightness: (N, 3 * count), of images (N, 3, H, W)."""
+    images = check_images(images, channels=3)
+    n, pixels = len(images), images.reshape(len(images), 3, -1)  # (N, 3, H * W)
+    check_number(count, "count", 1, pixels.shape[2], whole=True)
     rng = np.random.default_rng(seed)
-    where = rng.random((n, 28 * 28)).argpartition(count - 1, axis=1)[:, :count]  # (N, count)
-    pixels = np.take_along_axis(images.reshape(n, 3, -1), where[:, None], axis=2)  # (N, 3, count)
+    where = rng.random((n, pixels.shape[2])).argpartition(count - 1, axis=1)[
+        :, :count
+    ]  # (N, count)
+    pixels = np.take_along_axis(pixels, where[:, None], axis=2)  # (N, 3, count)
     order = pixels.sum(1).argsort(axis=1)  # (N, count)
     return np.take_along_axis(pixels, order[:, None], axis=2).reshape(n, -1)

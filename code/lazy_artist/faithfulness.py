@@ -16,32 +16,33 @@ import torch
 from torch import nn
 
 from lazy_artist.evaluate import predict
-from lazy_artist.featurevis import SIDE, find_layer
-from lazy_artist.gradcam import Classes, check_inputs, check_maps, pick_logits, ratio, upsample
+from lazy_artist.forward import find_layer
+from lazy_artist.gradcam import check_inputs, check_maps, pick_logits, ratio, upsample
+from lazy_artist.interface import Array, Classes, check_classes, check_number, public
 
 
-def attribution_share(maps: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@public
+def attribution_share(maps: Array, alpha: Array) -> tuple[Array, Array]:
     """How much of the upsampled attribution lies on the stroke, where alpha > 0.5: its share, NaN
     for a map that is 0, and the stroke's share of the pixels, which is what a flat map would score;
     float64 (N,) in [0, 1] each.
 
-    maps: (N, h, w), >= 0; alpha: (N, 28, 28) in [0, 1], the grey digits / 255, or a mask. Raises
+    maps: (N, h, w), >= 0; alpha: (N, H, W) in [0, 1], the grey digits / 255, or a mask. Raises
     ValueError for either of the wrong shape or range.
     """
     check_maps(maps)
     stroke = _check_alpha(alpha, len(maps)) > 0.5
-    attribution = upsample(maps).astype(np.float64)
+    attribution = upsample(maps, stroke.shape[1:]).astype(np.float64)
     share = ratio((attribution * stroke).sum((1, 2)), attribution.sum((1, 2)))
     return share, stroke.mean((1, 2))
 
 
-def discriminative_mask(
-    alpha: np.ndarray, labels: np.ndarray, prototypes: np.ndarray
-) -> np.ndarray:
-    """The parts of each stroke that tell the digit from its nearest rival: bool (N, 28, 28).
+@public
+def discriminative_mask(alpha: Array, labels: Array, prototypes: Array) -> Array:
+    """The parts of each stroke that tell the digit from its nearest rival: bool (N, H, W).
 
-    alpha: (N, 28, 28) in [0, 1], the grey digits / 255; labels: int (N,); prototypes: (K, 28, 28)
-    in [0, 1], the mean of each digit. The rival is the other digit whose prototype is nearest to
+    alpha: (N, H, W) in [0, 1], the grey digits / 255; labels: int (N,); prototypes: (K, H, W) in
+    [0, 1], the mean of each digit. The rival is the other digit whose prototype is nearest to
     the image (Euclidean); a pixel of the stroke tells the two apart if the rival's prototype is
     less than half as bright there as the digit's own.
 
@@ -49,8 +50,9 @@ def discriminative_mask(
     """
     alpha = _check_alpha(alpha, len(labels))
     prototypes = _check_alpha(prototypes, len(prototypes))
-    if len(labels) and not (labels.min() >= 0 and labels.max() < len(prototypes)):
-        raise ValueError(f"labels must lie in 0..{len(prototypes) - 1}: others have no prototype")
+    labels = check_classes(labels, len(alpha), "labels", len(prototypes))
+    if prototypes.shape[1:] != alpha.shape[1:]:
+        raise ValueError(f"prototypes must be (K, {alpha.shape[1:]}), not {prototypes.shape}")
     flat, means = alpha.reshape(len(alpha), -1), prototypes.reshape(len(prototypes), -1)
     distance = np.square(means).sum(1) - 2 * flat @ means.T  # up to |image|^2, the same for all
     distance[np.arange(len(labels)), labels] = np.inf
@@ -58,14 +60,15 @@ def discriminative_mask(
     return (alpha > 0.5) & (prototypes[rivals] < 0.5 * prototypes[labels])
 
 
+@public
 def deletion_curve(
-    model: nn.Module, images: np.ndarray, classes: Classes, maps: np.ndarray,
-    baseline: np.ndarray | float, steps: int = 28, seed: int = 0, insert: bool = False,
-) -> np.ndarray:  # fmt: skip
+    model: nn.Module, images: Array, classes: Classes, maps: Array, baseline: Array | float,
+    steps: int = 28, seed: int = 0, insert: bool = False,
+) -> Array:  # fmt: skip
     """Probability of the class while pixels are deleted, those of highest attribution first:
     float32 (N, steps + 1) (Petsiuk et al. 2018, arXiv:1806.07421).
 
-    Column s has the round(s / steps * 784) pixels of highest attribution, in the upsampled map,
+    Column s has the round(s / steps * H * W) pixels of highest attribution, in the upsampled map,
     replaced by those of `baseline`, which broadcasts to the images and lies in [0, 1]; best is the
     same background without a stroke, which adds no edges of its own. Pixels of equal attribution,
     many where a map is 0, go in a random order that `seed` decides. insert: the insertion curve
@@ -74,13 +77,12 @@ def deletion_curve(
     Raises as `grad_cam` does, and ValueError for maps, baseline or steps of the wrong shape or
     range.
     """
-    classes = check_inputs(model, images, classes)
+    images, classes = check_inputs(images, classes)
     check_maps(maps)
     if len(maps) != len(images):
         raise ValueError(f"there must be a map for each of {len(images)} images, not {len(maps)}")
-    pixels = SIDE * SIDE
-    if not 1 <= steps <= pixels:
-        raise ValueError(f"steps must lie in 1..{pixels}, not {steps}")
+    pixels = images[0, 0].size
+    steps = check_number(steps, "steps", 1, pixels, whole=True)
     try:
         baseline = np.broadcast_to(np.asarray(baseline, dtype=np.float32), images.shape)
     except ValueError as error:
@@ -89,21 +91,22 @@ def deletion_curve(
         raise ValueError("baseline must lie in [0, 1], as the images do")
 
     first, second = (baseline, images) if insert else (images, baseline)
-    attribution = upsample(maps).reshape(len(maps), pixels)
+    attribution = upsample(maps, images.shape[2:]).reshape(len(maps), pixels)
     ties = np.random.default_rng(seed).random(attribution.shape)
     order = np.lexsort((ties, -attribution))  # highest first
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(pixels)[None], axis=1)
-    rank = rank.reshape(-1, 1, SIDE, SIDE)
+    rank = rank.reshape(-1, 1, *images.shape[2:])
     curve = np.empty((len(images), steps + 1), dtype=np.float32)
     for step in range(steps + 1):
         mixed = np.where(rank < round(step / steps * pixels), second, first)
         probabilities = torch.from_numpy(predict(model, mixed)).softmax(1)
-        curve[:, step] = pick_logits(probabilities, torch.from_numpy(classes)).numpy()
+        curve[:, step] = pick_logits(probabilities, classes).numpy()
     return curve
 
 
-def area_under(curves: np.ndarray) -> np.ndarray:
+@public
+def area_under(curves: Array) -> Array:
     """Area under each curve (N, steps + 1) over [0, 1], by the trapezium rule: float64 (N,)."""
     curves = np.asarray(curves, dtype=np.float64)
     if curves.ndim != 2 or curves.shape[1] < 2:
@@ -119,6 +122,7 @@ def centre_maps(shape: tuple[int, int, int]) -> np.ndarray:
     return np.broadcast_to(blob.astype(np.float32), shape).copy()
 
 
+@public
 def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     """A copy of the model in which the named layers, with all inside them, are initialised anew
     (Adebayo et al. 2018, arXiv:1810.03292). The draws are torch's defaults (`reset_parameters`;
@@ -144,7 +148,8 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     return model
 
 
-def rank_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
+@public
+def rank_correlation(maps_a: Array, maps_b: Array) -> Array:
     """Spearman's rank correlation of two maps of each image, (N, h, w) twice: float64 (N,) in
     [-1, 1]; equal values share their mean rank; NaN where a map is constant. Raises ValueError for
     maps of unequal or wrong shape, or that are not finite."""
@@ -162,8 +167,8 @@ def rank_correlation(maps_a: np.ndarray, maps_b: np.ndarray) -> np.ndarray:
 
 def _check_alpha(alpha: np.ndarray, count: int) -> np.ndarray:
     alpha = np.asarray(alpha, dtype=np.float64)
-    if alpha.shape != (count, SIDE, SIDE):
-        raise ValueError(f"expected shape ({count}, {SIDE}, {SIDE}), not {alpha.shape}")
+    if alpha.ndim != 3 or len(alpha) != count:
+        raise ValueError(f"grey digits must have shape ({count}, H, W), not {alpha.shape}")
     if alpha.size and not (alpha.min() >= 0 and alpha.max() <= 1):
         raise ValueError("grey digits must lie in [0, 1]; divide 0..255 by 255")
     return alpha

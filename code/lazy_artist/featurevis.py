@@ -1,8 +1,7 @@
 """What does a unit like to see? `visualise` draws the image that excites a *channel*, one map of a
 convolutional layer, most.
 
-Networks are called in eval mode, on the processor; their parameters, gradients and hooks are left
-as they were. Images are float32 (N, 3, 28, 28) in [0, 1].
+Networks are called in eval mode and left as they were. Images are (N, C, H, W) in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lazy_artist.evaluate import check_images
+from lazy_artist.forward import as_maps, asked, find_layer, hooked
+from lazy_artist.interface import Array, check_images, check_number, public
 
-SIDE = 28  # pixels
 BATCH = 128  # images a pass, whose maps stay in the processor's cache; results do not hang on it
 START = 0.5  # deviation of the noise to start from, before the sigmoid; a flat start wakes fewer
 LEAK = 0.1  # slope of the score where a ReLU is shut, so that a silent channel can be woken
@@ -26,25 +25,28 @@ JITTER, TURN, ZOOM = 1.5, 5.0, 0.05  # robustness: pixels, degrees, share of the
 PARAMETRISATIONS = ("fourier", "pixels")
 
 
-def colour_root(images: np.ndarray) -> np.ndarray:
+@public
+def colour_root(images: Array) -> Array:
     """The symmetric square root float32 (3, 3) of the covariance of RGB over all pixels of images,
     scaled so that its largest column has length 1: by it `visualise` decorrelates colours."""
-    check_images(images)
+    images = check_images(images, channels=3)
     pixels = images.transpose(1, 0, 2, 3).reshape(3, -1)
     values, vectors = np.linalg.eigh(np.cov(pixels.astype(np.float64)))
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     return (root / max(np.linalg.norm(root, axis=0).max(), 1e-12)).astype(np.float32)
 
 
+@public
 def visualise(
-    model: nn.Module, layer: str, directions: np.ndarray | None = None, *,
+    model: nn.Module, layer: str, directions: Array | None = None, *,
     where: str | tuple[int, int] = "mean", optima: int = 1, diversity: float = 0.5,
     steps: int = 96, learning_rate: float = 0.3, parametrisation: str = "fourier",
-    root: np.ndarray | None = None, robust: bool = True, seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    root: Array | None = None, robust: bool = True, seed: int = 0,
+    shape: tuple[int, int, int] = (3, 28, 28),
+) -> tuple[Array, Array]:  # fmt: skip
     """Images that excite directions of a layer most, by gradient ascent on the image (Simonyan et
-    al. 2014, arXiv:1312.6034; Olah et al. 2017, doi:10.23915/distill.00007): float32 (M, optima, 3,
-    28, 28) in [0, 1], and scores float32 (M, optima), what each image as it stands gives in its
+    al. 2014, arXiv:1312.6034; Olah et al. 2017, doi:10.23915/distill.00007): float32 (M, optima,
+    *shape) in [0, 1], and scores float32 (M, optima), what each image as it stands gives in its
     direction. Each comes out as it would alone.
 
     layer: a name in `dict(model.named_modules())` whose output is maps (N, K, h, w) or a vector
@@ -66,29 +68,33 @@ def visualise(
     Where the layer ends in a ReLU, the score is taken before it, with what lies below zero scaled
     by `LEAK`; the scores returned are after it.
 
-    Raises ValueError for a layer that does not exist, never runs or gives neither maps nor vectors;
-    for directions, a place or settings that do not fit; and a model in train mode.
+    Raises ValueError for a layer that does not exist, does not run once or gives neither maps nor
+    vectors; for directions, a place or settings that do not fit.
     """
-    check_ready(model)
-    if min(optima, steps) < 1:
-        raise ValueError(f"optima and steps must be at least 1, not {optima} and {steps}")
+    steps = check_number(steps, "steps", 1, whole=True)
+    optima = check_number(optima, "optima", 1, whole=True)
     if parametrisation not in PARAMETRISATIONS:
         raise ValueError(f"parametrisation must be fourier or pixels, not {parametrisation!r}")
-    width, grid = layer_shape(model, layer)
+    width, grid = layer_shape(model, layer, shape)
+    root = np.eye(shape[0]) if root is None else np.asarray(root)
+    if root.shape != (shape[0], shape[0]):
+        raise ValueError(f"root must have shape ({shape[0]}, {shape[0]}), not {root.shape}")
     directions = np.asarray(np.eye(width) if directions is None else directions, np.float32)
     if directions.ndim != 2 or directions.shape[1] != width or not len(directions):
         raise ValueError(
             f"directions must have shape (M, {width} channels of {layer!r}), not {directions.shape}"
         )
+    if not (np.isfinite(directions).all() and np.isfinite(root).all()):
+        raise ValueError("directions and root must be finite: there is a NaN or an infinity")
     if where not in ("mean", "max", *np.ndindex(grid)):
         raise ValueError(f'where must be "mean", "max" or (row, column) in {grid}, not {where!r}')
     parts = []
     for part in torch.from_numpy(directions).split(max(1, BATCH // optima)):
         generator = torch.Generator().manual_seed(seed)
         wanted = part.repeat_interleave(optima, 0)  # (M * optima, K)
-        canvas, draw = _canvas(parametrisation, len(part), optima, root, generator)
+        canvas, draw = _canvas(parametrisation, len(part), optima, root, shape, generator)
         optimiser = torch.optim.Adam([canvas], learning_rate)
-        with torch.inference_mode(False), torch.enable_grad(), _tapped(model, layer) as look:
+        with _tapped(model, layer) as look:
             for step in range(steps):
                 rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
                 optimiser.param_groups[0]["lr"] = rate
@@ -110,21 +116,23 @@ def visualise(
     return tuple(tensor.unflatten(0, (-1, optima)).numpy() for tensor in (images, scores))
 
 
-def _canvas(parametrisation, count, optima, root, generator):
+def _canvas(parametrisation, count, optima, root, shape, generator):
     """Parameters of count * optima images, another start for each optimum, and what draws them."""
-    rows, columns = torch.fft.fftfreq(SIDE)[:, None], torch.fft.rfftfreq(SIDE)[None]
-    amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / SIDE)  # (28, 15)
+    channels, height, width = shape
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    # (H, W // 2 + 1)
+    amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / max(height, width))
     amplitude /= amplitude.norm()  # so that a rate moves pixels about as far as in "pixels"
-    mixing = torch.eye(3) if root is None else torch.from_numpy(root)
+    mixing = torch.tensor(root, dtype=torch.float32)
 
     def draw(canvas: Tensor) -> Tensor:
         if parametrisation == "fourier":
             spectrum = torch.view_as_complex(canvas) * amplitude
-            canvas = torch.fft.irfft2(spectrum, s=(SIDE, SIDE), norm="forward")
+            canvas = torch.fft.irfft2(spectrum, s=(height, width), norm="forward")
         return torch.sigmoid(torch.einsum("ij,njhw->nihw", mixing, canvas))
 
-    shape = (SIDE, SIDE // 2 + 1, 2) if parametrisation == "fourier" else (SIDE, SIDE)
-    start = START * torch.randn((optima, 3, *shape), generator=generator)
+    numbers = (height, width // 2 + 1, 2) if parametrisation == "fourier" else (height, width)
+    start = START * torch.randn((optima, channels, *numbers), generator=generator)
     return start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(), draw
 
 
@@ -133,10 +141,11 @@ def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
     draw = 2 * torch.rand(4, generator=generator) - 1
     turn, zoom = math.radians(TURN) * draw[0], 1 + ZOOM * draw[1]
     cos, sin = zoom * torch.cos(turn), zoom * torch.sin(turn)
-    shift = 2 * JITTER / SIDE * draw[2:]  # in units of half the side
-    theta = torch.stack([cos, -sin, shift[0], sin, cos, shift[1]]).view(1, 2, 3)
-    grid = F.affine_grid(theta, (1, 1, SIDE, SIDE), align_corners=False)
-    stack = images.reshape(1, -1, SIDE, SIDE)  # one grid serves all
+    height, width = images.shape[2:]
+    right, down = 2 * JITTER / width * draw[2], 2 * JITTER / height * draw[3]  # of half the side
+    theta = torch.stack([cos, -sin, right, sin, cos, down]).view(1, 2, 3)
+    grid = F.affine_grid(theta, (1, 1, height, width), align_corners=False)
+    stack = images.reshape(1, -1, height, width)  # one grid serves all
     moved = F.grid_sample(stack, grid, padding_mode="border", align_corners=False)
     return moved.view_as(images)
 
@@ -171,73 +180,44 @@ class _Enough(Exception):
 def _tapped(model: nn.Module, layer: str) -> Iterator:
     """Yields a function from images to the layer's maps before and after the ReLU it ends in (the
     same twice if it ends otherwise), (N, K, h, w) each; the rest of the network is not run."""
-    module = find_layer(model, layer)
     seen: dict[str, Tensor] = {}
 
     def before(relu: nn.Module, inputs: tuple) -> tuple:
         seen["before"] = inputs[0]
         return (inputs[0].clone(),)  # which the ReLU may overwrite
 
-    def after(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def after(output: Tensor) -> None:
         seen["after"] = output
         raise _Enough
 
     def look(images: Tensor) -> tuple[Tensor, Tensor]:
         seen.clear()
         with suppress(_Enough):
-            model(images.contiguous(memory_format=torch.channels_last))
-        check_ran(int("after" in seen), 1, layer)
+            ask(images)
         output = seen["after"]
         pre = seen.get("before", output)
         ends_in_relu = pre.shape == output.shape and torch.equal(pre.detach().relu(), output)
-        return as_maps(pre if ends_in_relu else output, layer), as_maps(output, layer)
+        pre, output = (as_maps(x, layer).float().cpu() for x in (pre, output))
+        return pre if ends_in_relu else output, output
 
-    with ExitStack() as hooks:
-        for part in module.modules():
+    with ExitStack() as stack:
+        ask = stack.enter_context(asked(model))
+        for part in find_layer(model, layer).modules():
             if isinstance(part, nn.ReLU):
-                hooks.enter_context(part.register_forward_pre_hook(before))
-        hooks.enter_context(module.register_forward_hook(after))
+                stack.enter_context(part.register_forward_pre_hook(before))
+        stack.enter_context(hooked(model, layer, after))
         yield look
 
 
-def as_maps(output: Tensor, layer: str, vectors: bool = True) -> Tensor:
-    """A layer's output as maps (N, K, h, w); a vector's (N, K), if allowed, are of one pixel."""
-    if not isinstance(output, Tensor) or output.ndim not in ((2, 4) if vectors else (4,)):
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        wanted = "(N, K, h, w) or (N, K)" if vectors else "(N, K, h, w)"
-        raise ValueError(f"layer {layer!r} must give maps {wanted}, not {shape}")
-    return output if output.ndim == 4 else output[:, :, None, None]
+def layer_shape(
+    model: nn.Module, layer: str, shape: tuple[int, int, int] = (3, 28, 28)
+) -> tuple[int, tuple[int, int]]:
+    """Channels and map size (h, w) of a layer, called on images of this shape."""
+    sizes: list[torch.Size] = []
 
+    def note(output: Tensor) -> None:
+        sizes.append(as_maps(output, layer).shape)
 
-def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The layer of that name; raises ValueError, listing those that exist, if there is none."""
-    modules = dict(model.named_modules())
-    del modules[""]
-    if layer not in modules:
-        raise ValueError(f"no layer {layer!r}: the model has {', '.join(modules) or 'no layers'}")
-    return modules[layer]
-
-
-def layer_shape(model: nn.Module, layer: str) -> tuple[int, tuple[int, int]]:
-    """Channels and map size of a layer."""
-    with torch.no_grad(), _tapped(model, layer) as look:
-        maps = look(torch.zeros(1, 3, SIDE, SIDE))[1]
-    return maps.shape[1], (maps.shape[2], maps.shape[3])
-
-
-def check_ready(model: nn.Module, images: np.ndarray | None = None) -> None:
-    """Raises ValueError for a model in train mode, or partly so; for no images or bad ones."""
-    if any(module.training for module in model.modules()):
-        raise ValueError("the model is in train mode: call model.eval() first")
-    if images is not None:
-        check_images(images)
-        if not len(images):
-            raise ValueError("there are no images: the batch is empty")
-
-
-def check_ran(times: int, passes: int, layer: str) -> None:
-    """Raises ValueError unless the layer ran once in each pass."""
-    if times < passes:
-        raise ValueError(f"layer {layer!r} never runs when the model is called on images")
-    if times > passes:
-        raise ValueError(f"layer {layer!r} runs more than once: name the block around it")
+    with asked(model) as ask, hooked(model, layer, note), torch.inference_mode():
+        ask(torch.zeros(1, *shape))
+    return sizes[-1][1], tuple(sizes[-1][2:])

@@ -27,7 +27,9 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
-from lazy_artist.sae import Rewrite, SparseAutoencoder, rewritten
+from lazy_artist.forward import Rewrite, as_logits, as_tensor, asked
+from lazy_artist.interface import Array, check_classes, check_images, public
+from lazy_artist.sae import SparseAutoencoder, rewritten
 
 DOMINANT = 2 / 3  # of what digit and colour explain, for a latent to be labelled by one of them
 LEVELS = ("zeroed", "mean", "balanced")  # at which ablated parts are held
@@ -36,25 +38,30 @@ Sets = dict[str, np.ndarray]
 
 
 def activations(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Tensor]:
-    """Yields a layer's activations (n, places, W), in batches of images (N, 3, 28, 28). What the
-    head reads, the layer "pooled", has one place."""
+    """Yields a layer's activations (n, places, W), in batches of images (N, C, H, W). What the head
+    reads, the layer "pooled", has one place."""
     seen: list[Tensor] = []
 
     def look(x: Tensor) -> Tensor:
         seen.append(x)
         return x
 
-    for part in torch.from_numpy(images).split(BATCH):
-        with torch.no_grad(), rewritten(model, layer, look):
-            model(part)
-        rows = seen.pop()
+    for part in as_tensor(check_images(images)).split(BATCH):
+        with (
+            asked(model, channels_last=False) as ask,
+            rewritten(model, layer, look),
+            torch.no_grad(),
+        ):
+            ask(part)
+        rows = seen.pop().float().cpu()
         yield rows.view(len(part), -1, rows.shape[1])
 
 
+@public
 def sample_activations(
-    model: nn.Module, layer: str, images: np.ndarray, n_places: int, seed: int
+    model: nn.Module, layer: str, images: Array, n_places: int, seed: int
 ) -> Tensor:
-    """Activations (N * n_places, W) at random places, without replacement in an image."""
+    """Activations (N * n_places, W), a tensor, at random places, each once in an image."""
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for maps in activations(model, layer, images):
@@ -63,35 +70,40 @@ def sample_activations(
     return torch.cat(parts)
 
 
+@public
 def rewritten_logits(
-    model: nn.Module, layer: str, images: np.ndarray, rewrite: Rewrite | None
+    model: nn.Module, layer: str, images: Array, rewrite: Rewrite | None
 ) -> Tensor:
-    """Logits (N, 10), with the layer's activations rewritten unless `rewrite` is None."""
-    with torch.inference_mode(), rewritten(model, layer, rewrite) if rewrite else nullcontext():
-        return torch.cat([model(part) for part in torch.from_numpy(images).split(250)])
+    """Logits (N, K), a tensor, with the layer's activations rewritten unless `rewrite` is None."""
+    parts = as_tensor(check_images(images)).split(250)
+    change = rewritten(model, layer, rewrite) if rewrite else nullcontext()
+    with asked(model, channels_last=False) as ask, change, torch.inference_mode():
+        return torch.cat([as_logits(ask(part), len(part)).cpu() for part in parts])
 
 
-def mean_latents(
-    model: nn.Module, layer: str, images: np.ndarray, sae: SparseAutoencoder
-) -> np.ndarray:
+@public
+def mean_latents(model: nn.Module, layer: str, images: Array, sae: SparseAutoencoder) -> Array:
     """Latents (N, L) of images, each the mean over a layer's places."""
-    parts = [
-        sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1).mean(1)
-        for maps in activations(model, layer, images)
-    ]
+    with torch.no_grad():
+        parts = [
+            sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1).mean(1)
+            for maps in activations(model, layer, images)
+        ]
     return torch.cat(parts).numpy()
 
 
+@public
 def loss_recovered(
-    model: nn.Module, layer: str, sae: SparseAutoencoder, mean: Tensor, split: Split
+    model: nn.Module, layer: str, sae: SparseAutoencoder, mean: Array, split: Split
 ) -> float:
     """(L_mean - L_spliced) / (L_mean - L), where L is the network's cross-entropy on a split,
     L_spliced that with x' in the place of x, and L_mean that with the layer's mean activation (W,)
     at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
-    losses = []
+    labels = torch.from_numpy(check_classes(split.labels, len(split.images), "labels", None))
+    losses, mean = [], torch.tensor(mean)
     for rewrite in (None, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
         logits = rewritten_logits(model, layer, split.images, rewrite)
-        losses.append(float(F.cross_entropy(logits, torch.from_numpy(split.labels.copy()))))
+        losses.append(float(F.cross_entropy(logits, labels)))
     plain, spliced, blind = losses
     return (blind - spliced) / (blind - plain)
 
@@ -131,6 +143,7 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
     return sparse.csr_array((parts.data, columns, parts.indptr), shape=shape).toarray()
 
 
+@public
 def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
     k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
@@ -142,6 +155,7 @@ def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return areas
 
 
+@public
 def best_auroc(
     values: np.ndarray, classes: np.ndarray, test_values: np.ndarray, test_classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -152,6 +166,7 @@ def best_auroc(
     return best, np.where(first[rows, best] >= 0.5, second[rows, best], 1 - second[rows, best])
 
 
+@public
 def eta_squared(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Float64 (K,): the share of the variance of each column of values (N, K) that lies between the
     ten classes; 0 for a column that does not vary."""
@@ -162,6 +177,7 @@ def eta_squared(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.divide(between, total, out=np.zeros_like(total), where=total > 0)
 
 
+@public
 def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) -> tuple:
     """The order of columns by how much more their values (N, K) go with colour than with digit,
     most first; and the eta squared of colour and of digit: (K,) each."""
@@ -169,6 +185,7 @@ def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) ->
     return np.argsort(-colour / np.maximum(colour + digit, 1e-12), kind="stable"), colour, digit
 
 
+@public
 def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Labels, text (L,), by the share of colour, or of digit, in the eta squared of both: "colour"
     or "shape" from `DOMINANT` on, else "mixed"; "dead" if not alive."""
@@ -177,6 +194,7 @@ def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> 
     return np.select(list(cases.values()), list(cases), "mixed")
 
 
+@public
 def describe(
     z: np.ndarray, colours: np.ndarray, labels: np.ndarray, cells: np.ndarray, effect: np.ndarray
 ) -> pd.DataFrame:
@@ -200,6 +218,7 @@ def describe(
     )  # fmt: skip
 
 
+@public
 def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (W,) of x (N, W) and its principal directions (W, W), as columns."""
     centre = x.mean(0)
@@ -214,6 +233,7 @@ def column_spread(parts: Any) -> np.ndarray:
     return spread.astype(np.float32)
 
 
+@public
 def fit_linear_probe(
     parts: Any, classes: np.ndarray, penalty: float = 1e-3, steps: int = 50
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES
+from lazy_artist.interface import public
 
 
 class CNN(nn.Module):
@@ -121,6 +122,7 @@ class MLP(nn.Module):
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"cnn": CNN, "resnet18": ResNet18, "mlp": MLP}
 
 
+@public
 def build(arch: str, seed: int) -> nn.Module:
     """A freshly initialised network, the same for the same seed; torch's own generator is left
     alone. Raises ValueError for an unknown architecture."""

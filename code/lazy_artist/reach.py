@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-NOT_FOLLOWED = tuple(f"lazy_artist.{name}" for name in ("store", "reach", "data", "standin"))
+NOT_FOLLOWED = tuple(
+    f"lazy_artist.{name}" for name in ("store", "reach", "data", "standin", "interface")
+)
 """The store does not shape what it keeps; for the digits their checksum stands."""
 
 _IMPORT = ast.Import | ast.ImportFrom

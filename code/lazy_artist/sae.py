@@ -24,7 +24,7 @@ go on with steps too short by as much.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -34,15 +34,14 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from lazy_artist.forward import Rewrite, as_tensor, hooked
+from lazy_artist.interface import Array, check_number, public, to_array
 from lazy_artist.training import low_precision
 
 KINDS = ("relu", "topk", "batchtopk")
 # weight of the auxiliary loss; latents that an input wakes; steps after which one counts as dead
 AUXILIARY, REVIVED, PATIENCE = 1 / 32, 64, 50
 LENGTH = 1e-3  # of all gradients together
-
-Rewrite = Callable[[Tensor], Tensor]
-"""Activations (M, W) -> (M, W)."""
 
 
 class SparseAutoencoder(nn.Module):
@@ -88,8 +87,9 @@ class SparseAutoencoder(nn.Module):
         return self.decoder * self.scale
 
 
+@public
 def fit_autoencoder(
-    x: Tensor, latents: int, kind: str, sparsity: float, *, seed: int, steps: int,
+    x: Array, latents: int, kind: str, sparsity: float, *, seed: int, steps: int,
     batch: int = 2048, learning_rate: float = 6e-3,
 ) -> SparseAutoencoder:  # fmt: skip
     """An autoencoder trained on activations float32 (N, W), in eval mode.
@@ -99,9 +99,7 @@ def fit_autoencoder(
     explain what is missing. The same arguments give the same autoencoder. Raises ValueError for
     activations that are empty, not (N, W) or not finite, for no step, and as `SparseAutoencoder`.
     """
-    check_activations(x)
-    if steps < 1:
-        raise ValueError(f"{steps} steps are no training at all")
+    x, steps = check_activations(x), check_number(steps, "steps", 1, whole=True)
     model = SparseAutoencoder(x.shape[1], latents, kind, sparsity, seed)
     model.centre.copy_(x.mean(0))
     model.scale.copy_((x - model.centre).square().mean().sqrt().clamp(min=1e-12))
@@ -195,11 +193,12 @@ def _dots(z: sparse.csr_array, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return torch.sparse.sampled_addmm(pattern, rows, columns, beta=0).values().numpy()
 
 
-def quality(sae: SparseAutoencoder, x: Tensor) -> dict[str, float]:
+@public
+def quality(sae: SparseAutoencoder, x: Array) -> dict[str, float]:
     """On activations (N, W): "l0", the mean number of active latents; "fvu", the fraction of
     variance unexplained, sum |x - x'|^2 / sum |x - mean|^2; "dead", the share never active."""
-    check_activations(x)
-    active, error = torch.zeros(len(sae.bias)), 0.0
+    x = check_activations(x).to(sae.bias.device)
+    active, error = torch.zeros_like(sae.bias), 0.0
     with torch.inference_mode():
         for part in x.split(4096):
             z = sae.encode(part)
@@ -212,43 +211,47 @@ def quality(sae: SparseAutoencoder, x: Tensor) -> dict[str, float]:
 def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
     """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
     is largest (Hungarian method)."""
-    cosines = (a.decoder @ b.decoder.T).detach().numpy()
+    if a.decoder.shape[1] != b.decoder.shape[1]:
+        shapes = f"{tuple(a.decoder.shape)} and {tuple(b.decoder.shape)}"
+        raise ValueError(f"the autoencoders must read activations of one width, not {shapes}")
+    cosines = to_array(a.decoder @ b.decoder.T)
     return float(cosines[linear_sum_assignment(-cosines)].mean())
 
 
-def check_activations(x: Tensor) -> None:
-    """Raises ValueError unless activations are (N, W), at least one, and finite."""
-    if x.ndim != 2 or not len(x):
-        raise ValueError(f"activations must be (N, W) with N >= 1, not {tuple(x.shape)}")
+def check_activations(x: np.ndarray) -> Tensor:
+    """Activations as a tensor, if they are float (N, W), at least one, and finite; else raises."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or x.ndim != 2 or not len(x):
+        given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise ValueError(f"activations must be float32 (N, W) with N >= 1, not {given}")
+    x = as_tensor(x).float()
     if not torch.isfinite(torch.stack(x.aminmax())).all():
         raise ValueError("activations must be finite: found NaN or infinity")
+    return x
 
 
 @contextmanager
 def rewritten(model: nn.Module, layer: str, rewrite: Rewrite) -> Iterator[None]:
     """While it lasts, a layer's output passes through `rewrite`, a row for each place of maps (N,
     W, h, w) or each vector (N, W); of the layer "pooled", what `model.head` reads. Raises
-    ValueError for a layer that does not exist."""
-    modules = {name: module for name, module in model.named_modules() if name}
-    if layer not in {"pooled", *modules}:
-        raise ValueError(f"no layer {layer!r}: the model has {', '.join(modules)}")
+    ValueError for a layer that does not exist, or does not run once when the model is called."""
 
     def through(x: Tensor) -> Tensor:
         rows = x.movedim(1, -1)
-        return rewrite(rows.flatten(0, -2)).reshape(rows.shape).movedim(-1, 1)
+        out = rewrite(rows.flatten(0, -2)).reshape(rows.shape).movedim(-1, 1)
+        return out.contiguous() if x.is_contiguous() else out
 
-    if layer == "pooled":
-        handle = model.head.register_forward_pre_hook(lambda module, inputs: through(*inputs))
-    else:
-        handle = modules[layer].register_forward_hook(lambda module, x, output: through(output))
-    try:
+    with hooked(model, layer, through):
         yield
-    finally:
-        handle.remove()
 
 
-def steer(sae: SparseAutoencoder, scales: np.ndarray, rest: np.ndarray | float = 0.0) -> Rewrite:
+@public
+def steer(sae: SparseAutoencoder, scales: Array, rest: Array | float = 0.0) -> Rewrite:
     """Scales latents, by scales (L,) of which 0 ablates: z becomes rest + scale * (z - rest), and x
-    moves by what that changes of x', so that what the autoencoder misses stays as it was."""
+    moves by what that changes of x', so that what the autoencoder misses stays as it was. Raises
+    ValueError for another number of scales, or of `rest` (one, or one a latent), than latents."""
+    n_latents = (len(sae.bias),)
+    if np.shape(scales) != n_latents or np.shape(rest) not in ((), n_latents):
+        given = f"{np.shape(scales)} and {np.shape(rest)}"
+        raise ValueError(f"scales and rest must have shape {n_latents}, the latents', not {given}")
     scales, rest = (torch.as_tensor(value, dtype=torch.float32) for value in (scales, rest))
     return lambda x: x + ((sae.encode(x) - rest) * (scales - 1)) @ sae.directions()

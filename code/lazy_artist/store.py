@@ -322,7 +322,7 @@ def _encode(
     if isinstance(value, np.ndarray | torch.Tensor):
         is_array = isinstance(value, np.ndarray)
         try:
-            tensor = torch.from_numpy(value.copy()) if is_array else value.detach().cpu()
+            tensor = torch.from_numpy(_native(value)) if is_array else value.detach().cpu()
         except TypeError as error:
             raise TypeError(f"{where} cannot be stored: {error}") from None
         if tensor.dtype.is_floating_point and not tensor.isfinite().all():
@@ -336,7 +336,7 @@ def _encode(
         for name, column in value.items():
             at = f"{where}.{name}"
             if column.dtype.kind in "biuf":  # NaN is a missing value
-                arrays[at] = torch.from_numpy(column.to_numpy().copy())
+                arrays[at] = torch.from_numpy(_native(column.to_numpy()))
                 columns.append([name, {"$": "array", "at": at}])
             else:
                 texts = column.astype(object).where(column.notna(), None).to_list()
@@ -358,6 +358,11 @@ def _encode(
         f"{where} is of type {type(value).__name__}, which cannot be stored: use frames, arrays, "
         f"tensors, numbers, texts, and lists and dictionaries of these"
     )
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """A copy that torch takes, whatever the byte order and the strides."""
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _decode(value: Any, arrays: dict[str, torch.Tensor]) -> Any:

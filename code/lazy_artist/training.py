@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lazy_artist.canvas import N_CLASSES, Split
+from lazy_artist.canvas import Split
+from lazy_artist.forward import as_logits, as_tensor, asked, home_of
+from lazy_artist.interface import Array, check_classes, check_images, check_number, public
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """`loss(model, images, labels, index)` -> scalar: what a training strategy may change.
@@ -42,6 +44,7 @@ def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, index: Tenso
     return F.cross_entropy(model(images).float(), labels)
 
 
+@public
 def train(
     model: nn.Module,
     split: Split,
@@ -52,7 +55,7 @@ def train(
     batch_size: int = 128,
     weight_decay: float = 0.01,
     loss: Loss = cross_entropy,
-    weights: np.ndarray | None = None,
+    weights: Array | None = None,
     observe: Callable[[nn.Module], Any] | None = None,
     observe_at: Collection[int] = (),
 ) -> History:
@@ -65,13 +68,19 @@ def train(
     last); it may look, and must not touch.
 
     The same arguments give the same weights on the same machine: the loop runs on one thread, since
-    the order of sums depends on it. Raises ValueError for splits of the wrong shape or range, bad
-    weights or lengths, FloatingPointError when the loss is not finite.
+    the order of sums depends on it. Raises ValueError for splits of the wrong shape or range
+    (labels are classes that the model has), bad weights or lengths, FloatingPointError when the
+    loss is not finite.
     """
-    images, labels = _check_split(split)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    batch_size = min(batch_size, len(labels))
+    if not len(split.images):
+        raise ValueError("the split is empty: there is nothing to train on")
+    images, (device, dtype) = as_tensor(check_images(split.images)), home_of(model)
+    if dtype != torch.float32:
+        raise ValueError(f"training needs a model in float32, not {dtype}: call model.float()")
+    with asked(model) as ask, torch.no_grad():
+        n_classes = as_logits(ask(images[:2]), len(images[:2])).shape[1]
+    labels = torch.from_numpy(check_classes(split.labels, len(images), "labels", n_classes))
+    batch_size = min(check_number(batch_size, "batch_size", 1, whole=True), len(labels))
     steps = round(epochs * len(labels) / batch_size)
     if steps < 1:
         raise ValueError(f"{epochs} epochs of {len(labels)} images are no step at all")
@@ -85,9 +94,9 @@ def train(
     losses = np.empty(steps, dtype=np.float32)
     generator = torch.Generator().manual_seed(seed)
 
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    precision = low_precision() if device.type == "cpu" else torch.float32
+    with _one_thread(), torch.random.fork_rng(devices=[]), _in_layout(model, ask.layouts[0]):
         torch.manual_seed(seed)  # for layers and losses that draw from torch's own generator
-        model.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
@@ -101,8 +110,10 @@ def train(
         for step in _progress(range(1, steps + 1), f"training, seed {seed}"):
             index = next(batches)
             optimiser.zero_grad()
-            with torch.autocast("cpu", low_precision(), enabled=low_precision() != torch.float32):
-                value = loss(model, _batch(images, index), labels[index], index)
+            batch = images[index].to(device, precision).contiguous(memory_format=ask.layouts[0])
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                value = loss(model, batch, labels[index].to(device), index)
+            torch.clear_autocast_cache()  # of weights: within a caller's autocast it would stay
             losses[step - 1] = value.item()
             if not np.isfinite(losses[step - 1]):
                 raise FloatingPointError(
@@ -114,7 +125,7 @@ def train(
             schedule.step()
             if step in wanted:
                 observed[step] = _look(model, observe)
-    model.eval()
+        optimiser.zero_grad()
     return History(losses, observed)
 
 
@@ -122,11 +133,6 @@ def low_precision() -> torch.dtype:
     """bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX), else float32."""
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.bfloat16 if fast else torch.float32
-
-
-def _batch(images: Tensor, index: Tensor) -> Tensor:
-    """The images at `index`, (B, 3, 28, 28), in `low_precision()` and channels-last order."""
-    return images[index].to(low_precision()).contiguous(memory_format=torch.channels_last)
 
 
 def _batches(
@@ -169,6 +175,20 @@ def _progress(steps: range, title: str) -> Iterator[int]:
 
 
 @contextmanager
+def _in_layout(model: nn.Module, layout: torch.memory_format) -> Iterator[None]:
+    """Weights in this memory format while it lasts, then contiguous again, as files have them,
+    unless they were not; and the model in eval mode."""
+    was_contiguous = all(weight.is_contiguous() for weight in model.parameters())
+    model.to(memory_format=layout)
+    try:
+        yield
+    finally:
+        model.eval()
+        if was_contiguous:
+            model.to(memory_format=torch.contiguous_format)
+
+
+@contextmanager
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -176,21 +196,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _check_split(split: Split) -> tuple[Tensor, Tensor]:
-    images, labels = torch.as_tensor(split.images), torch.tensor(split.labels)
-    if not len(labels) or not len(images):
-        raise ValueError("the split is empty: there is nothing to train on")
-    if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1:] != (3, 28, 28):
-        raise ValueError(
-            f"images must be float32 (N, 3, 28, 28), not {images.dtype} {tuple(images.shape)}"
-        )
-    if not (images.min() >= 0 and images.max() <= 1):  # written so that NaN fails too
-        raise ValueError("images must lie in [0, 1]; divide grey values of 0..255 by 255")
-    whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if not whole or len(images) != len(labels) or labels.min() < 0 or labels.max() >= N_CLASSES:
-        raise ValueError(
-            f"labels must be {len(images)} integers in 0..{N_CLASSES - 1}, one an image"
-        )
-    return images, labels.long()

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, Split, paint, split_digits
 from lazy_artist.evaluate import balanced
-from lazy_artist.featurevis import BATCH, as_maps, check_ran, check_ready, find_layer, layer_shape
+from lazy_artist.featurevis import BATCH, layer_shape
+from lazy_artist.forward import as_logits, as_maps, asked, batches, hooked
+from lazy_artist.gradcam import check_inputs
+from lazy_artist.interface import Array, public
 
 LABELS = ("colour", "shape", "mixed", "dead")
 DOMINANT = 2 / 3  # a channel is labelled by the factor with this share of what factors explain
@@ -27,25 +30,25 @@ DRIVES = 0.4  # of the way from the lowest to the highest cell: below the half t
 NEIGHBOURS = math.sqrt(3) / 3  # colours nearer than a third of the RGB cube's diagonal: one family
 
 
-def activations(
-    model: nn.Module, layers: Sequence[str], images: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Spatial mean of each channel of each layer: float32 (N, K) by layer, of images (N, 3, 28,
-    28), in one pass. Raises as `featurevis.visualise` does, and ValueError for no images."""
-    check_ready(model, images)
-    found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+@public
+def activations(model: nn.Module, layers: Sequence[str], images: Array) -> dict[str, Array]:
+    """Spatial mean of each channel of each layer: float32 (N, K) by layer, of images (N, C, H, W),
+    in one pass. Raises as `featurevis.visualise` does, and ValueError for no images."""
+    images, _ = check_inputs(images, 0)
+    seen: dict[str, Tensor] = {}  # of one batch
 
-    def keep(layer: str):
-        return lambda _, inputs, output: found[layer].append(as_maps(output, layer).mean((2, 3)))
+    def keep(output: Tensor, layer: str) -> None:
+        seen[layer] = as_maps(output, layer).mean((2, 3)).float().cpu()
 
-    with ExitStack() as hooks, torch.inference_mode():
+    parts = []
+    with ExitStack() as stack, torch.inference_mode():
+        ask = stack.enter_context(asked(model))
         for layer in layers:
-            hooks.enter_context(find_layer(model, layer).register_forward_hook(keep(layer)))
-        for part in torch.from_numpy(images).split(BATCH):
-            model(part.contiguous(memory_format=torch.channels_last))
-    for layer, parts in found.items():
-        check_ran(len(parts), math.ceil(len(images) / BATCH), layer)
-    return {layer: torch.cat(parts).numpy() for layer, parts in found.items()}
+            stack.enter_context(hooked(model, layer, functools.partial(keep, layer=layer)))
+        for part in batches(images, BATCH):
+            ask(part)
+            parts.append(dict(seen))
+    return {layer: torch.cat([part[layer] for part in parts]).numpy() for layer in layers}
 
 
 def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
@@ -57,15 +60,15 @@ def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
     return Split(np.concatenate(images), np.tile(labels, N_CLASSES), colours)
 
 
-def cell_means(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+@public
+def cell_means(grid: Array, labels: Array) -> Array:
     """Mean activation by digit and colour, float64 (K, 10 digits, 10 colours), of a balanced grid
     as `tuning` takes it, and with its errors."""
     return _by_digit(grid, labels).mean(1).transpose(2, 0, 1)
 
 
-def tuning(
-    grid: np.ndarray, labels: np.ndarray, permutations: int = 199, seed: int = 0
-) -> pd.DataFrame:
+@public
+def tuning(grid: Array, labels: Array, permutations: int = 199, seed: int = 0) -> pd.DataFrame:
     """What each channel's activation goes with, on a `colour_grid`. A row a channel.
 
     grid: activations (10 colours, N, K), >= 0; labels: int (N,), equally many of each digit.
@@ -153,7 +156,8 @@ def _selectivity(marginal: np.ndarray) -> np.ndarray:
     return np.divide(best - rest, best + rest, out=np.zeros_like(best), where=best > 0)
 
 
-def concepts(cells: np.ndarray) -> np.ndarray:
+@public
+def concepts(cells: Array) -> Array:
     """Polysemanticity: how many separate things drive a channel, int64 (K,); 0 for a flat one.
 
     cells: mean activation (K, 10 digits, 10 colours). A cell *drives* if it lies more than `DRIVES`
@@ -212,9 +216,10 @@ def _preferred(marginal: np.ndarray, names: Sequence[str]) -> str:
     return ", ".join(names[i] for i in np.argsort(-marginal) if above[i])
 
 
+@public
 def ablated_logits(
-    model: nn.Module, layer: str, images: np.ndarray, sets: np.ndarray, fill: np.ndarray | float = 0
-) -> np.ndarray:
+    model: nn.Module, layer: str, images: Array, sets: Array, fill: Array | float = 0
+) -> Array:
     """Logits float32 (C, N, 10) with each of C sets of a layer's channels ablated in turn.
 
     sets: bool (C, K), the channels to ablate; fill: what stands in their maps instead, at every
@@ -222,8 +227,8 @@ def ablated_logits(
     ablation), which disturbs less. Raises as `activations` does, and ValueError for sets or fill
     that do not fit the layer.
     """
-    check_ready(model, images)
-    width, _ = layer_shape(model, layer)
+    images, _ = check_inputs(images, 0)
+    width, _ = layer_shape(model, layer, images.shape[1:])
     sets, fill = np.asarray(sets), np.asarray(fill, dtype=np.float32)
     if sets.dtype != bool or sets.ndim != 2 or sets.shape[1] != width or not len(sets):
         raise ValueError(f"sets must be bool (C, {width}), not {sets.dtype} {sets.shape}")
@@ -232,13 +237,14 @@ def ablated_logits(
     away = torch.from_numpy(sets)[:, None, :, None, None]  # (C, 1, K, 1, 1)
     instead = torch.from_numpy(np.broadcast_to(fill, (width,)).copy())[:, None, None]
 
-    def ablate(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def ablate(output: Tensor) -> Tensor:
         maps = as_maps(output, layer)[None]  # (1, n, K, h, w)
-        return torch.where(away, instead, maps).reshape(-1, *output.shape[1:])
+        ablated = torch.where(away.to(maps.device), instead.to(maps), maps)
+        return ablated.reshape(-1, *output.shape[1:])
 
     parts = []
-    with find_layer(model, layer).register_forward_hook(ablate), torch.inference_mode():
-        for part in torch.from_numpy(images).split(max(1, 2 * BATCH // len(sets))):
-            part = part.contiguous(memory_format=torch.channels_last)
-            parts.append(model(part).unflatten(0, (len(sets), len(part))))
+    with asked(model) as ask, hooked(model, layer, ablate), torch.inference_mode():
+        for part in batches(images, max(1, 2 * BATCH // len(sets))):
+            logits = as_logits(ask(part), len(sets) * len(part)).cpu()
+            parts.append(logits.unflatten(0, (len(sets), len(part))))
     return torch.cat(parts, dim=1).numpy()

@@ -130,10 +130,8 @@ def test_flat_fill_is_white_on_one_colour():
 BAD = [
     ({"images": grey(4) / 255}, TypeError, "images must be uint8 .* not float64"),
     ({"images": grey(4).reshape(4, 784)}, ValueError, r"\(N, 28, 28\), not \(4, 784\)"),
-    ({"colour_ids": np.zeros(4)}, TypeError, "colour_ids must be integers, not float64"),
-    ({"colour_ids": ids(3, 0)}, ValueError, r"shape \(4,\), not \(3,\)"),
-    ({"colour_ids": np.array([0, 1, 2, 10])}, ValueError, "0..9.* found 0 to 10"),
-    ({"colour_ids": np.array([0, 1, 2, -1])}, ValueError, "0..9.* found -1 to 2"),
+    ({"colour_ids": ids(3, 0)}, ValueError, r"colour_ids .*shape \(4,\), .* not of shape \(3,\)"),
+    ({"colour_ids": np.array([0, 1, 2, 10])}, ValueError, "colour_ids .*0..9, not 0 to 10"),
     ({"palette": PALETTE * 255}, ValueError, r"palette must have shape \(K, 3\) .* \[0, 1\]"),
     ({"palette": PALETTE[:, :2]}, ValueError, r"\(K, 3\)"),
 ]
@@ -196,9 +194,9 @@ def test_unknown_names_and_shares_are_refused_before_digits_are_loaded(monkeypat
         colour_split("Hard", 0)
     for correlation in (-0.01, 1.01, math.nan):
         for refuse in (assign_colours, lambda _, share, seed: colour_split("train", seed, share)):
-            with pytest.raises(ValueError, match=rf"\[0, 1\], not {correlation}"):
+            with pytest.raises(ValueError, match=rf"correlation .* 0 to 1, not {correlation}"):
                 refuse(np.arange(10), correlation, 0)
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.9"):
+    with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.9"):
         assign_colours(np.array([3, 10]), 0.5, seed=0)
 
 

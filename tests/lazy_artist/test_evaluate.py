@@ -118,34 +118,6 @@ def test_low_precision_is_the_arithmetic_of_training(monkeypatch):
             predict(model, ones, **wrong)
 
 
-def test_every_module_keeps_its_own_mode_even_after_an_error():
-    class Broken(Average):
-        def forward(self, images):
-            assert not any(module.training for module in self.modules())
-            raise RuntimeError("out of order")
-
-    model = Broken().train()
-    model.drop.eval()  # as of someone who froze a part
-    with pytest.raises(RuntimeError, match="out of order"):
-        predict(model, rgb(1))
-    assert (model.training, model.drop.training, model.linear.training) == (True, False, True)
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ((rgb(2) * 255).astype(np.uint8), r"must be float32 \(N, 3, 28, 28\), not uint8"),
-        (rgb(2).transpose(0, 2, 3, 1), r"\(2, 28, 28, 3\)"),
-        (rgb(2) - 0.5, r"\[0, 1\]; divide"),
-        (np.full((1, 3, 28, 28), np.nan, np.float32), r"\[0, 1\]"),
-    ],
-)
-def test_predict_refuses_what_is_not_images(images, message):
-    for refuse in (evaluate.check_images, lambda images: predict(Average(), images)):
-        with pytest.raises(ValueError, match=message):
-            refuse(images)
-
-
 @pytest.mark.parametrize("n", [60, None])
 def test_networks_are_compared_with_labels_and_colours_on_each_split(monkeypatch, n):
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "600")

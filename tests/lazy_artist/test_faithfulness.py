@@ -35,8 +35,8 @@ def test_attribution_shares_by_hand():
     right[..., 14:] = True
     # mean over the columns: 0.125, 0.375, 0.625, 0.875 at 10 to 13, then 14 whole ones
     np.testing.assert_allclose(attribution_share(maps, right)[0], [14 / 16], rtol=1e-6)
-    for bad in (np.ones((2, 28, 28)), np.ones((1, 7, 7)), np.full((1, 28, 28), 255)):
-        with pytest.raises(ValueError, match="expected shape|must lie in"):
+    for bad in (np.ones((2, 28, 28)), np.ones((1, 7)), np.full((1, 28, 28), 255)):
+        with pytest.raises(ValueError, match="grey digits must"):
             attribution_share(maps, bad)
 
 
@@ -52,7 +52,7 @@ def test_discriminative_mask_by_hand():
     expected = [[[5, x] for x in range(14, 28)], [[9, 2], [9, 3]]]
     assert [np.argwhere(part).tolist() for part in parts] == expected
     for bad in (-1, 3):
-        with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
+        with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.2"):
             discriminative_mask(alpha, np.array([0, bad]), prototypes)
 
 
@@ -88,8 +88,8 @@ def test_curves_of_one_pixel():
 def test_bad_curves():
     model, images, maps = one_pixel()
     for change, message in (
-        ({"steps": 0}, r"steps must lie in 1\.\.784, not 0"),
-        ({"steps": 785}, "steps must lie"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 784, not 0"),
+        ({"steps": 785}, "steps must be"),
         ({"baseline": 2.0}, r"baseline must lie in \[0, 1\]"),
         ({"baseline": np.nan}, r"baseline must lie in \[0, 1\]"),
         ({"baseline": np.zeros((5, 5))}, r"baseline must broadcast .*\(5,\s?5\)"),

@@ -11,7 +11,8 @@ import lazy_artist
 
 ROOT = Path(lazy_artist.__file__).parent
 ORDER = (
-    ("config", "data", "standin"),
+    ("config", "data", "standin", "interface"),
+    ("forward",),
     ("reach",),
     ("store",),
     ("canvas",),

@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused():
             fit_autoencoder(x, 8, "topk", 1, seed=0, steps=1)
         with pytest.raises(ValueError, match=match):
             quality(SparseAutoencoder(4, 8, "topk", 1), x)
-    with pytest.raises(ValueError, match="no training"):
+    with pytest.raises(ValueError, match="steps must be"):
         fit_autoencoder(torch.zeros(3, 4), 8, "topk", 1, seed=0, steps=0)
     with pytest.raises(ValueError, match="block3"), rewritten(build("cnn", 0), "block4", None):
         pass

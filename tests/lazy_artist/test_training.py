@@ -193,16 +193,15 @@ IMAGES = TEN.images
 WITH_NAN = np.where(np.arange(784).reshape(28, 28) == 145, np.float32(np.nan), IMAGES)
 BAD = {
     "empty": (patches(0), {}, "split is empty"),
-    "channels last": (replace(TEN, images=IMAGES.transpose(0, 2, 3, 1)), {}, r"\(10, 28, 28, 3\)"),
+    "channels last": (replace(TEN, images=IMAGES.transpose(0, 2, 3, 1)), {}, r"\(2, 28, 28, 3\)"),
     "up to 255": (replace(TEN, images=IMAGES * 255), {}, r"\[0, 1\]; divide"),
     "nan": (replace(TEN, images=WITH_NAN), {}, r"\[0, 1\]"),
-    "fewer images": (replace(TEN, images=IMAGES[:9]), {}, "labels must be 9 integers in 0..9"),
-    "label 10": (replace(TEN, labels=np.arange(1, 11)), {}, "10 integers in 0..9"),
-    "float labels": (replace(TEN, labels=np.arange(10) * 0.9), {}, "10 integers in 0..9"),
+    "fewer images": (replace(TEN, images=IMAGES[:9]), {}, "labels must be integers of shape"),
+    "label 10": (replace(TEN, labels=np.arange(1, 11)), {}, "integers in 0..9, not 1 to 10"),
     "negative weight": (TEN, {"weights": np.arange(-1, 9)}, "10 finite numbers >= 0, one an image"),
     "no weight": (TEN, {"weights": np.zeros(10)}, "not all 0"),
     "no epochs": (TEN, {"epochs": 0}, "0 epochs of 10 images are no step"),
-    "no batch": (TEN, {"batch_size": 0}, "at least 1, not 0"),
+    "no batch": (TEN, {"batch_size": 0}, "batch_size must be a whole number from 1 to inf, not 0"),
     "no observer": (TEN, {"observe_at": (0,)}, "observe_at names steps in 0..6 or -1, and"),
     "step 7": (TEN, {"observe_at": (7,), "observe": len}, "observe_at names steps in 0..6"),
 }

@@ -151,7 +151,7 @@ def test_activations_are_spatial_means_and_ablation_replaces_them():
 
 def test_bad_input_is_named():
     model, images, both = two_filters(), random_images(2), np.ones((1, 2), bool)
-    twice, training = build("cnn", 0).eval(), two_filters().train()
+    twice = build("cnn", 0).eval()
     twice.block2[2] = twice.block1[2]  # one ReLU for both blocks
     for function, given, message in (
         (activations, (model, ["layer", "unused"], images), "'unused' never runs"),
@@ -159,7 +159,6 @@ def test_bad_input_is_named():
         (activations, (model, ["layer"], images[:0]), "no images"),
         (ablated_logits, (model, "layer", images, both[:, :1]), r"must be bool \(C, 2\)"),
         (ablated_logits, (model, "layer", images, both, np.zeros(3)), "fill must be one"),
-        (ablated_logits, (training, "layer", images, both), "model.eval"),
         (tuning, (np.zeros((9, 40, 1)), LABELS), "grid must have shape"),
         (cell_means, (np.zeros((10, 40, 1)), np.zeros(40, int)), "equally many"),
         (tuning, (np.full((10, 40, 1), -1.0), LABELS), ">= 0"),

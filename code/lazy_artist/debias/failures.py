@@ -29,6 +29,9 @@ class _Pair(nn.Module):
         super().__init__()
         self.debiased, self.biased = debiased, biased
 
+    def forward(self, images: Tensor) -> Tensor:
+        return self.debiased(images)
+
 
 def learning_from_failure(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """Weigh up what a biased network, trained alongside, finds harder than the debiased one does

@@ -82,6 +82,9 @@ class _WithHead(nn.Module):
                 nn.Linear(64, N_CLASSES),
             )
 
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
 
 def adversary(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """Cross-entropy, and that of a second head on the colour, whose gradient is reversed (Kim et

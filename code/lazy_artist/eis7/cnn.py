@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lazy_artist.interface import Array, public
 from lazy_artist.training import _one_thread
 
 # The digit that the challenge gives as a hint (image 6 of MNIST's training set): its rows 4 to 23
@@ -33,7 +34,8 @@ GROUPS = ("one", "anti-one", "brake")
 ZONES = ("anti-one", "between", "one")  # of similarity: below the band, in it, above it
 
 
-def similarity(images: np.ndarray) -> np.ndarray:
+@public
+def similarity(images: Array) -> Array:
     """How much an image is like the clue rather than unlike it: float64 (N,), the sum over pixels
     of (clue - 1/2) * image, with pixels in [0, 1]; images: uint8 (N, 28, 28)."""
     images = np.asarray(images)
@@ -44,7 +46,8 @@ def similarity(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), 784) @ TEMPLATE.ravel() / 255
 
 
-def cnn_label(images: np.ndarray) -> np.ndarray:
+@public
+def cnn_label(images: Array) -> Array:
     """Labels (bool, (N,)) of images uint8 (N, 28, 28), by the program alone: 1 if the image is very
     like the clue, or very unlike it; 0 between (see `similarity` and `BAND`).
 
@@ -53,12 +56,14 @@ def cnn_label(images: np.ndarray) -> np.ndarray:
     return zones(similarity(images)) != "between"
 
 
-def zones(scores: np.ndarray) -> np.ndarray:
+@public
+def zones(scores: Array) -> np.ndarray:
     """Which of `ZONES` each similarity (N,) lies in; the thresholds themselves are "between"."""
     return np.select([scores < BAND[0], scores > BAND[1]], ["anti-one", "one"], "between")
 
 
-def fit_band(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+@public
+def fit_band(scores: Array, labels: Array) -> tuple[float, float, float]:
     """The two thresholds between which predicting 0, and 1 outside, agrees best with labels (bool
     (N,)), and the share that agrees. Exact, by cumulative counts over the sorted scores; a
     threshold lies half-way between two neighbouring scores."""

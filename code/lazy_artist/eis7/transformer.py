@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lazy_artist.interface import Array, public
 from lazy_artist.training import _one_thread
 
 SIDE = 113  # numbers x and y are 0 to 112
@@ -50,7 +51,8 @@ class Variables(NamedTuple):
     line: np.ndarray
 
 
-def transformer_label(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+@public
+def transformer_label(x: Array, y: Array) -> Array:
     """Labels (bool) of pairs of integers x, y in 0..112, by the program alone; x and y broadcast.
 
     With z = isqrt(x^3) mod 8 + 3 [x^2 < 200 sqrt(y)] + 2 [y^2 >= 600 sqrt(x)] the label is 1 if
@@ -61,7 +63,8 @@ def transformer_label(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return decide(program_variables(x, y))
 
 
-def program_variables(x: np.ndarray, y: np.ndarray, c: Constants = PROGRAM) -> Variables:
+@public
+def program_variables(x: Array, y: Array, c: Constants = PROGRAM) -> Variables:
     """The inner variables of `transformer_label`, or of the program with other constants. Raises
     as `transformer_label` does."""
     x, y = np.asarray(x), np.asarray(y)
