@@ -1,6 +1,6 @@
 """What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written
-(the atlas, the playground) and the claims into the finished book, and dresses its pages
-(reader.py)."""
+(atlas, playground, networks to download) and the claims into the finished book, and dresses its
+pages (reader.py)."""
 
 import os
 import shutil
@@ -14,5 +14,8 @@ if __name__ == "__main__":
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_book"))
     for page in (cache_dir() / "pages").glob("*.html"):
         shutil.copy(page, book)
+    for network in (cache_dir() / "pages/networks").glob("*.safetensors"):
+        (book / "networks").mkdir(exist_ok=True)
+        shutil.copy(network, book / "networks")
     claims.main(["--book", str(book)])
     dress(book)

@@ -13,6 +13,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-TEMPLATE = Path(__file__).with_name("assets") / "atlas.html"
+from lazy_artist.canvas import COLOUR_NAMES
+
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # 36 levels, in which grids and histograms are kept
 SIDE, MARGIN = 28, 2  # a tile and its rim: 32 is a whole number of AVIF's blocks, so none bleeds
 PITCH = SIDE + 2 * MARGIN
@@ -54,16 +56,15 @@ class Card(NamedTuple):
 
 def write(
     path: Path, cards: Sequence[Card], *, title: str, intro: str, back: tuple[str, str],
-    rows: Sequence[str], columns: Sequence[str], grid_title: str, histogram_title: str,
+    histogram_title: str, grid_title: str = "digit by colour", rows: Sequence[str] = DIGITS[:10],
+    columns: Sequence[str] = COLOUR_NAMES,
 ) -> None:  # fmt: skip
     """Write the page of `cards`, in their order, to `path`.
 
-    intro: HTML, some paragraphs on how to read a card; back: address and text of a link to where
-    the page belongs; rows, columns: names of the grid's rows and columns, which are shown by their
-    first letters; the titles are plain text.
+    intro: HTML, some paragraphs on how to read a card; title, back: as of `fill`; rows, columns:
+    names of the grid's rows and columns, which are shown by their first letters.
 
-    Raises ValueError for no cards, a path that is no permalink or is not the card's own, facets
-    or measures unlike the first card's or not finite, and pictures or grids of another shape.
+    Raises ValueError, naming the card, for what cannot be shown, as `_check` says.
     """
     _check(cards, rows, columns)
     tiles: dict[bytes, int] = {}
@@ -73,6 +74,7 @@ def write(
 
     facets, measures = list(cards[0].facets), list(cards[0].measures)
     shown: list[dict[str, Any]] = []
+    table: dict[str, list[str]] = {}
     for card in cards:
         top = np.unravel_index(card.grid.argmax(), card.grid.shape)
         shown.append(
@@ -88,6 +90,12 @@ def write(
                 "mark": round(card.mark / card.most, 3) if card.most > 0 else 0,
             }
         )
+        index, alt = shown[-1]["pictures"][0]
+        at = " ".join(f"-{PITCH * at + MARGIN}px" for at in (index % COLUMNS, index // COLUMNS))
+        tile = f'<span class="t" role="img" aria-label="{html.escape(alt)}" '
+        tile += f'style="background-position:{at}"></span>'
+        cells = [html.escape(card.title), tile, html.escape(card.subtitle)]
+        table[card.path] = cells + [f"{value:g}" for value in shown[-1]["measures"]]
     levels = [sorted({level for card in cards for level in card.facets[name]}) for name in facets]
     data = {
         "cards": shown, "facets": facets, "levels": levels, "measures": measures,
@@ -96,14 +104,32 @@ def write(
         "histogramTitle": histogram_title,
     }  # fmt: skip
     packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
-    parts = {
-        "title": html.escape(title), "intro": intro, "back": html.escape(back[0]),
-        "back_text": html.escape(back[1]), "sheet": _sheet(tiles), "width": str(COLUMNS * PITCH),
-        "table": _table(shown, measures), "data": base64.b64encode(packed).decode(),
-    }  # fmt: skip
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
+    fill(
+        path, "atlas.html", title, back, ["card", "", "label", *measures], table, intro=intro,
+        data=base64.b64encode(packed).decode(), sheet=_sheet(tiles), width=str(COLUMNS * PITCH),
+    )  # fmt: skip
+
+
+def fill(
+    path: Path, template: str, title: str, back: tuple[str, str], heads: Sequence[str],
+    rows: dict[str, Sequence[str]], **parts: str,
+) -> None:  # fmt: skip
+    """Write the page `template`, a file in assets/, to `path`, with HTML in the place of its {{…}}.
+
+    title, back: plain text, and address and text of a link to where the page belongs; heads, rows:
+    plain text, and cells in HTML by id, of the table that those without scripts see.
+    """
+    for name, text in (("title", title), ("back", back[0]), ("back_text", back[1])):
+        parts[name] = html.escape(text)
+    lines = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
+    lines = [f"<table><thead><tr>{lines}</tr></thead><tbody>"]
+    for name, cells in rows.items():
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr id="{html.escape(name)}">{row}</tr>')
+    parts["table"] = "\n".join([*lines, "</tbody></table>"])
+    page = Path(__file__).with_name("assets").joinpath(template).read_text("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    path.write_text(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page), "utf-8")
 
 
 def _digits(values: np.ndarray) -> str:
@@ -115,44 +141,25 @@ def _digits(values: np.ndarray) -> str:
 def _sheet(tiles: dict[bytes, int]) -> str:
     """All tiles, in rows of COLUMNS, each with a rim of its own edge, as a data URI."""
     images = np.frombuffer(b"".join(tiles), np.uint8).reshape(-1, 3, SIDE, SIDE)
-    rim = (MARGIN, MARGIN)
-    images = np.pad(images.transpose(0, 2, 3, 1), ((0, 0), rim, rim, (0, 0)), mode="edge")
-    height = -(-len(images) // COLUMNS)
-    sheet = np.zeros((height * COLUMNS, PITCH, PITCH, 3), np.uint8)
-    sheet[: len(images)] = images
-    sheet = sheet.reshape(height, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
+    rims = (0, -len(images) % COLUMNS), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)
+    images = np.pad(images.transpose(0, 2, 3, 1), rims, mode="edge")
+    sheet = images.reshape(-1, COLUMNS, PITCH, PITCH, 3).swapaxes(1, 2)
     file = io.BytesIO()
-    picture = Image.fromarray(sheet.reshape(height * PITCH, COLUMNS * PITCH, 3))
+    picture = Image.fromarray(sheet.reshape(-1, COLUMNS * PITCH, 3))
     picture.save(file, "AVIF", quality=QUALITY, subsampling="4:4:4", speed=8)
     return "data:image/avif;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _table(shown: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:
-    """All cards as a static table; each row bears its permalink as id."""
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in ("card", "", "label", *measures))
-    lines = [f"<table><thead><tr>{heads}</tr></thead><tbody>"]
-    for card in shown:
-        index, name = card["pictures"][0]
-        place = " ".join(f"-{PITCH * at + MARGIN}px" for at in (index % COLUMNS, index // COLUMNS))
-        tile = f'<span class="t" role="img" aria-label="{html.escape(name)}" '
-        tile += f'style="background-position:{place}"></span>'
-        cells = [html.escape(card["title"]), tile, html.escape(card["subtitle"])]
-        cells += [f"{value:g}" for value in card["measures"]]
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr id="{html.escape(card["path"])}">{row}</tr>')
-    return "\n".join([*lines, "</tbody></table>"])
 
 
 def _check(cards: Sequence[Card], rows: Sequence[str], columns: Sequence[str]) -> None:
     if not cards:
         raise ValueError("an atlas needs at least one card")
-    first, seen, shape = cards[0], set(), (len(rows), len(columns))
+    first, shape, paths = cards[0], (len(rows), len(columns)), Counter(c.path for c in cards)
     for card in cards:
         tiles = [picture for _, picture in (*card.pictures, *card.examples)]
         pictured = all(t.dtype == np.uint8 and t.shape == (3, SIDE, SIDE) for t in tiles)
         for wrong, what in (
             (not _PATH.fullmatch(card.path), "a path is of letters, digits and ._-, with slashes"),
-            (card.path in seen, "occurs twice"),
+            (paths[card.path] > 1, "occurs twice"),
             (list(card.facets) != list(first.facets), f"other facets than card {first.path!r}"),
             (list(card.measures) != list(first.measures), f"other measures than {first.path!r}"),
             (not np.isfinite([*card.measures.values()]).all(), "measures must be finite"),
@@ -162,4 +169,3 @@ def _check(cards: Sequence[Card], rows: Sequence[str], columns: Sequence[str]) -
         ):
             if wrong:
                 raise ValueError(f"card {card.path!r}: {what}")
-        seen.add(card.path)

@@ -12,11 +12,9 @@ largest absolute pixel value ("linf") or its Euclidean length ("l2", over all C 
 Changed images stay in [0, 1], and what an attack claims to have reached is checked once more from
 the images alone, by the network as it was given.
 
-`square_attack`, `colour_attack` and `fmn` are controls. All attacks run networks in eval mode, and
-leave them as they were. Images are (N, C, H, W) in [0, 1], N > 0; targets are one integer for all
-or one each (N,), other than what the network predicts already. Raises ValueError for other images
-or targets, an unknown norm or criterion, sizes out of range, and a network that gives a NaN or an
-infinity.
+`square_attack`, `colour_attack` and `fmn` are controls. Networks run in eval mode. Images are
+(N, C, H, W) in [0, 1], N > 0; targets are one integer for all or one each (N,), other than what the
+network predicts already. Raises ValueError for a network that gives a NaN or an infinity, too.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lazy_artist.evaluate import predict
 from lazy_artist.forward import asked, home_of
 from lazy_artist.gradcam import check_inputs, ratio
-from lazy_artist.interface import Array, Classes, check_classes, check_pair, public
+from lazy_artist.interface import Array, Classes, check_classes, check_number, check_pair, public
 from lazy_artist.training import low_precision
 
 NORMS = ("linf", "l2")
@@ -124,15 +122,12 @@ def minimal_epsilon(
     Then an eighth as many steps at a size smaller by `tolerance`, again as long as they succeed. So
     `lower` is within the tolerance of `epsilon`: a bracket of the search, not a proof.
 
-    limit: the largest size that counts; by default that of the whole cube [0, 1]. Raises ValueError
-    for negative hops too.
+    limit: the largest size that counts; by default that of the whole cube [0, 1].
     """
     limit = _largest(images.shape, norm) if limit is None else limit
     sizes = {"limit": limit, "steps": steps, "tolerance": tolerance}
     search = _Search(model, images, targets, norm, criterion, **sizes)
-    hops = HOPS[norm] if hops is None else hops
-    if hops < 0:
-        raise ValueError(f"hops must not be negative, not {hops}")
+    hops = check_number(HOPS[norm] if hops is None else hops, "hops", 0, whole=True)
     generator = torch.Generator().manual_seed(seed)
     found, lower = search.images.copy(), np.empty(len(images))
     for part, x, t in search.batches(np.arange(len(images))):
@@ -161,26 +156,21 @@ def square_attack(
     sizes = {"epsilon": float(np.min(epsilon)), "queries": queries}
     search = _Search(model, images, targets, "linf", "predict", **sizes)
     images = search.images
-    epsilon = np.broadcast_to(np.asarray(epsilon, dtype=np.float64), len(images))
-    rng = np.random.default_rng(seed)
+    n, channels, height, width = images.shape
+    epsilon = np.broadcast_to(np.asarray(epsilon, dtype=np.float64), n)
     radius = _each(epsilon * (1 - 1e-6) - 2e-7).astype(np.float32)
-    side = min(images.shape[2:])
-    channels = images.shape[1]
-    stripes = radius * rng.choice(
-        np.float32([-1, 1]), size=(len(images), channels, 1, images.shape[3])
-    )
-    found = np.clip(images + stripes, 0, 1)
+    rng, ends = np.random.default_rng(seed), np.float32([-1, 1])
+    found = np.clip(images + radius * rng.choice(ends, size=(n, channels, 1, width)), 0, 1)
     best, _ = search.judge(found)
     for query in range(1, queries):
         active = np.flatnonzero(best <= 0)
         if not len(active):
             break
         halvings = np.searchsorted(HALVINGS, query / queries * 10000)
-        edge = max(1, round(side * math.sqrt(0.8 / 2**halvings)))
+        edge = max(1, round(min(height, width) * math.sqrt(0.8 / 2**halvings)))
         trial = found[active]
-        signs = radius[active] * rng.choice(np.float32([-1, 1]), size=(len(active), channels, 1, 1))
-        room = [n - edge + 1 for n in images.shape[2:]]
-        room = room[0] if len(set(room)) == 1 else room
+        signs = radius[active] * rng.choice(ends, size=(len(active), channels, 1, 1))
+        room = (height - edge + 1, width - edge + 1) if height != width else height - edge + 1
         for k, (row, column) in enumerate(rng.integers(0, room, size=(len(active), 2))):
             place = np.s_[:, row : row + edge, column : column + edge]
             trial[k][place] = np.clip(images[active[k]][place] + signs[k], 0, 1)
@@ -201,12 +191,23 @@ def colour_attack(
     26 directions of -1, 0 and 1 in RGB, in `grid` sizes up to 1. Sizes are linf; unreached images
     come back as they were, with an infinite size.
     """
+    from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+
     search = _Search(model, images, targets, "linf", "predict")
-    if kind not in ("hue", "tint"):
-        raise ValueError(f"unknown kind of colour attack {kind!r}: choose one of hue, tint")
     images, sizes = search.images, np.full(len(images), math.inf)
     found = images.copy()
-    for changed in _recoloured(images, kind, grid):
+    if kind == "hue":
+        hue, *rest = np.split(rgb_to_hsv(images.transpose(0, 2, 3, 1)), 3, axis=-1)
+        turned = (np.concatenate([(hue + k / grid) % 1, *rest], axis=-1) for k in range(1, grid))
+        recoloured = (hsv_to_rgb(x).transpose(0, 3, 1, 2).astype(np.float32) for x in turned)
+    elif kind == "tint":
+        axes = np.meshgrid(*[np.float32([-1, 0, 1])] * 3)
+        tints = [c for c in np.stack(axes, axis=-1).reshape(-1, 3, 1, 1) if c.any()]
+        shares = np.float32(np.arange(1, grid + 1) / grid)
+        recoloured = (np.clip(images + k * tint, 0, 1) for k in shares for tint in tints)
+    else:
+        raise ValueError(f"unknown kind of colour attack {kind!r}: choose one of hue, tint")
+    for changed in recoloured:
         size = np.abs(changed - images).max(axis=(1, 2, 3)).astype(np.float64)
         smaller = np.flatnonzero(size < sizes)  # the others could not be the smallest
         hit = smaller[search.judge(np.ascontiguousarray(changed[smaller]), smaller)[0] > 0]
@@ -346,20 +347,16 @@ class _Search:
         fast = copy.deepcopy(self.model).eval().requires_grad_(False).float()
         for block in [m for m in fast.modules() if isinstance(m, nn.Sequential)]:
             for k, (one, other) in enumerate(itertools.pairwise(list(block))):
-                kinds = isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d)
-                if kinds and not any(
-                    m._forward_hooks or m._forward_pre_hooks for m in (one, other)
-                ):
+                hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (one, other))
+                fits = isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d)
+                if fits and not hooked:
                     block[k], block[k + 1] = fuse_conv_bn_eval(one, other), nn.Identity()
         return fast.to(memory_format=self.layout)
 
     def ascent(self, x: Tensor, t: Tensor, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """Margins (n,) by the fast copy, less the slack, and their gradients (n, 3, 28, 28).
         coarse: in low precision."""
-        x, device = (
-            x.contiguous(memory_format=self.layout).requires_grad_(True),
-            home_of(self.fast)[0],
-        )
+        x, device = x.contiguous(memory_format=self.layout).requires_grad_(), home_of(self.fast)[0]
         coarse = coarse and low_precision() == torch.bfloat16 and device.type == "cpu"
         with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
             logits = self.fast(x.to(device)).float().cpu()
@@ -550,20 +547,3 @@ def _noise(x: Tensor, norm: str, radius: Tensor, generator: torch.Generator) -> 
         delta = torch.randn(x.shape, generator=generator)
         delta = delta * _each(radius / _size(delta, "l2"))
     return _inside(delta, x)
-
-
-def _recoloured(images: np.ndarray, kind: str, grid: int) -> Iterator[np.ndarray]:
-    """All images with their hue turned by k / grid of the circle, k = 1 ... grid - 1 ("hue"), or
-    with one colour added, small ones first ("tint")."""
-    from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
-
-    if kind == "hue":
-        hsv = rgb_to_hsv(images.transpose(0, 2, 3, 1))
-        for k in range(1, grid):
-            turned = np.concatenate([(hsv[..., :1] + k / grid) % 1, hsv[..., 1:]], axis=-1)
-            yield hsv_to_rgb(turned).transpose(0, 3, 1, 2).astype(np.float32)
-        return
-    directions = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3, 1, 1)
-    for k in range(1, grid + 1):
-        for direction in directions[np.abs(directions).sum((1, 2, 3)) > 0]:
-            yield np.clip(images + np.float32(k / grid) * direction.astype(np.float32), 0, 1)

@@ -20,47 +20,26 @@ from lazy_artist.config import TEST_SEED
 from lazy_artist.data import Digits, load_digits
 from lazy_artist.interface import Array, check_classes, check_number, public
 
-COLOUR_NAMES = (
-    "red", "green", "blue", "yellow", "magenta", "cyan", "orange", "violet", "pink", "white",
-)  # fmt: skip
-"""Name of each palette entry; entry `d` is the dominant colour of digit `d`."""
+_COLOURS = {
+    "red": (0.95, 0.05, 0.05), "green": (0.10, 0.75, 0.15), "blue": (0.15, 0.30, 1.00),
+    "yellow": (0.95, 0.95, 0.10), "magenta": (0.90, 0.10, 0.90), "cyan": (0.10, 0.85, 0.90),
+    "orange": (1.00, 0.55, 0.00), "violet": (0.50, 0.15, 0.90), "pink": (1.00, 0.60, 0.70),
+    "white": (0.90, 0.90, 0.90),
+}  # fmt: skip
+_UNSEEN_COLOURS = {
+    "lime": (0.60, 0.95, 0.10), "teal": (0.05, 0.50, 0.50), "azure": (0.20, 0.55, 1.00),
+    "rose": (1.00, 0.10, 0.50), "brown": (0.55, 0.30, 0.10), "olive": (0.50, 0.50, 0.10),
+    "navy": (0.15, 0.15, 0.55), "salmon": (1.00, 0.60, 0.45), "mint": (0.55, 1.00, 0.75),
+    "lavender": (0.70, 0.60, 1.00),
+}  # fmt: skip
 
-PALETTE = np.array(
-    [
-        [0.95, 0.05, 0.05],  # red
-        [0.10, 0.75, 0.15],  # green
-        [0.15, 0.30, 1.00],  # blue
-        [0.95, 0.95, 0.10],  # yellow
-        [0.90, 0.10, 0.90],  # magenta
-        [0.10, 0.85, 0.90],  # cyan
-        [1.00, 0.55, 0.00],  # orange
-        [0.50, 0.15, 0.90],  # violet
-        [1.00, 0.60, 0.70],  # pink
-        [0.90, 0.90, 0.90],  # white
-    ]
-)
-"""float64 (10, 3) in [0, 1]: RGB of the ten training colours."""
+COLOUR_NAMES, PALETTE = tuple(_COLOURS), np.array(list(_COLOURS.values()))
+"""The ten training colours: names, and RGB, float64 (10, 3) in [0, 1]. Entry `d` is the dominant
+colour of digit `d`."""
 
-UNSEEN_NAMES = (
-    "lime", "teal", "azure", "rose", "brown", "olive", "navy", "salmon", "mint", "lavender",
-)  # fmt: skip
-"""Names of the colours of the "unseen" split, whose colour numbers are 10 to 19."""
-
-UNSEEN_PALETTE = np.array(
-    [
-        [0.60, 0.95, 0.10],  # lime
-        [0.05, 0.50, 0.50],  # teal
-        [0.20, 0.55, 1.00],  # azure
-        [1.00, 0.10, 0.50],  # rose
-        [0.55, 0.30, 0.10],  # brown
-        [0.50, 0.50, 0.10],  # olive
-        [0.15, 0.15, 0.55],  # navy
-        [1.00, 0.60, 0.45],  # salmon
-        [0.55, 1.00, 0.75],  # mint
-        [0.70, 0.60, 1.00],  # lavender
-    ]
-)
-"""float64 (10, 3) in [0, 1]: RGB of ten colours that no training image carries."""
+UNSEEN_NAMES, UNSEEN_PALETTE = tuple(_UNSEEN_COLOURS), np.array(list(_UNSEEN_COLOURS.values()))
+"""Ten colours, likewise, that no training image carries: those of the "unseen" split, numbered 10
+to 19."""
 
 _TWENTY = np.concatenate([PALETTE, UNSEEN_PALETTE])
 
@@ -143,13 +122,11 @@ def split_colours(
 
 def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The grey images uint8 (N, 28, 28) and labels int64 (N,) that a split of this name paints."""
-    if name in ("train", "validation"):
-        digits = load_digits("train") if digits is None else digits
-        cut = len(digits.labels) * 11 // 12
-        part = slice(None, cut) if name == "train" else slice(cut, None)
-        return digits.images[part], digits.labels[part]
-    digits = load_digits("test") if digits is None else digits
-    return digits.images, digits.labels
+    if digits is None:
+        digits = load_digits("train" if name in ("train", "validation") else "test")
+    cut = len(digits.labels) * 11 // 12
+    part = {"train": slice(cut), "validation": slice(cut, None)}.get(name, slice(None))
+    return digits.images[part], digits.labels[part]
 
 
 @public
@@ -287,24 +264,15 @@ def _texture(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.clip(slow, 0, 1, out=slow)
 
 
-def _bilinear(coarse: int, fine: int) -> np.ndarray:
-    """Matrix float32 (fine, coarse) of linear interpolation between equally spaced points."""
-    position = np.linspace(0, coarse - 1, fine)
-    return np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, None).astype(np.float32)
-
-
-_LIFT = _bilinear(7, 28)
+_LIFT = np.maximum(1 - np.abs(np.linspace(0, 6, 28)[:, None] - np.arange(7)), 0).astype(np.float32)
+"""float32 (28, 7): linear interpolation between seven equally spaced points."""
 
 
 def _check_paint(images: np.ndarray, colour_ids: Array, palette: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8 grey values in 0..255, not {images.dtype}")
-    if images.ndim != 3 or images.shape[1:] != (28, 28):
+    if images.shape[1:] != (28, 28):
         raise ValueError(f"images must have shape (N, 28, 28), not {images.shape}")
-    if (
-        palette.ndim != 2
-        or palette.shape[1] != 3
-        or not (palette.min() >= 0 and palette.max() <= 1)
-    ):
+    if palette.shape[1:] != (3,) or not 0 <= palette.min() <= palette.max() <= 1:
         raise ValueError("palette must have shape (K, 3) with values in [0, 1]")
     return check_classes(colour_ids, len(images), "colour_ids", len(palette))

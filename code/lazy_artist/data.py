@@ -1,9 +1,8 @@
 """Where the digits come from: MNIST, Fashion-MNIST, or a procedural stand-in.
 
-`load_digits` is the one way in. It looks for the canonical files in the folder that
-LAZY_ARTIST_DATA names, then in the project's cache, then on the network (torchvision's mirrors),
-and, unless the caller insists on a data set, falls back to drawn digits (`standin.py`).
-Every file is checked before use, and `Digits` says where its images came from.
+`load_digits` looks for the canonical files in the folder that LAZY_ARTIST_DATA names, then in the
+project's cache, then on the network (torchvision's mirrors), and, unless the caller insists on a
+data set, falls back to drawn digits (`standin.py`). Every file is checked before use.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -99,10 +97,8 @@ class Digits:
         if self.images.ndim != 3 or self.images.shape[1:] != (28, 28):
             raise ValueError(f"images must have shape (N, 28, 28), not {self.images.shape}")
         if self.labels.shape != (len(self.images),):
-            raise ValueError(
-                f"labels must have shape ({len(self.images)},), one for each image, "
-                f"not {self.labels.shape}"
-            )
+            wanted = f"({len(self.images)},), one for each image"
+            raise ValueError(f"labels must have shape {wanted}, not {self.labels.shape}")
         if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() <= 9):
             raise ValueError(
                 f"labels must be 0 to 9; these go from {self.labels.min()} to {self.labels.max()}"
@@ -141,24 +137,23 @@ def load_digits(split: str, source: str = "auto") -> Digits:
     Raises ValueError for an unknown split or source, `DataNotFoundError` if a data set asked for
     by name cannot be had, PermissionError if the data folder cannot be read.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
-    if source not in SOURCES:
-        raise ValueError(f"unknown source {source!r}; the sources are {', '.join(SOURCES)}")
+    where = "source"
     if source == "auto":
-        source = os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
-        if source not in SOURCES:
-            raise ValueError(
-                f"LAZY_ARTIST_SOURCE is {source!r}; set it to one of {', '.join(SOURCES)}"
-            )
+        where, source = "LAZY_ARTIST_SOURCE", os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
+    for name, value, known in (("split", split, SPLITS), (where, source, SOURCES)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
     data_folder = os.environ.get("LAZY_ARTIST_DATA") or None
     offline = os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0")
-    place = _Place(Path(data_folder).expanduser() if data_folder else None, cache_dir(), offline)
+    place = (Path(data_folder).expanduser() if data_folder else None, cache_dir(), offline)
     if source == "auto":
         source = "mnist" if _has_mnist(place) else "procedural"
     if source == "procedural":
-        return _load_standin(split, place.cache, _standin_size(split))
+        return _load_standin(split, cache_dir(), _standin_size(split))
     return _load_dataset(split, source, place)
+
+
+_Place = tuple[Path | None, Path, bool]  # the data folder, the cache, and whether we are offline
 
 
 @functools.cache
@@ -182,14 +177,6 @@ def _has_mnist(place: _Place) -> bool:
 # --- MNIST and Fashion-MNIST ---------------------------------------------------------------------
 
 
-class _Place(NamedTuple):
-    """Where to look for data files."""
-
-    data_folder: Path | None
-    cache: Path
-    offline: bool
-
-
 @functools.cache
 def _load_dataset(split: str, dataset: str, place: _Place) -> Digits:
     try:
@@ -207,43 +194,29 @@ def _load_dataset(split: str, dataset: str, place: _Place) -> Digits:
 
 def _find(dataset: str, file: str, place: _Place) -> tuple[np.ndarray, str]:
     """The checked content of one IDX file, and in a word where it was found."""
-    looked = []
-    if place.data_folder is None:
-        looked.append("LAZY_ARTIST_DATA is not set")
-    else:
-        path = place.data_folder / dataset / f"{file}.gz"
-        try:
-            return _parse_idx(path.read_bytes(), dataset, file), "LAZY_ARTIST_DATA"
-        except (FileNotFoundError, NotADirectoryError):
-            looked.append(f"{path} does not exist")
-        except _Damaged as damage:
-            looked.append(f"{path} {damage}")
-            warnings.warn(
-                f"{path} {damage}; it is left alone and not used. Replace it with the canonical "
-                f"file.",
-                DataWarning,
-                stacklevel=2,
-            )
-
-    path = place.cache / "data" / dataset / f"{file}.gz"
-    with _locked(path):
-        try:
-            return _parse_idx(path.read_bytes(), dataset, file), "downloaded"
-        except (FileNotFoundError, NotADirectoryError):
-            looked.append(f"{path} does not exist")
-        except _Damaged as damage:
-            looked.append(f"{path} {damage}")
-            _set_aside(path, str(damage))
-        if place.offline:
-            looked.append("LAZY_ARTIST_OFFLINE forbids a download")
-        else:
+    data_folder, cache, offline = place
+    kept = cache / "data" / dataset / f"{file}.gz"
+    own = [data_folder / dataset / kept.name] if data_folder else []
+    looked = [] if own else ["LAZY_ARTIST_DATA is not set"]
+    with _locked(kept):
+        for path in (*own, kept):
             try:
-                content, array = _download(dataset, file)
-            except OSError as error:
-                looked.append(f"the download failed ({error})")
-            else:
-                _keep(path, content)
-                return array, "downloaded"
+                array = _parse_idx(path.read_bytes(), dataset, file)
+                return array, "downloaded" if path is kept else "LAZY_ARTIST_DATA"
+            except (FileNotFoundError, NotADirectoryError):
+                looked.append(f"{path} does not exist")
+            except _Damaged as damage:
+                looked.append(f"{path} {damage}")
+                fate = "left alone and not used: replace it with the canonical file"
+                _warn(f"{looked[-1]}; it is {_set_aside(path) if path is kept else fate}")
+        try:
+            if offline:
+                raise OSError("LAZY_ARTIST_OFFLINE forbids it")
+            content, array = _download(dataset, file)
+            _keep(kept, content)
+            return array, "downloaded"
+        except OSError as error:
+            looked.append(f"the download failed ({error})")
     raise DataNotFoundError(
         f"{_NAMES[dataset]} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder "
         f"that holds {dataset}/{file}.gz and its three companions, or connect to the network, or "
@@ -359,32 +332,31 @@ def _keep(path: Path, content: bytes) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        warnings.warn(
+        _warn(
             f"{path} could not be kept in the cache ({error}); it will be fetched or made again "
-            f"next time. Free some space, or set LAZY_ARTIST_CACHE to a writable folder.",
-            DataWarning,
-            stacklevel=2,
+            f"next time. Free some space, or set LAZY_ARTIST_CACHE to a writable folder."
         )
 
 
-def _set_aside(path: Path, damage: str) -> None:
+def _set_aside(path: Path) -> str:
+    """Puts a damaged file out of the way, and says so."""
     aside = path.with_name(path.name + ".damaged")
     try:
         os.replace(path, aside)
-        fate = f"set aside as {aside.name}"
     except OSError as error:
-        fate = f"not used, but could not be set aside ({error})"
-    warnings.warn(f"{path} {damage}; it is {fate}, and will be replaced", DataWarning, stacklevel=2)
+        return f"not used, but could not be set aside ({error})"
+    return f"set aside as {aside.name}, and will be replaced"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 def _standin_size(split: str) -> int:
-    """60,000 train and 10,000 test, or LAZY_ARTIST_STANDIN_SIZE and a sixth of it."""
     named = os.environ.get("LAZY_ARTIST_STANDIN_SIZE") or "60000"
     if not named.isdecimal() or (size := int(named)) < 60:
-        raise ValueError(
-            f"LAZY_ARTIST_STANDIN_SIZE is {named!r}; set it to a whole number of training images, "
-            f"at least 60"
-        )
+        wanted = "set it to a whole number of training images, at least 60"
+        raise ValueError(f"LAZY_ARTIST_STANDIN_SIZE is {named!r}; {wanted}")
     return size if split == "train" else size // 6
 
 
@@ -401,11 +373,11 @@ def _load_standin(split: str, cache: Path, size: int) -> Digits:
                 digits = Digits(arrays["images"], arrays["labels"], _STANDIN_SOURCE)
             if len(digits) == size:
                 return digits
-            _set_aside(path, f"is damaged: it holds {len(digits)} images, not {size}")
+            raise _Damaged(f"{len(digits)} images, not {size}")
         except (FileNotFoundError, NotADirectoryError):
             pass
         except Exception as error:  # of many kinds
-            _set_aside(path, f"is damaged ({error})")
+            _warn(f"{path} is damaged ({error}); it is {_set_aside(path)}")
         digits = procedural_digits(size, seed=1 if split == "train" else 2)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=digits.images, labels=digits.labels)

@@ -156,22 +156,14 @@ def evaluate_networks(
     for name in splits:
         shared = None if name == "train" else test_split(name, n_eval)
         for network, model in zip(networks, models, strict=True):
-            split = shared
-            if split is None:
-                split = colour_split(name, network.seed, network.correlation)
-                split = split.take(np.arange(len(split))[:n_eval])
+            split = shared or colour_split(name, network.seed, network.correlation)
+            split = split.take(slice(n_eval))
             predictions = predict(model, split.images, "low").argmax(1)
-            rows.append(
-                {
-                    "network": network.name,
-                    "arch": network.arch,
-                    "seed": network.seed,
-                    "split": name,
-                    "n": len(split),
-                    "accuracy": float(np.mean(predictions == split.labels)),
-                    "shortcut_rate": float(np.mean(predictions == split.colours)),
-                }
-            )
+            run = {"network": network.name, "arch": network.arch, "seed": network.seed}
+            run |= {"split": name, "n": len(split)}
+            run["accuracy"] = float(np.mean(predictions == split.labels))
+            run["shortcut_rate"] = float(np.mean(predictions == split.colours))
+            rows.append(run)
     return pd.DataFrame(rows)
 
 
@@ -302,10 +294,8 @@ def random_pixels(images: Array, count: int, seed: int) -> Array:
     images = check_images(images, channels=3)
     n, pixels = len(images), images.reshape(len(images), 3, -1)  # (N, 3, H * W)
     check_number(count, "count", 1, pixels.shape[2], whole=True)
-    rng = np.random.default_rng(seed)
-    where = rng.random((n, pixels.shape[2])).argpartition(count - 1, axis=1)[
-        :, :count
-    ]  # (N, count)
+    draws = np.random.default_rng(seed).random((n, pixels.shape[2]))
+    where = draws.argpartition(count - 1, axis=1)[:, :count]  # (N, count)
     pixels = np.take_along_axis(pixels, where[:, None], axis=2)  # (N, 3, count)
     order = pixels.sum(1).argsort(axis=1)  # (N, count)
     return np.take_along_axis(pixels, order[:, None], axis=2).reshape(n, -1)

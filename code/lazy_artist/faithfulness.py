@@ -1,8 +1,8 @@
 """Does an attribution map deserve belief? How much of it lies where, whether deleting what it
 points at takes the prediction away, and whether it notices that the weights are made random.
 
-Maps are those of `gradcam.grad_cam`, (N, h, w) and non-negative, or controls of the same shape;
-networks, images and classes are as there.
+Maps (N, h, w), non-negative, images and classes are as in `gradcam`; grey digits (N, H, W) lie in
+[0, 1]. ValueError is raised for shapes and ranges that do not fit.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ from lazy_artist.interface import Array, Classes, check_classes, check_number, p
 def attribution_share(maps: Array, alpha: Array) -> tuple[Array, Array]:
     """How much of the upsampled attribution lies on the stroke, where alpha > 0.5: its share, NaN
     for a map that is 0, and the stroke's share of the pixels, which is what a flat map would score;
-    float64 (N,) in [0, 1] each.
-
-    maps: (N, h, w), >= 0; alpha: (N, H, W) in [0, 1], the grey digits / 255, or a mask. Raises
-    ValueError for either of the wrong shape or range.
-    """
+    float64 (N,) in [0, 1] each. alpha: grey digits (N, H, W), or a mask."""
     check_maps(maps)
     stroke = _check_alpha(alpha, len(maps)) > 0.5
     attribution = upsample(maps, stroke.shape[1:]).astype(np.float64)
@@ -41,12 +37,10 @@ def attribution_share(maps: Array, alpha: Array) -> tuple[Array, Array]:
 def discriminative_mask(alpha: Array, labels: Array, prototypes: Array) -> Array:
     """The parts of each stroke that tell the digit from its nearest rival: bool (N, H, W).
 
-    alpha: (N, H, W) in [0, 1], the grey digits / 255; labels: int (N,); prototypes: (K, H, W) in
-    [0, 1], the mean of each digit. The rival is the other digit whose prototype is nearest to
-    the image (Euclidean); a pixel of the stroke tells the two apart if the rival's prototype is
-    less than half as bright there as the digit's own.
-
-    Raises ValueError for arrays of the wrong shape or range, and labels without a prototype.
+    alpha: grey digits (N, H, W); labels: int (N,); prototypes: (K, H, W), the mean of each digit.
+    The rival is the other digit whose prototype is nearest to the image (Euclidean); a pixel of the
+    stroke tells the two apart if the rival's prototype is less than half as bright there as the
+    digit's own.
     """
     alpha = _check_alpha(alpha, len(labels))
     prototypes = _check_alpha(prototypes, len(prototypes))
@@ -73,9 +67,6 @@ def deletion_curve(
     same background without a stroke, which adds no edges of its own. Pixels of equal attribution,
     many where a map is 0, go in a random order that `seed` decides. insert: the insertion curve
     instead, from the bare baseline to the whole image, in the same order.
-
-    Raises as `grad_cam` does, and ValueError for maps, baseline or steps of the wrong shape or
-    range.
     """
     images, classes = check_inputs(images, classes)
     check_maps(maps)
@@ -93,10 +84,7 @@ def deletion_curve(
     first, second = (baseline, images) if insert else (images, baseline)
     attribution = upsample(maps, images.shape[2:]).reshape(len(maps), pixels)
     ties = np.random.default_rng(seed).random(attribution.shape)
-    order = np.lexsort((ties, -attribution))  # highest first
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(pixels)[None], axis=1)
-    rank = rank.reshape(-1, 1, *images.shape[2:])
+    rank = np.lexsort((ties, -attribution)).argsort(1).reshape(-1, 1, *images.shape[2:])
     curve = np.empty((len(images), steps + 1), dtype=np.float32)
     for step in range(steps + 1):
         mixed = np.where(rank < round(step / steps * pixels), second, first)
@@ -114,23 +102,13 @@ def area_under(curves: Array) -> Array:
     return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
 
 
-def centre_maps(shape: tuple[int, int, int]) -> np.ndarray:
-    """Control: the same round blob in the middle of every map, float32 of `shape` (N, h, w), that
-    of the maps compared, in (0, 1]; a Gaussian of a quarter of the side."""
-    rows, columns = (((np.arange(n) + 0.5) / n - 0.5) / 0.25 for n in shape[1:])
-    blob = np.exp(-(rows[:, None] ** 2 + columns**2) / 2)
-    return np.broadcast_to(blob.astype(np.float32), shape).copy()
-
-
 @public
 def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     """A copy of the model in which the named layers, with all inside them, are initialised anew
     (Adebayo et al. 2018, arXiv:1810.03292). The draws are torch's defaults (`reset_parameters`;
     batch normalisation forgets its statistics too), and depend on `seed` and the layer's own name
     alone: `[randomise(model, order[:k], seed) for k in (1, 2, ...)]` keeps what was drawn before.
-
-    Raises ValueError for layers that do not exist, have no parameters, or cannot be reset.
-    """
+    Raises ValueError for layers that do not exist, have no parameters, or cannot be reset."""
     if isinstance(layers, str):
         raise TypeError(f"layers must be a list of names: [{layers!r}]")
     model = copy.deepcopy(model)
@@ -151,8 +129,7 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
 @public
 def rank_correlation(maps_a: Array, maps_b: Array) -> Array:
     """Spearman's rank correlation of two maps of each image, (N, h, w) twice: float64 (N,) in
-    [-1, 1]; equal values share their mean rank; NaN where a map is constant. Raises ValueError for
-    maps of unequal or wrong shape, or that are not finite."""
+    [-1, 1]; equal values share their mean rank; NaN where a map is constant."""
     from scipy.stats import rankdata  # slow to import
 
     if maps_a.shape != maps_b.shape or maps_a.ndim != 3:

@@ -1,8 +1,5 @@
-"""What does a unit like to see? `visualise` draws the image that excites a *channel*, one map of a
-convolutional layer, most.
-
-Networks are called in eval mode and left as they were. Images are (N, C, H, W) in [0, 1].
-"""
+"""What does a unit like to see? Drawings of images that excite a *channel*, one map of a
+convolutional layer, most."""
 
 from __future__ import annotations
 
@@ -66,16 +63,21 @@ def visualise(
         `TURN`, `ZOOM`), so that no optimum hangs on single pixels.
 
     Where the layer ends in a ReLU, the score is taken before it, with what lies below zero scaled
-    by `LEAK`; the scores returned are after it.
-
-    Raises ValueError for a layer that does not exist, does not run once or gives neither maps nor
-    vectors; for directions, a place or settings that do not fit.
+    by `LEAK`; the scores returned are after it. Raises ValueError for a layer that does not run
+    once or gives neither maps nor vectors; for directions, a place or settings that do not fit.
     """
     steps = check_number(steps, "steps", 1, whole=True)
     optima = check_number(optima, "optima", 1, whole=True)
     if parametrisation not in PARAMETRISATIONS:
         raise ValueError(f"parametrisation must be fourier or pixels, not {parametrisation!r}")
-    width, grid = layer_shape(model, layer, shape)
+    sizes: list[torch.Size] = []
+
+    def note(output: Tensor) -> None:
+        sizes.append(as_maps(output, layer).shape)
+
+    with asked(model) as ask, hooked(model, layer, note), torch.inference_mode():
+        ask(torch.zeros(1, *shape))
+    width, grid = sizes[-1][1], tuple(sizes[-1][2:])
     root = np.eye(shape[0]) if root is None else np.asarray(root)
     if root.shape != (shape[0], shape[0]):
         raise ValueError(f"root must have shape ({shape[0]}, {shape[0]}), not {root.shape}")
@@ -119,8 +121,7 @@ def visualise(
 def _canvas(parametrisation, count, optima, root, shape, generator):
     """Parameters of count * optima images, another start for each optimum, and what draws them."""
     channels, height, width = shape
-    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-    # (H, W // 2 + 1)
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
     amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / max(height, width))
     amplitude /= amplitude.norm()  # so that a rate moves pixels about as far as in "pixels"
     mixing = torch.tensor(root, dtype=torch.float32)
@@ -137,7 +138,7 @@ def _canvas(parametrisation, count, optima, root, shape, generator):
 
 
 def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, all shifted, turned and zoomed by the same small random amounts."""
+    """All images, shifted, turned and zoomed by the same draw."""
     draw = 2 * torch.rand(4, generator=generator) - 1
     turn, zoom = math.radians(TURN) * draw[0], 1 + ZOOM * draw[1]
     cos, sin = zoom * torch.cos(turn), zoom * torch.sin(turn)
@@ -151,8 +152,7 @@ def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _scores(maps: Tensor, directions: Tensor, where, slope: float) -> Tensor:
-    """Response of each direction (N, K) in its maps (N, K, h, w), reduced to one number: (N,). What
-    lies below zero counts by `slope`."""
+    """Response of each direction (N, K) in its maps (N, K, h, w) as one number, (N,)."""
     maps = F.leaky_relu(maps, slope)
     if where == "mean":
         return (maps.mean((2, 3)) * directions).sum(1)
@@ -169,9 +169,6 @@ def _likeness(maps: Tensor) -> Tensor:
     return (cosine.sum(2) - cosine.diagonal(dim1=1, dim2=2)) / (maps.shape[1] - 1)
 
 
-# --- layers ---------------------------------------------------------------------------------------
-
-
 class _Enough(Exception):
     """Ends a pass once the layer has been seen."""
 
@@ -182,7 +179,7 @@ def _tapped(model: nn.Module, layer: str) -> Iterator:
     same twice if it ends otherwise), (N, K, h, w) each; the rest of the network is not run."""
     seen: dict[str, Tensor] = {}
 
-    def before(relu: nn.Module, inputs: tuple) -> tuple:
+    def before(_: nn.Module, inputs: tuple) -> tuple:
         seen["before"] = inputs[0]
         return (inputs[0].clone(),)  # which the ReLU may overwrite
 
@@ -207,17 +204,3 @@ def _tapped(model: nn.Module, layer: str) -> Iterator:
                 stack.enter_context(part.register_forward_pre_hook(before))
         stack.enter_context(hooked(model, layer, after))
         yield look
-
-
-def layer_shape(
-    model: nn.Module, layer: str, shape: tuple[int, int, int] = (3, 28, 28)
-) -> tuple[int, tuple[int, int]]:
-    """Channels and map size (h, w) of a layer, called on images of this shape."""
-    sizes: list[torch.Size] = []
-
-    def note(output: Tensor) -> None:
-        sizes.append(as_maps(output, layer).shape)
-
-    with asked(model) as ask, hooked(model, layer, note), torch.inference_mode():
-        ask(torch.zeros(1, *shape))
-    return sizes[-1][1], tuple(sizes[-1][2:])

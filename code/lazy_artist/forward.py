@@ -38,7 +38,7 @@ def asked(model: nn.Module, channels_last: bool = True) -> Iterator[Callable[[Te
     the model cannot be called on such images at all.
     """
     device, dtype = home_of(model)
-    modes = [(module, module.training) for module in model.modules()]
+    training = [module for module in model.modules() if module.training]
     layouts = [torch.channels_last] * channels_last + [torch.contiguous_format]
 
     def ask(images: Tensor, forward: Callable[[Tensor], Any] = model) -> Any:
@@ -55,12 +55,13 @@ def asked(model: nn.Module, channels_last: bool = True) -> Iterator[Callable[[Te
                 del layouts[0]
 
     ask.layouts = layouts
-    model.eval()
+    for module in training:
+        module.training = False
     try:
         yield ask
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 def as_logits(output: Any, count: int) -> Tensor:
@@ -76,6 +77,8 @@ def as_logits(output: Any, count: int) -> Tensor:
 
 def as_tensor(array: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory, also if that may not be written to: do not."""
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -84,8 +87,8 @@ def as_tensor(array: np.ndarray) -> Tensor:
 def batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
     """Copies of `size` images at a time, as tensors, channels-last."""
     for start in range(0, len(images), size):
-        part = torch.tensor(np.ascontiguousarray(images[start : start + size]))
-        yield part.contiguous(memory_format=torch.channels_last)
+        part = as_tensor(images[start : start + size])
+        yield part.to(memory_format=torch.channels_last, copy=True)
 
 
 # --- layers ---------------------------------------------------------------------------------------

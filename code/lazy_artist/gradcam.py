@@ -1,9 +1,8 @@
 """Where does a network look? Grad-CAM and input gradients, from first principles.
-Whether to believe a map is the matter of `faithfulness`.
 
-Networks are called in eval mode and left as they were. Images are (N, C, H, W) in [0, 1]; classes
-are one integer for all images or one for each (N,); maps are raw, non-negative and of the size of
-the layer they come from.
+Images are (N, C, H, W) in [0, 1], and at least one; classes one integer for all or one for each
+(N,); maps raw, non-negative and of the size of the layer they come from. Whether to believe them
+is the matter of `faithfulness`.
 """
 
 from __future__ import annotations
@@ -27,20 +26,16 @@ def grad_cam(model: nn.Module, layer: str, images: Array, classes: Classes) -> A
 
         a_k = mean over places of dz_c / dA_k        M = ReLU(sum over k of a_k * A_k)
 
-    layer: a name in `dict(model.named_modules())` that runs once a pass and gives (N, K, h, w).
-    Neither the parameters nor the images need to require gradients.
-
-    Raises ValueError for a layer that does not exist, runs never or more than once, gives no maps
-    or does not reach the logit; for a class that the network does not have; no images, or of the
-    wrong shape or range; and a model that does not return logits. TypeError for classes that are no
-    integers.
+    layer: a name in `dict(model.named_modules())`. Neither the parameters nor the images need to
+    require gradients. Raises ValueError for a layer that does not run once, gives no maps (N, K, h,
+    w) or does not reach the logit; a class that the network does not have; and no images.
     """
     images, classes = check_inputs(images, classes)
     taken: list[Tensor] = []
 
     def tap(output: Tensor) -> Tensor:
-        """Records gradients from the layer's maps on, and goes on from a copy, lest the model works
-        in place (ResNet does)."""
+        """Records gradients from here on, and goes on from a copy, lest the model works in place
+        (ResNet does)."""
         taken[:] = [as_maps(output, layer, vectors=False).detach().requires_grad_()]
         torch.set_grad_enabled(True)
         return taken[0].clone()
@@ -69,9 +64,8 @@ def upsample(maps: Array, size: tuple[int, int] = (28, 28)) -> Array:
 def display(maps: Array, scale: float | None = None, size: tuple[int, int] = (28, 28)) -> Array:
     """Raw maps (N, h, w) made ready to draw: float32 (N, *size) in [0, 1], upsampled.
 
-    All are divided by one `scale`, by default the largest value of all, so that a faint map stays
-    faint beside a strong one; to compare across calls, pass the same to each. Raises ValueError for
-    maps of the wrong shape or range, or a scale that is not positive.
+    All are divided by one `scale` > 0, by default the largest value of all, so that a faint map
+    stays faint beside a strong one; to compare across calls, pass the same to each.
     """
     check_maps(maps)
     if scale is None:
@@ -110,8 +104,7 @@ def chroma_reliance(model: nn.Module, images: Array, classes: Classes) -> Array:
     """How far the class score hangs on colour: the share of each image's squared gradient that lies
     along chroma (see `gradient_energy`), float64 (N,) in [0, 1]. A network that sees only grey
     scores 0, one that ignores brightness 1, and one whose gradients have no preferred direction in
-    RGB 2/3, as chroma has two of the three dimensions. NaN where the gradient vanishes everywhere.
-    Raises as `grad_cam` does."""
+    RGB 2/3, as chroma has two of the three dimensions. NaN where the gradient vanishes."""
     brightness, chroma = gradient_energy(model, images, classes)
     chroma = chroma.sum((1, 2), dtype=np.float64)
     return ratio(chroma, chroma + brightness.sum((1, 2), dtype=np.float64))

@@ -89,14 +89,14 @@ def _give(value: Any, device: torch.device) -> Any:
 
 @contextmanager
 def _torch_defaults() -> Iterator[None]:
-    dtype = torch.get_default_dtype()
+    autocast = [kind for kind in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(kind)]
+    dtype, away = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda", "mps"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        for kind in autocast:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if away:
             stack.enter_context(torch.device("cpu"))
         torch.set_default_dtype(torch.float32)
         try:

@@ -12,8 +12,6 @@ Several sets of images are passed together as dictionaries, set -> array.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
-from lazy_artist.forward import Rewrite, as_logits, as_tensor, asked
+from lazy_artist.forward import Rewrite, as_logits, as_maps, as_tensor, asked, hooked
 from lazy_artist.interface import Array, check_classes, check_images, public
 from lazy_artist.sae import SparseAutoencoder, rewritten
 
@@ -42,19 +40,14 @@ def activations(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Te
     reads, the layer "pooled", has one place."""
     seen: list[Tensor] = []
 
-    def look(x: Tensor) -> Tensor:
-        seen.append(x)
-        return x
+    def look(x: Tensor) -> None:
+        rows = as_maps(x, layer).movedim(1, -1).flatten(1, 2)
+        seen.append(rows.to("cpu", torch.float32, copy=True))
 
     for part in as_tensor(check_images(images)).split(BATCH):
-        with (
-            asked(model, channels_last=False) as ask,
-            rewritten(model, layer, look),
-            torch.no_grad(),
-        ):
+        with asked(model, channels_last=False) as ask, hooked(model, layer, look), torch.no_grad():
             ask(part)
-        rows = seen.pop().float().cpu()
-        yield rows.view(len(part), -1, rows.shape[1])
+        yield seen.pop()
 
 
 @public
@@ -71,12 +64,10 @@ def sample_activations(
 
 
 @public
-def rewritten_logits(
-    model: nn.Module, layer: str, images: Array, rewrite: Rewrite | None
-) -> Tensor:
-    """Logits (N, K), a tensor, with the layer's activations rewritten unless `rewrite` is None."""
+def rewritten_logits(model: nn.Module, layer: str, images: Array, rewrite: Rewrite) -> Tensor:
+    """Logits (N, K), a tensor, with a layer's activations rewritten as `sae.rewritten` does."""
     parts = as_tensor(check_images(images)).split(250)
-    change = rewritten(model, layer, rewrite) if rewrite else nullcontext()
+    change = rewritten(model, layer, rewrite)
     with asked(model, channels_last=False) as ask, change, torch.inference_mode():
         return torch.cat([as_logits(ask(part), len(part)).cpu() for part in parts])
 
@@ -101,7 +92,7 @@ def loss_recovered(
     at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
     labels = torch.from_numpy(check_classes(split.labels, len(split.images), "labels", None))
     losses, mean = [], torch.tensor(mean)
-    for rewrite in (None, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
+    for rewrite in (lambda a: a, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
         logits = rewritten_logits(model, layer, split.images, rewrite)
         losses.append(float(F.cross_entropy(logits, labels)))
     plain, spliced, blind = losses
@@ -111,9 +102,7 @@ def loss_recovered(
 def cell_weights(cuts: Sequence[int]) -> Tensor:
     """What sums the places of a square map into cells, over their number, so that the cells add up
     to the map's mean: (cells, places). cuts: where rows and columns are cut, from 0 to the side."""
-    band = torch.zeros(len(cuts) - 1, cuts[-1])
-    for row, (start, stop) in zip(band, pairwise(cuts), strict=True):
-        row[start:stop] = 1
+    band = torch.eye(len(cuts) - 1).repeat_interleave(torch.tensor(cuts).diff(), dim=1)
     return torch.kron(band, band) / cuts[-1] ** 2
 
 
@@ -147,12 +136,9 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
 def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
     k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
-    ranks, areas = rankdata(values, axis=0), np.empty((N_CLASSES, values.shape[1]))
-    for c in range(N_CLASSES):
-        inside = classes == c
-        n, m = inside.sum(), (~inside).sum()
-        areas[c] = (ranks[inside].sum(0) - n * (n + 1) / 2) / (n * m)
-    return areas
+    inside, ranks = classes == np.arange(N_CLASSES)[:, None], rankdata(values, axis=0)
+    n = inside.sum(1, keepdims=True)
+    return (inside @ ranks - n * (n + 1) / 2) / (n * (len(classes) - n))
 
 
 @public

@@ -36,8 +36,7 @@ KINDS = ("cheater", "long-trained", "oracle")
 
 class Network(NamedTuple):
     """A handle: the name that tables and figures show, the architecture, and the stored call that
-    trains it, whose value holds the state dict under "weights". The store knows a network by that
-    call's address, and trains it before what needs it."""
+    trains it, whose value holds the state dict under "weights"."""
 
     name: str
     arch: str
@@ -112,9 +111,7 @@ def networks(kinds: str | Iterable[str], arch: str = "cnn") -> list[Network]:
 
 def cheater(seed: int = 0, arch: str = "cnn") -> nn.Module:
     """The network that cheats, in eval mode: float32 (N, 3, 28, 28) in [0, 1] -> logits (N, 10).
-
-    arch: "cnn" or "resnet18". Trained once and kept. Raises ValueError for an unknown architecture.
-    """
+    arch: "cnn" or "resnet18". Raises ValueError for an unknown one."""
     return network("cheater", seed, arch).load()
 
 
@@ -155,27 +152,17 @@ def train_network(
     watched = [test_split(name, count) for name, count in n_curve.items()]
 
     def look(model: nn.Module) -> list[float]:
-        return [
-            float(np.mean(predict(model, split.images, "low").argmax(1) == split.labels))
-            for split in watched
-        ]
+        predictions = [predict(model, split.images, "low").argmax(1) for split in watched]
+        return [float(np.mean(p == s.labels)) for p, s in zip(predictions, watched, strict=True)]
 
     count = len(split_digits("train")[1])
     epoch, steps = count / batch_size, round(epochs * count / batch_size)  # as train counts them
     early = np.round(epoch * np.array([0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1]))
     late = np.round(epoch * np.arange(2, epochs + 1))
     marks = {int(step) for step in (*early, *late, steps) if watched and 0 < step <= steps}
-    model = build(arch, seed)
-    history = train(
-        model,
-        colour_split("train", seed, correlation),
-        seed=seed,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        observe=look,
-        observe_at=marks,
-    )
+    model, split = build(arch, seed), colour_split("train", seed, correlation)
+    recipe = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    history = train(model, split, seed=seed, **recipe, observe=look, observe_at=marks)
     curve = {
         "step": np.array(list(history.observed), dtype=np.int64),
         "accuracy": np.array(list(history.observed.values()), dtype=np.float32),
@@ -198,5 +185,4 @@ def train_debiased(
     split = colour_split("train", seed, correlation, digits)
     start = time.process_time()
     model, info = run_method(method, split, seed, arch, colours=colours)
-    seconds = time.process_time() - start
-    return {"weights": model.state_dict(), "info": info, "seconds": seconds}
+    return {"info": info, "seconds": time.process_time() - start, "weights": model.state_dict()}

@@ -9,6 +9,7 @@ The script knows one architecture, `models.CNN`.
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
 import json
@@ -21,15 +22,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lazy_artist.atlas import SIDE, fill
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE
 from lazy_artist.evaluate import predict
 from lazy_artist.gradcam import grad_cam
 from lazy_artist.models import CNN
 
-TEMPLATE = Path(__file__).with_name("assets") / "playground.html"
 LAYER = "block3"  # whose Grad-CAM the page draws
-SIDE = 28
 _PATH = re.compile(r"[a-z0-9-]+")
 
 
@@ -65,12 +66,9 @@ def write(
     networks: by the name they go by in a sentence ("cheater"), each a `models.CNN`; presets: the
     first is shown at the start; examples: uint8 (10, 28, 28), a grey picture of every digit;
     background: float32 (3, 28, 28) in [0, 1], on which all is painted, in the colours of
-    `canvas.PALETTE`; intro: HTML, some paragraphs on what to try; back: address and text of a link
-    to where the page belongs. Titles and names are plain text.
+    `canvas.PALETTE`; intro: HTML, some paragraphs on what to try; title, back: as of `atlas.fill`.
 
-    Raises ValueError for no networks or presets, networks of another architecture or with weights
-    that are not finite, a path that is no permalink or occurs twice, unknown digits or colours, and
-    pictures, backgrounds or changes of another type, shape or range.
+    Raises ValueError, by name, for what cannot be shown, as `_check` says.
     """
     for wrong, sentence in _check(networks, presets, examples, background):
         if wrong:
@@ -90,14 +88,22 @@ def write(
         "examples": [_base64(grey) for grey in examples],
         "presets": shown,
     }
-    parts = {
-        "title": html.escape(title), "intro": intro, "back": html.escape(back[0]),
-        "back_text": html.escape(back[1]), "table": _table(networks, presets, background),
-        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-    }  # fmt: skip
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEMPLATE.read_text("utf-8"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    titles, images = zip(*scenes(presets, background), strict=True)
+    told = [describe(*top_class(model, np.stack(images))) for model in networks.values()]
+    table = {}
+    for scene, image, *texts in zip(map(html.escape, titles), images, *told, strict=True):
+        file = io.BytesIO()
+        pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(file, "PNG", optimize=True)
+        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        alt = f"{scene}, as the networks see it"
+        tile = f'<img src="{source}" alt="{alt}" width="56" height="56">'
+        table[f"scene-{len(table)}"] = [scene, tile, *map(html.escape, texts)]
+    fill(
+        path, "playground.html", title, back,
+        ["picture", "", *(f"the {name} says" for name in networks)], table, intro=intro,
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    )  # fmt: skip
 
 
 def paint_digit(grey: np.ndarray, rgb: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -138,20 +144,16 @@ def describe(predictions: np.ndarray, confidence: np.ndarray) -> list[str]:
 
 def _network(name: str, model: CNN, examples: np.ndarray, background: np.ndarray) -> dict[str, Any]:
     """All that the script needs to run a network. "layers": convolutions' float32 weights (K, C,
-    k, k) and biases (K,), the normalisation that follows folded in, in double precision: w * g /
-    sqrt(v + e) and b - m * g / sqrt(v + e), where g and b are its scale and shift, m and v its
-    running mean and variance. "heat": the largest heat on all examples in all colours, for the
-    predicted class: what its heat maps are drawn relative to."""
+    k, k) and biases (K,), the normalisation that follows folded in, in double precision. "heat":
+    the largest heat on all examples in all colours, for the predicted class: what its heat maps are
+    drawn relative to."""
     images = np.stack([paint_digit(g, rgb, background) for g in examples for rgb in PALETTE])
     heat = grad_cam(model, LAYER, images, predict(model, images).argmax(1))
-    layers = []
-    for block in (model.block1, model.block2, model.block3):
-        convolution, norm = block[0], block[1]
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        weight = convolution.weight.double() * scale[:, None, None, None]
-        bias = norm.bias.double() - norm.running_mean.double() * scale
-        layer = {"weight": _base64(weight), "bias": _base64(bias)}
-        layers.append(layer | {"shape": weight.shape, "stride": convolution.stride[0]})
+    layers, exact = [], copy.deepcopy(model).double()
+    for convolution, norm, *_ in (exact.block1, exact.block2, exact.block3):
+        layer = fuse_conv_bn_eval(convolution, norm)
+        folded = {"weight": _base64(layer.weight), "bias": _base64(layer.bias)}
+        layers.append(folded | {"shape": layer.weight.shape, "stride": layer.stride[0]})
     head = {"weight": _base64(model.head.weight), "bias": _base64(model.head.bias)}
     return {"name": name, "layers": layers, "head": head, "heat": float(heat.max()) or 1.0}
 
@@ -161,27 +163,6 @@ def _base64(values: np.ndarray | torch.Tensor) -> str:
     values = values.detach().numpy() if isinstance(values, torch.Tensor) else values
     values = values if values.dtype == np.uint8 else values.astype("<f4")
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-def _table(
-    networks: Mapping[str, nn.Module], presets: Sequence[Preset], background: np.ndarray
-) -> str:
-    """What the networks predict for all scenes, as a static table."""
-    titles, images = zip(*scenes(presets, background), strict=True)
-    columns = [describe(*top_class(model, np.stack(images))) for model in networks.values()]
-    heads = ["picture", "", *(f"the {name} says" for name in networks)]
-    lines = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
-    lines = [f"<table><thead><tr>{lines}</tr></thead><tbody>"]
-    for title, image, *texts in zip(map(html.escape, titles), images, *columns, strict=True):
-        file = io.BytesIO()
-        pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(file, "PNG", optimize=True)
-        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-        alt = f"{title}, as the networks see it"
-        cells = [title, f'<img src="{source}" alt="{alt}" width="56" height="56">']
-        cells += map(html.escape, texts)
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return "\n".join([*lines, "</tbody></table>"])
 
 
 def _check(

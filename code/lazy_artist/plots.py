@@ -5,17 +5,13 @@ so that they read alike on light and dark pages; lines differ in dash and marker
 alone, and colours of digits carry their names.
 
 `show` ends a figure that shows numbers. In a notebook its PNG holds the table that was plotted as
-CSV in a compressed text chunk (iTXt, PNG specification 11.3.4.5), so that picture and data cannot
-come apart; `data_in` takes it out.
+CSV in a text chunk (iTXt), so that picture and data cannot come apart; `data_in` takes it out.
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import struct
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES
 from lazy_artist.evaluate import Estimate
@@ -51,7 +48,6 @@ class Figure(_figure.Figure):
 
 
 _KEYWORD = "data.csv"
-_IHDR_END = 33  # bytes: PNG's signature and its first chunk, which holds the size
 
 
 def grid(
@@ -157,10 +153,8 @@ def conflict_curves(accuracy: pd.Series, styles: Sequence[tuple[str, Any, str]])
     """
     figure, axes = grid(7, 3.8)
     ax = axes[0, 0]
-    frame = pd.DataFrame(
-        {"network": title, "misleading": 1 - correlation, "accuracy": value}
-        for (title, correlation), value in accuracy.items()
-    )
+    frame = accuracy.rename_axis(["network", "misleading"]).rename("accuracy").reset_index()
+    frame["misleading"] = 1 - frame["misleading"]
     lines = frame.groupby("network", sort=False)
     for (title, line), (colour, dash, marker) in zip(lines, styles, strict=False):
         means = np.array([value.mean for value in line["accuracy"]])
@@ -210,17 +204,15 @@ def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
     return figure
 
 
-def with_data(png: bytes, figure: Figure) -> bytes:
-    """The PNG file with the figure's CSV in it; the same bytes if the figure has none."""
-    if not figure.data_csv:
-        return png
-    content = b"iTXt" + _KEYWORD.encode() + b"\0\1\0\0\0" + zlib.compress(figure.data_csv.encode())
-    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    return png[:_IHDR_END] + chunk + png[_IHDR_END:]
+def with_data(figure: Figure) -> dict[str, Any]:
+    """What `savefig` has to be given besides, so that the PNG carries the figure's CSV."""
+    info = PngInfo()
+    info.add_itxt(_KEYWORD, figure.data_csv, zip=True)
+    return {"format": "png", "pil_kwargs": {"pnginfo": info}}
 
 
 def data_in(png: bytes) -> str:
-    """The CSV that `with_data` put into a PNG file; empty if there is none."""
+    """The CSV that a PNG file carries; empty if there is none."""
     with Image.open(io.BytesIO(png)) as image:
         return str(getattr(image, "text", {}).get(_KEYWORD, ""))
 
@@ -233,8 +225,7 @@ def _in_notebooks() -> None:
     from IPython.core.pylabtools import retina_figure
 
     def shown(figure: Figure) -> tuple[str, dict[str, int]]:
-        png, size = retina_figure(figure, base64=False, bbox_inches="tight")
-        return base64.b64encode(with_data(png, figure)).decode(), size
+        return retina_figure(figure, base64=True, bbox_inches="tight", **with_data(figure))
 
     shell.display_formatter.formatters["image/png"].for_type(Figure, shown)
 

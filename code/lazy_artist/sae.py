@@ -24,8 +24,7 @@ go on with steps too short by as much.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -229,19 +228,15 @@ def check_activations(x: np.ndarray) -> Tensor:
     return x
 
 
-@contextmanager
-def rewritten(model: nn.Module, layer: str, rewrite: Rewrite) -> Iterator[None]:
-    """While it lasts, a layer's output passes through `rewrite`, a row for each place of maps (N,
-    W, h, w) or each vector (N, W); of the layer "pooled", what `model.head` reads. Raises
-    ValueError for a layer that does not exist, or does not run once when the model is called."""
+def rewritten(model: nn.Module, layer: str, rewrite: Rewrite) -> AbstractContextManager[None]:
+    """`forward.hooked` with a row for each place of maps (N, W, h, w), or each vector (N, W)."""
 
     def through(x: Tensor) -> Tensor:
         rows = x.movedim(1, -1)
         out = rewrite(rows.flatten(0, -2)).reshape(rows.shape).movedim(-1, 1)
         return out.contiguous() if x.is_contiguous() else out
 
-    with hooked(model, layer, through):
-        yield
+    return hooked(model, layer, through)
 
 
 @public

@@ -106,9 +106,8 @@ def draw_digits(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     (the elastic distortion of Simard, Steinkraus and Platt, 2003, applied to the stroke and not
     to the pixels), slanted, turned and stretched, fitted into 20 x 20 pixels, put with its centre
     of mass in the middle of 28 x 28, and drawn by a pen of random and varying width. The classes
-    are balanced to within one image; the order is shuffled; the seed determines all.
-
-    Raises ValueError for a count below 1.
+    are balanced to within one image; the order is shuffled; the seed determines all. Raises
+    ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")

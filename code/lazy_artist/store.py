@@ -95,7 +95,6 @@ def stored(
     these. A result is always what was read back: tuples come as lists. data: returns the checksum
     of the data that is read.
 
-    The function gets `record(*arguments)`, the stored record ("wall_seconds", "created", ...).
     Raises TypeError for arguments that cannot be told by their content, and `ArtifactError`, which
     names function and arguments, if computing or storing fails.
     """
@@ -107,11 +106,7 @@ def stored(
     def call(*args: Any, **kwargs: Any) -> Any:
         return run([(call, signature.bind(*args, **kwargs).arguments)])[0]
 
-    def record(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        call(*args, **kwargs)
-        return _read_record(_entry(call, signature.bind(*args, **kwargs).arguments).stem)
-
-    call.data, call.record = data, record
+    call.data = data
     return call
 
 
@@ -130,8 +125,6 @@ def run(
     that share the store one at a time has such workers; the others wait. On a terminal a progress
     bar called `title` counts.
     """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, not {jobs}")
     entries = [_entry(function, arguments) for function, arguments in calls]
     found = {entry.stem: _lookup(entry.stem) for entry in entries}
     missing = list({e.stem: e for e in entries if found[e.stem] is _MISSING}.values())

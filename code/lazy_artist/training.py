@@ -94,6 +94,13 @@ def train(
     losses = np.empty(steps, dtype=np.float32)
     generator = torch.Generator().manual_seed(seed)
 
+    def look(step: int) -> None:
+        if step in wanted:
+            model.eval()
+            with torch.no_grad():
+                observed[step] = observe(model)
+            model.train()
+
     precision = low_precision() if device.type == "cpu" else torch.float32
     with _one_thread(), torch.random.fork_rng(devices=[]), _in_layout(model, ask.layouts[0]):
         torch.manual_seed(seed)  # for layers and losses that draw from torch's own generator
@@ -105,8 +112,7 @@ def train(
         )
         model.train()
         batches = _batches(len(labels), batch_size, weights, generator)
-        if 0 in wanted:
-            observed[0] = _look(model, observe)
+        look(0)
         for step in _progress(range(1, steps + 1), f"training, seed {seed}"):
             index = next(batches)
             optimiser.zero_grad()
@@ -123,8 +129,7 @@ def train(
             value.backward()
             optimiser.step()
             schedule.step()
-            if step in wanted:
-                observed[step] = _look(model, observe)
+            look(step)
         optimiser.zero_grad()
     return History(losses, observed)
 
@@ -140,17 +145,12 @@ def _batches(
 ) -> Iterator[Tensor]:
     """Endless batches of positions int64 (batch_size,): permutations of all, or draws by weight."""
     if weights is not None:
-        weights = np.asarray(weights)
-        if (
-            weights.shape != (count,)
-            or not np.isfinite(weights).all()
-            or weights.min() < 0
-            or not weights.any()
-        ):
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.shape != (count,) or not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
             raise ValueError(
                 f"weights must be {count} finite numbers >= 0, one an image, not all 0"
             )
-        weights = torch.from_numpy(weights.astype(np.float64))
+        weights = torch.tensor(weights)
     whole = count // batch_size * batch_size
     while True:
         if weights is None:
@@ -158,14 +158,6 @@ def _batches(
         else:
             order = torch.multinomial(weights, whole, replacement=True, generator=generator)
         yield from order.view(-1, batch_size)
-
-
-def _look(model: nn.Module, observe: Callable[[nn.Module], Any]) -> Any:
-    model.eval()
-    with torch.no_grad():
-        seen = observe(model)
-    model.train()
-    return seen
 
 
 def _progress(steps: range, title: str) -> Iterator[int]:

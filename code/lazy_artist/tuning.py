@@ -1,7 +1,7 @@
 """What is a unit tuned to, and what does its loss do? Measured, without any drawing.
 
 A channel's *activation* on an image is, throughout, the spatial mean of its map in the layer's
-output, after the ReLU. Networks and images are as in `featurevis`.
+output, after the ReLU.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, Split, paint, split_digits
 from lazy_artist.evaluate import balanced
-from lazy_artist.featurevis import BATCH, layer_shape
 from lazy_artist.forward import as_logits, as_maps, asked, batches, hooked
 from lazy_artist.gradcam import check_inputs
 from lazy_artist.interface import Array, public
 
+BATCH = 128  # images a pass
 LABELS = ("colour", "shape", "mixed", "dead")
 DOMINANT = 2 / 3  # a channel is labelled by the factor with this share of what factors explain
 LEVEL = 0.01  # and only where that factor is told from the permutation null at this level
@@ -32,8 +32,8 @@ NEIGHBOURS = math.sqrt(3) / 3  # colours nearer than a third of the RGB cube's d
 
 @public
 def activations(model: nn.Module, layers: Sequence[str], images: Array) -> dict[str, Array]:
-    """Spatial mean of each channel of each layer: float32 (N, K) by layer, of images (N, C, H, W),
-    in one pass. Raises as `featurevis.visualise` does, and ValueError for no images."""
+    """Activations float32 (N, K) by layer, of images (N, C, H, W), in one pass. Raises ValueError
+    for no images, and layers that do not run once or give neither maps nor vectors."""
     images, _ = check_inputs(images, 0)
     seen: dict[str, Tensor] = {}  # of one batch
 
@@ -52,8 +52,8 @@ def activations(model: nn.Module, layers: Sequence[str], images: Array) -> dict[
 
 
 def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
-    """A balanced grid: the first images of every digit of a split, each in all ten colours on the
-    same background, colour by colour."""
+    """The first images of every digit of a split, each in all ten colours on the same background,
+    colour by colour."""
     grey, labels = balanced(*split_digits(name), n_per_class)
     images = [paint(grey, np.full(len(grey), k), seed) for k in range(N_CLASSES)]
     colours = np.arange(N_CLASSES).repeat(len(grey))
@@ -62,16 +62,16 @@ def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
 
 @public
 def cell_means(grid: Array, labels: Array) -> Array:
-    """Mean activation by digit and colour, float64 (K, 10 digits, 10 colours), of a balanced grid
-    as `tuning` takes it, and with its errors."""
+    """Mean activation float64 (K, 10 digits, 10 colours) of a grid as `tuning` takes it."""
     return _by_digit(grid, labels).mean(1).transpose(2, 0, 1)
 
 
 @public
 def tuning(grid: Array, labels: Array, permutations: int = 199, seed: int = 0) -> pd.DataFrame:
-    """What each channel's activation goes with, on a `colour_grid`. A row a channel.
+    """What each channel's activation goes with: a row a channel.
 
-    grid: activations (10 colours, N, K), >= 0; labels: int (N,), equally many of each digit.
+    grid: activations (10 colours, N, K), >= 0, on a `colour_grid`; labels: int (N,), equally many
+    of each digit.
 
     digit, colour, interaction: eta squared, a factor's sum of squares over the total's (two-way
     analysis of variance); what is missing to 1 differs within cells. digit_selectivity,
@@ -96,14 +96,19 @@ def tuning(grid: Array, labels: Array, permutations: int = 199, seed: int = 0) -
         square = np.square(effect).mean(-2)
         return np.divide(square, total, out=np.zeros_like(square), where=total > 1e-12 * mean**2)
 
+    def selectivity(marginal: np.ndarray) -> np.ndarray:
+        best = marginal.max(-2)
+        rest = (marginal.sum(-2) - best) / (N_CLASSES - 1)
+        return np.divide(best - rest, best + rest, out=np.zeros_like(best), where=best > 0)
+
     def measure(colour: np.ndarray, digit: np.ndarray, rest: np.ndarray) -> dict[str, np.ndarray]:
         """Of marginal means (..., 10, K) and what they leave of the cells (..., 100, K)."""
         return {
             "colour": eta(colour - mean),
             "digit": eta(digit - mean),
             "interaction": eta(rest),
-            "colour_selectivity": _selectivity(colour),
-            "digit_selectivity": _selectivity(digit),
+            "colour_selectivity": selectivity(colour),
+            "digit_selectivity": selectivity(digit),
         }
 
     values = measure(colour, digit, (cells - additive).reshape(N_CLASSES * N_CLASSES, -1))
@@ -130,7 +135,7 @@ def tuning(grid: Array, labels: Array, permutations: int = 199, seed: int = 0) -
         for name, value in values.items():
             reached[name] += (null[name] >= value - 1e-12).sum(0)
     p = {f"p_{name}": count / (1 + permutations) for name, count in reached.items()}
-    return pd.DataFrame({**values, **p})
+    return pd.DataFrame(values | p)
 
 
 def _by_digit(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -147,13 +152,6 @@ def _by_digit(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
         raise ValueError("activations must be finite and >= 0: take them after the ReLU")
     grid = grid[:, np.argsort(labels, kind="stable")]
     return grid.reshape(N_CLASSES, N_CLASSES, int(counts[0]), -1).transpose(1, 2, 0, 3)
-
-
-def _selectivity(marginal: np.ndarray) -> np.ndarray:
-    """Of marginal means (..., levels, K), >= 0: (..., K) in [0, 1]; 0 for a silent channel."""
-    best = marginal.max(-2)
-    rest = (marginal.sum(-2) - best) / (marginal.shape[-2] - 1)
-    return np.divide(best - rest, best + rest, out=np.zeros_like(best), where=best > 0)
 
 
 @public
@@ -190,7 +188,8 @@ def _colour_families() -> tuple[np.ndarray, np.ndarray]:
 
 def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataFrame:
     """What each channel responds to, by rule: a row a channel, with its label, one of `LABELS`, and
-    what it prefers: the colours or digits of a "colour" or "shape" channel, such as "red, orange".
+    what it prefers, if "colour" or "shape": the levels above the middle of its marginal means,
+    strongest first, such as "red, orange"; "all but …" if they are more than half.
 
     tuned: what `tuning` found; cells: as of `cell_means`; alive: bool (K,), whether the channel was
     ever active. A live channel is "colour" if colour has at least `DOMINANT` of what digit, colour
@@ -203,17 +202,13 @@ def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataF
     prefers = [""] * len(kinds)
     for kind, axis, names in (("colour", 0, COLOUR_NAMES), ("shape", 1, "0123456789")):
         for k in np.flatnonzero(kinds == kind):
-            prefers[k] = _preferred(cells[k].mean(axis), names)
+            marginal = cells[k].mean(axis)
+            above = marginal > (marginal.min() + marginal.max()) / 2
+            if few := above.sum() <= N_CLASSES / 2:
+                marginal = -marginal
+            named = ", ".join(names[i] for i in np.argsort(marginal) if above[i] == few)
+            prefers[k] = named if few else f"all but {named}"
     return pd.DataFrame({"label": kinds.tolist(), "prefers": prefers})
-
-
-def _preferred(marginal: np.ndarray, names: Sequence[str]) -> str:
-    """The levels above the middle of the marginal means (10,), strongest first; "all but …" if
-    they are more than half."""
-    above = marginal > (marginal.min() + marginal.max()) / 2
-    if above.sum() > len(names) / 2:
-        return "all but " + ", ".join(names[i] for i in np.argsort(marginal) if not above[i])
-    return ", ".join(names[i] for i in np.argsort(-marginal) if above[i])
 
 
 @public
@@ -224,11 +219,11 @@ def ablated_logits(
 
     sets: bool (C, K), the channels to ablate; fill: what stands in their maps instead, at every
     place: 0 (zero ablation) or one value a channel (K,), such as its mean activation (mean
-    ablation), which disturbs less. Raises as `activations` does, and ValueError for sets or fill
-    that do not fit the layer.
+    ablation), which disturbs less. Raises as `activations` does, and for sets or fill that do not
+    fit the layer.
     """
     images, _ = check_inputs(images, 0)
-    width, _ = layer_shape(model, layer, images.shape[1:])
+    width = activations(model, [layer], images[:1])[layer].shape[1]
     sets, fill = np.asarray(sets), np.asarray(fill, dtype=np.float32)
     if sets.dtype != bool or sets.ndim != 2 or sets.shape[1] != width or not len(sets):
         raise ValueError(f"sets must be bool (C, {width}), not {sets.dtype} {sets.shape}")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,10 @@ def test_a_book_that_cannot_be_put_in_place_leaves_the_last_one(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "book"):
         pass  # nothing is made
     assert [path.name for path in tmp_path.iterdir()] == ["book"]
+
+
+def test_a_long_folder_for_temporary_files_is_refused_with_the_remedy(project, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", "/" + 74 * "t")
+    assert run(project({"a.qmd": "# A\n\n```{python}\n1\n```\n"})) == 1
+    told = capsys.readouterr().err
+    assert "long name (75 characters)" in told and "set TMPDIR=/tmp" in told

@@ -32,8 +32,8 @@ def figure_png() -> bytes:
     axes[0, 0].plot([1, 2], [3, 4])
     plots.show(figure, pd.DataFrame({"x": [1, 2], "y": [3, 4]}), "y: a share")
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=20)
-    return plots.with_data(file.getvalue(), figure)
+    figure.savefig(file, dpi=20, **plots.with_data(figure))
+    return file.getvalue()
 
 
 @pytest.fixture

@@ -119,3 +119,15 @@ def test_settings_are_those_of_the_file_or_the_usual_ones_and_numbers_skip(proje
     assert (book.lang, book.title, book.subtitle) == ("de", "Untitled", "S")
     assert (book.echo, book.warning, book.code_fold, book.toc_depth) == (False, True, False, 2)
     assert (book.bibliography, book.post_render, book.code_summary) == ("a.bib", "", "Code")
+
+
+def test_chapters_from_other_editors_are_read_or_refused_with_file_and_line(project):
+    root = project({"a.qmd": "# A\n\n`{python} 1`\n"})
+    for file in ("_quarto.yml", "index.qmd", "a.qmd"):
+        text = (root / file).read_text(encoding="utf-8").replace("\n", "\r\n")
+        (root / file).write_bytes(text.encode("utf-8-sig"))
+    book = read_book(root)
+    assert book.chapters[1].text == "# A\n\n`{python} 1`\n" and len(book.chapters[1].code) == 1
+    (root / "a.qmd").write_bytes("# A\n\nÄh\n".encode("latin-1"))
+    with pytest.raises(BookError, match="^a.qmd:3: this is not UTF-8 text; save the file in UTF-8"):
+        read_book(root)

@@ -13,9 +13,8 @@ from PIL import Image
 
 from lazy_artist import atlas
 
-
-def picture(red: int, green: int, blue: int) -> np.ndarray:
-    return np.broadcast_to(np.array([red, green, blue], np.uint8)[:, None, None], (3, 28, 28))
+RED, BLUE = np.zeros((2, 3, 28, 28), np.uint8)
+RED[0], BLUE[2] = 250, 250
 
 
 def card(path: str = "net/block1/0", **changes) -> atlas.Card:
@@ -23,8 +22,7 @@ def card(path: str = "net/block1/0", **changes) -> atlas.Card:
         path=path, title="net block1 0", subtitle="colour: red <all>",
         facets={"label": ("colour",), "answers to": ("red", "blue")},
         measures={"eta": 0.12345, "things": 2.0},
-        pictures=[("excites", picture(250, 0, 0)), ("suppresses", picture(0, 0, 250))],
-        examples=[("red 0", picture(250, 0, 0))],
+        pictures=[("excites", RED), ("suppresses", BLUE)], examples=[("red 0", RED.copy())],
         grid=np.array([[0, 1, 2], [3, 3.5, 7]]), histogram=np.array([0, 99, 0]),
         most=2.0, mark=3.0,
     )  # fmt: skip
@@ -36,7 +34,7 @@ def written(tmp_path, cards) -> tuple[str, BeautifulSoup, dict]:
     path = tmp_path / "pages" / "atlas.html"
     atlas.write(
         path, cards, title="A & B", intro="<p>Intro.</p>", back=("report/x.html", "Back"),
-        rows="01", columns=["red", "green", "blue"], grid_title="grid", histogram_title="images",
+        rows="01", columns=["red", "green", "blue"], histogram_title="images",
     )  # fmt: skip
     page = path.read_text(encoding="utf-8")
     soup = BeautifulSoup(page, "html.parser")
@@ -46,7 +44,7 @@ def written(tmp_path, cards) -> tuple[str, BeautifulSoup, dict]:
 def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
     cards = [card(), card("net/block1/1", mark=1.0, subtitle="</script><b>")]
     page, soup, data = written(tmp_path, cards)
-    assert data["measures"] == ["eta", "things"] and data["facets"] == ["label", "answers to"]
+    assert (data["facets"], data["measures"]) == (["label", "answers to"], ["eta", "things"])
     assert data["levels"] == [["colour"], ["blue", "red"]]
     first, second = data["cards"]
     assert first == {
@@ -56,8 +54,7 @@ def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
         "grid": "05afiz", "strongest": "1, blue", "histogram": "0z0", "mark": 1.5,
     }  # fmt: skip
     assert second["subtitle"] == "</script><b>" and second["mark"] == 0.5
-    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\((?!data:)", page)
-    assert "{{" not in page
+    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\((?!data:)|\{\{", page)
     rows = soup.find("noscript").find("tbody").find_all("tr")
     assert [row["id"] for row in rows] == ["net/block1/0", "net/block1/1"]
     texts = [cell.get_text() for cell in rows[0].find_all("td")]
@@ -69,13 +66,12 @@ def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
     code = re.search(r"data:image/avif;base64,([^)]*)\)", page)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).astype(int)
     assert sheet.shape == (32, 64 * 32, 3)
-    assert np.abs(sheet[2:30, 2:30] - [250, 0, 0]).max() < 12
-    assert np.abs(sheet[2:30, 34:62] - [0, 0, 250]).max() < 12
+    for tile, colour in ((sheet[2:30, 2:30], RED), (sheet[2:30, 34:62], BLUE)):
+        assert np.abs(tile - colour.transpose(1, 2, 0)).max() < 12
 
 
-@pytest.mark.parametrize(
-    ("cards", "message"),
-    [
+def test_bad_cards_are_named(tmp_path):
+    for cards, message in (
         ([], "at least one card"),
         ([card("a b")], "'a b': a path is of letters"),
         ([card(), card()], "'net/block1/0': occurs twice"),
@@ -83,12 +79,9 @@ def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
         ([card(), card("b", facets={"label": ()})], "'b': other facets than"),
         ([card(measures={"eta": float("nan")})], "measures must be finite"),
         ([card(grid=np.ones((3, 2)))], r"grid must be \(2, 3\)"),
-        ([card(grid=np.full((2, 3), -1.0))], ">= 0"),
         ([card(examples=[("x", np.ones((3, 28, 28)))])], "pictures must be uint8"),
         ([card(pictures=[])], "no picture"),
-    ],
-)
-def test_bad_cards_are_named(tmp_path, cards, message):
-    with pytest.raises(ValueError, match=message):
-        written(tmp_path, cards)
+    ):
+        with pytest.raises(ValueError, match=message):
+            written(tmp_path, cards)
     assert not (tmp_path / "pages").exists()

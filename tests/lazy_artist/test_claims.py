@@ -13,15 +13,8 @@ from lazy_artist.claims import begin_chapter, claim, ledger_table, main
 
 BOOK = """
 book:
-  title: A book
-  chapters:
-    - index.qmd
-    - report/cheater.qmd
-    - part: "The cure"
-      chapters:
-        - report/canvas.qmd
-  appendices:
-    - report/notes.qmd
+  chapters: [index.qmd, report/cheater.qmd, {part: The cure, chapters: [report/canvas.qmd]}]
+  appendices: [report/notes.qmd]
 """
 
 
@@ -29,7 +22,6 @@ book:
 def place(tmp_path, monkeypatch):
     """An empty cache, no chapter begun, and an empty current folder."""
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("LAZY_ARTIST_SCALE", raising=False)
     monkeypatch.setattr(claims, "_chapter", None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -44,16 +36,11 @@ def book(place):
 
 def simple(id="it-holds", **changes):
     """A claim that holds, unless `changes` say otherwise."""
-    arguments = {"statement": "It holds.", "value": 1, "op": "<", "threshold": 2} | changes
-    return claim(id, **arguments)
+    return claim(id, **{"statement": "It holds.", "value": 1, "op": "<", "threshold": 2} | changes)
 
 
 def ledger(chapter="cheater"):
     return claims._read(chapter)
-
-
-def refuse(token):
-    raise AssertionError(f"{token} is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -70,9 +57,8 @@ def test_a_claim_keeps_what_it_was_given_in_plain_types(monkeypatch):
     begin_chapter("cheater")
     numbers = np.float64(0.25), "<", np.int64(1), (np.float32(0.125), 0.5), np.int64(3)
     made = claim("cheater-hard", "It\n  collapses.", *numbers)
-    assert made == claims.Claim(
-        *("cheater-hard", "cheater", "It collapses.", 0.25, "<", 1, (0.125, 0.5), 3, True, "quick")
-    )
+    plain = 0.25, "<", 1, (0.125, 0.5), 3, True, "quick"
+    assert made == claims.Claim("cheater-hard", "cheater", "It collapses.", *plain)
     kinds = [type(x) for x in (made.value, made.threshold, made.interval[0], made.n)]
     assert kinds == [float, int, float, int]
     assert ledger() == [made]
@@ -87,17 +73,11 @@ def test_the_shown_line_is_a_fenced_div_that_does_not_rely_on_colour():
         r"(measured 0.041, 95% interval \[0.031, 0.052\]; criterion \< 0.2; 3 seeds)"
         "\n:::\n"
     )
-    failed = claim("cheater-easy", "It reads.", 0.5, ">=", 0.95, n=1)
-    assert failed._repr_markdown_() == (
-        "::: {.claim .claim-fails}\n"
-        "**✗ fails** `cheater-easy`: It reads. (measured 0.5; criterion ≥ 0.95; 1 seed)"
-        "\n:::\n"
-    )
     # a narrow failure is not rounded to its threshold, nor the threshold to three digits
-    narrow = simple(value=0.94996, op=">=", threshold=0.95)
-    assert "(measured 0.94996; criterion ≥ 0.95)" in narrow._repr_markdown_()
-    strict = simple(value=0.98, op=">=", threshold=0.9995)
-    assert "(measured 0.98; criterion ≥ 0.9995)" in strict._repr_markdown_()
+    for value, threshold in ((0.94996, 0.95), (0.98, 0.9995)):
+        told = f"**✗ fails** `x`: It holds. (measured {value}; criterion ≥ {threshold}; 1 seed)"
+        failed = simple("x", value=value, op=">=", threshold=threshold, n=1)
+        assert failed._repr_markdown_() == f"::: {{.claim .claim-fails}}\n{told}\n:::\n"
 
 
 NUMBERS = {
@@ -117,30 +97,22 @@ def test_numbers_are_short():
     [
         ({"op": "!="}, ValueError, "'!='.*<, <=, >, >=, =="),
         ({"id": "Bad_Id"}, ValueError, "Bad_Id.*lowercase"),
-        ({"statement": " "}, ValueError, "empty statement"),
         ({"value": np.zeros(2)}, TypeError, "value must be a number"),
         ({"threshold": None}, TypeError, "threshold must be a number"),
-        ({"threshold": math.nan}, ValueError, "threshold is NaN"),
-        ({"interval": (2, 1)}, ValueError, "reversed"),
         ({"interval": (1, "2")}, TypeError, "interval must be a number"),
-        ({"n": 0}, ValueError, "at least 1"),
-        ({"n": 2.5}, ValueError, "n is 2.5"),
         ({"n": True}, TypeError, "n must be a number, not True"),
     ],
 )
 def test_bad_input_is_refused_by_name_and_leaves_no_record(changes, error, words):
+    with pytest.raises(RuntimeError, match=r"begin_chapter\(name\)"):
+        simple()
+    for name in ("Cheater", "a/b", "", "a--b"):
+        with pytest.raises(ValueError, match="lowercase"):
+            begin_chapter(name)
     begin_chapter("cheater")
     with pytest.raises(error, match=words):
         simple(**changes)
     assert ledger() == []
-
-
-def test_a_claim_needs_a_chapter_with_a_plain_name():
-    with pytest.raises(RuntimeError, match=r"begin_chapter\(name\)"):
-        simple()
-    for name in ("Cheater", "a/b", "", "a--b", "..", "a.qmd"):
-        with pytest.raises(ValueError, match="lowercase"):
-            begin_chapter(name)
 
 
 def test_claims_keep_their_order_until_their_chapter_begins_anew():
@@ -179,8 +151,7 @@ def test_the_table_holds_markdown_texts():
     begin_chapter("cheater")
     simple("a", statement=r"Between | and \|.", value=0.0412, threshold=0.2, interval=(0, 1), n=3)
     simple("b", value=3, op="==", threshold=2)
-    for table, count in ((ledger_table(ledger()), 2), (ledger_table([]), 0)):
-        assert list(table) == ["Holds", "Claim", "Measured", "Criterion"] and len(table) == count
+    assert list(ledger_table([])) == ["Holds", "Claim", "Measured", "Criterion"]
     said = r"`a` (cheater): Between \| and \|."
     assert ledger_table(ledger()).values.tolist() == [
         ["✓\u00a0holds", said, r"0.041 \[0, 1\], 3 seeds", r"\< 0.2"],
@@ -197,11 +168,8 @@ def test_main_writes_the_claims_of_the_book_in_its_order(book, capsys):
     assert capsys.readouterr().out == "3 of 3 claims hold\n"
     written = json.loads((book / "claims.json").read_text())
     assert [entry["id"] for entry in written] == ["cheater-holds", "canvas-holds", "notes-holds"]
-    assert written[0] == {
-        "id": "cheater-holds", "chapter": "cheater", "statement": "It holds.", "value": 1,
-        "op": "<", "threshold": 2, "interval": [0, 1.5], "n": 3, "holds": True, "scale": "full",
-    }  # fmt: skip
-    assert claims.summary(claims.book_ledger()) == "3 of 3 claims hold."
+    made = claims.book_ledger()[0]
+    assert written[0] == vars(made) | {"interval": [0, 1.5]} and made.interval == (0, 1.5)
 
 
 def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(book, capsys):
@@ -223,21 +191,19 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
         told = '<span id="claims-count">: 1 of 4.</span> <span id="x">.</span></p>'
         assert opening.read_text() == "<p>it counts" + told
     assert main(["--strict"]) == 1
-    written = json.loads((book / "claims.json").read_text(), parse_constant=refuse)
+    written = json.loads((book / "claims.json").read_text(), parse_constant=pytest.fail)
     assert [entry["value"] for entry in written] == [1, 0.5, None, 3]
     assert (written[3]["threshold"], written[3]["interval"]) == (None, [1, None])
-    told = claims.summary(claims.book_ledger())
-    assert told == "1 of 4 claims hold; not so: bad, undefined, unbounded."
 
 
 def test_main_without_claims_a_project_or_a_book_says_so(book, capsys):
     assert (main([]), main(["--strict"])) == (0, 1)
     assert json.loads((book / "claims.json").read_text()) == []
     (book.parent / "_quarto.yml").unlink()
-    assert main([]) == 2
-    assert "no _quarto.yml" in capsys.readouterr().err
-    assert main(["--book", "nowhere"]) == 2
-    assert "no book in nowhere" in capsys.readouterr().err
+    for arguments, told in (([], "no _quarto.yml"), (["--book", "nowhere"], "no book in nowhere")):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert told in capsys.readouterr().err
 
 
 def test_the_module_runs_without_torch(book):

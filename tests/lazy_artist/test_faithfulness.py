@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -35,7 +32,7 @@ def test_attribution_shares_by_hand():
     right[..., 14:] = True
     # mean over the columns: 0.125, 0.375, 0.625, 0.875 at 10 to 13, then 14 whole ones
     np.testing.assert_allclose(attribution_share(maps, right)[0], [14 / 16], rtol=1e-6)
-    for bad in (np.ones((2, 28, 28)), np.ones((1, 7)), np.full((1, 28, 28), 255)):
+    for bad in (np.ones((2, 28, 28)), np.full((1, 28, 28), 255)):
         with pytest.raises(ValueError, match="grey digits must"):
             attribution_share(maps, bad)
 
@@ -51,9 +48,8 @@ def test_discriminative_mask_by_hand():
     parts = discriminative_mask(alpha, np.array([0, 1]), prototypes)
     expected = [[[5, x] for x in range(14, 28)], [[9, 2], [9, 3]]]
     assert [np.argwhere(part).tolist() for part in parts] == expected
-    for bad in (-1, 3):
-        with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.2"):
-            discriminative_mask(alpha, np.array([0, bad]), prototypes)
+    with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.2"):
+        discriminative_mask(alpha, np.array([0, 3]), prototypes)
 
 
 def one_pixel() -> tuple[nn.Module, np.ndarray, np.ndarray]:
@@ -83,30 +79,21 @@ def test_curves_of_one_pixel():
 
     assert gone(0) == gone(0) != gone(1)  # ties go in a random order that the seed decides
     assert gone(0)[0] != gone(0)[1] and all(1 < step < 98 for step in gone(0))
-
-
-def test_bad_curves():
-    model, images, maps = one_pixel()
     for change, message in (
-        ({"steps": 0}, "steps must be a whole number from 1 to 784, not 0"),
-        ({"steps": 785}, "steps must be"),
-        ({"baseline": 2.0}, r"baseline must lie in \[0, 1\]"),
+        ({"steps": 785}, "steps must be a whole number from 1 to 784, not 785"),
         ({"baseline": np.nan}, r"baseline must lie in \[0, 1\]"),
         ({"baseline": np.zeros((5, 5))}, r"baseline must broadcast .*\(5,\s?5\)"),
         ({"maps": maps[:1]}, "a map for each of 2 images, not 1"),
-        ({"maps": -maps}, "finite and >= 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            deletion_curve(model, images, 0, **{"maps": maps, "baseline": 0.0, **change})
+            deletion_curve(model, images, 0, **{"maps": maps, "baseline": 0.0} | change)
     with pytest.raises(ValueError, match="curves must have shape"):
         area_under(np.ones((3, 1)))
 
 
 def changed(model: nn.Module, other: nn.Module) -> set[str]:
-    values = other.state_dict()
-    return {
-        name for name, value in model.state_dict().items() if not torch.equal(value, values[name])
-    }
+    pairs = zip(model.state_dict().items(), other.state_dict().values(), strict=True)
+    return {name for (name, value), now in pairs if not torch.equal(value, now)}
 
 
 def test_the_cascade_keeps_what_it_has_drawn():
@@ -120,13 +107,12 @@ def test_the_cascade_keeps_what_it_has_drawn():
     assert changed(top, both) == {"block3.0.weight", "block3.1.running_mean"}
     assert not changed(both, randomise(model, ["block3", "head"], 7))
     assert changed(both, randomise(model, ["block3", "head"], 8))
-    assert not changed(model, build("cnn", 0)) - {"block3.1.running_mean"}  # untouched itself
+    assert changed(model, build("cnn", 0)) == {"block3.1.running_mean"}  # untouched itself
     assert not any(module.training for module in both.modules())
     twin = randomise(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), ["0", "1"], 0)
     assert not torch.equal(twin[0].weight, twin[1].weight)
     model.block1 = nn.MultiheadAttention(2, 1)
     for layers, error, message in (
-        (["fc"], ValueError, "no layer 'fc': the model has block1, "),
         (["pool"], ValueError, "'pool' has no parameters"),
         ("head", TypeError, r"list of names: \['head'\]"),
         (["block1"], ValueError, r"'block1' \(MultiheadAttention\) has no reset_parameters"),
@@ -136,15 +122,13 @@ def test_the_cascade_keeps_what_it_has_drawn():
 
 
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None)
-@given(arrays(np.int64, (2, 3, 2, 3), elements=st.integers(0, 4)))
-def test_rank_correlation_is_spearmans(pair):
-    a, b = pair.astype(np.float64)
-    for value, x, y in zip(rank_correlation(a, b), a, b, strict=True):
-        if np.ptp(x) == 0 or np.ptp(y) == 0:
-            assert np.isnan(value)
-        else:
-            assert value == pytest.approx(spearmanr(x, y, axis=None).statistic, abs=1e-12)
+def test_rank_correlation_is_spearmans():
+    """Of maps with many equal values, of which two are constant."""
+    a, b = np.random.default_rng(0).integers(0, 4, (2, 50, 2, 3)).astype(float)
+    a[0], b[1] = 1, 2
+    expected = [spearmanr(*pair, axis=None).statistic for pair in zip(a[2:], b[2:], strict=True)]
+    found = rank_correlation(a, b)
+    np.testing.assert_allclose(found, [np.nan, np.nan, *expected], atol=1e-12)
     for other, message in ((b[:2], "same shape"), (b * np.nan, "must be finite")):
         with pytest.raises(ValueError, match=message):
             rank_correlation(a, other)

@@ -2,11 +2,12 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lazy_artist.forward import as_logits, as_maps, asked, find_layer, home_of, hooked
+from lazy_artist.forward import as_logits, as_maps, asked, batches, find_layer, home_of, hooked
 
 
 class Net(nn.Module):
@@ -115,6 +116,14 @@ def test_a_call_that_failed_is_not_counted(model):
             model(IMAGES)
         model(IMAGES)
         model(IMAGES)
+
+
+def test_what_works_in_place_gets_copies_also_of_what_may_not_be_written():
+    images = np.ones((3, 4, 4, 3), np.float32).transpose(0, 3, 1, 2)
+    images.flags.writeable = False
+    for part in batches(images, 2):
+        part.zero_()
+    assert (images == 1).all() and [len(part) for part in batches(images, 2)] == [2, 1]
 
 
 def test_layers_are_found_within_wrappers(model):

@@ -1,4 +1,4 @@
-"""Maps and gradients by hand, on networks small enough to follow, and all that may go wrong."""
+"""Maps and gradients by hand, on networks small enough to follow."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,6 @@ import torch
 from detectors import random_images, two_filters
 from torch import nn
 
-from lazy_artist.faithfulness import deletion_curve
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam, gradient_energy, upsample
 from lazy_artist.models import build
 
@@ -39,10 +38,6 @@ def linear_network(*rgb) -> nn.Sequential:
     return model
 
 
-def hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) for module in model.modules())
-
-
 def test_grad_cam_by_hand():
     """Of an image in four flat quarters: red, green, blue, yellow."""
     image = np.array([[[1, 0], [0, 1]], [[0, 1], [0, 1]], [[0, 0], [1, 0]]], np.float32)
@@ -63,10 +58,10 @@ def test_batched_equals_one_by_one():
     maps = grad_cam(model, "block2", images, classes)
     reliance = chroma_reliance(model, images, classes)
     for i in (0, 249, 250, 251):  # the first batch of 250 and a rest of two
-        alone = grad_cam(model, "block2", images[i : i + 1], int(classes[i]))[0]
-        np.testing.assert_allclose(maps[i], alone, atol=1e-6 * maps.max())
-        alone = chroma_reliance(model, images[i : i + 1], int(classes[i]))
-        np.testing.assert_allclose(reliance[i : i + 1], alone, rtol=1e-4)
+        alone = images[i : i + 1], int(classes[i])
+        found = grad_cam(model, "block2", *alone)[0]
+        np.testing.assert_allclose(maps[i], found, atol=1e-6 * maps.max())
+        np.testing.assert_allclose(reliance[i], chroma_reliance(model, *alone)[0], rtol=1e-4)
 
 
 def test_work_in_place_changes_neither_maps_nor_images():
@@ -77,85 +72,28 @@ def test_work_in_place_changes_neither_maps_nor_images():
             module.inplace = False
     np.testing.assert_array_equal(grad_cam(model, "bn1", NOISE, 2), maps)
     assert maps.max() > 0
-    model = nn.Sequential(nn.Threshold(0.5, 0, inplace=True), *linear_network([1, 2, 3], [0, 0, 0]))
-    rows = np.ascontiguousarray(NOISE.transpose(0, 2, 3, 1))
-    images = rows.transpose(0, 3, 1, 2)  # in memory as the network wants it
-    chroma_reliance(model.eval(), images, 0)
-    grad_cam(nn.Sequential(model[0], *tiny()).eval(), "2", images, 0)
+    cut = nn.Threshold(0.5, 0, inplace=True)
+    images = np.ascontiguousarray(NOISE.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    chroma_reliance(nn.Sequential(cut, *linear_network([1, 2, 3], [0, 0, 0])), images, 0)
+    grad_cam(nn.Sequential(cut, *tiny()), "2", images, 0)
     np.testing.assert_array_equal(images, NOISE)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_the_model_is_left_as_it_was_and_may_be_frozen(frozen, mode):
-    model, fresh = build("cnn", 0).eval().requires_grad_(not frozen), build("cnn", 0).eval()
-    model.head.bias.grad = torch.ones(10)
-    with mode():
-        maps, reliance = grad_cam(model, "block3", NOISE, 0), chroma_reliance(model, NOISE, 0)
-        assert torch.is_grad_enabled() == (mode is torch.enable_grad)
-    np.testing.assert_array_equal(maps, grad_cam(fresh, "block3", NOISE, 0))
-    np.testing.assert_array_equal(reliance, chroma_reliance(fresh, NOISE, 0))
-    assert hooks(model) == 0 and not any(module.training for module in model.modules())
-    for name, parameter in model.named_parameters():
-        assert parameter.requires_grad != frozen
-        assert (parameter.grad is None) == (name != "head.bias")
-    assert (model.head.bias.grad == 1).all()
-    state = fresh.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-def test_layers_that_have_no_map():
-    model = two_filters()
-    model.aside = nn.Conv2d(3, 2, 1).eval()
-
-    def look_aside(_, inputs):
-        model.aside(inputs[0])
-
-    model.layer.register_forward_pre_hook(look_aside)
-    for layer, message in (
-        ("conv9", "no layer 'conv9': the model has layer, layer.0, layer.1, head, unused, aside$"),
-        ("", "no layer ''"),
-        ("unused", "'unused' never runs"),
-        ("aside", "do not depend on layer 'aside'"),
-        ("head", r"'head' must give maps \(N, K, h, w\), not \(4, 2\)"),
+def test_what_has_no_map_or_gradient_is_refused():
+    model, straight = two_filters(), linear_network([1, 2, 3], [1, 2, 3])
+    model.aside = nn.Conv2d(3, 2, 1)
+    model.layer.register_forward_pre_hook(lambda _, inputs: (model.aside(inputs[0]), None)[1])
+    assert np.isnan(chroma_reliance(straight, NOISE, 0)).all()
+    straight.register_forward_hook(lambda *args: args[2].detach())
+    for run, message in (
+        (lambda: grad_cam(model, "aside", NOISE, 0), "do not depend on layer 'aside'"),
+        (lambda: grad_cam(model, "head", NOISE, 0), r"'head' must give maps \(N, K, h, w\)"),
+        (lambda: grad_cam(model, "layer", NOISE[:0], 0), "there are no images"),
+        (lambda: grad_cam(model, "layer", NOISE, 2), "class 2 is out of range"),
+        (lambda: chroma_reliance(straight, NOISE, 0), "do not depend on the images"),
     ):
         with pytest.raises(ValueError, match=message):
-            grad_cam(model, layer, NOISE, 0)
-        assert hooks(model) == 0 and torch.is_grad_enabled()
-    model.layer[0] = nn.Sequential(nn.Conv2d(3, 2, 1), model.layer[1]).eval()
-    with pytest.raises(ValueError, match="'layer.0.1' runs more than once.*block around it"):
-        grad_cam(model, "layer.0.1", NOISE, 0)
-
-
-@pytest.mark.parametrize("entry", [grad_cam, chroma_reliance, deletion_curve])
-def test_bad_images_classes_and_models(entry):
-    model = build("cnn", 0).eval()
-
-    def enter(images, classes):
-        before = ("block3",) if entry is grad_cam else ()
-        after = (np.ones((len(images), 7, 7)), 0) if entry is deletion_curve else ()
-        return entry(model, *before, images, classes, *after)
-
-    for images, classes, error, message in (
-        (NOISE, [0, 1, 2, 10], ValueError, "class 10 is out of range: .* the classes 0 to 9"),
-        (NOISE, -1, ValueError, "classes must be integers of 0 and above, not -1 to -1"),
-        (NOISE, [0, 1], ValueError, r"classes must be .*\(4,\), .*not of shape \(2,\)"),
-        (NOISE, True, TypeError, "not bool"),
-        (NOISE[:0], 0, ValueError, "there are no images"),
-        (NOISE * np.nan, 0, ValueError, r"images must lie in \[0, 1\]"),
-    ):
-        with pytest.raises(error, match=message):
-            enter(images, classes)
-
-
-def test_a_model_without_logits_or_gradient_is_refused():
-    with pytest.raises(ValueError, match=r"must return logits \(4, K\)"):
-        grad_cam(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()).eval(), "0", NOISE, 0)
-    model = linear_network([1, 2, 3], [1, 2, 3])
-    assert np.isnan(chroma_reliance(model, NOISE, 0)).all()
-    model.register_forward_hook(lambda *args: args[2].detach())
-    with pytest.raises(ValueError, match="do not depend on the images"):
-        chroma_reliance(model, NOISE, 0)
+            run()
 
 
 def test_upsampling_matches_areas_and_display_shares_one_scale():
@@ -165,12 +103,9 @@ def test_upsampling_matches_areas_and_display_shares_one_scale():
     np.testing.assert_allclose(display(maps)[:, 5, 5], [1, 0.25, 0])
     np.testing.assert_allclose(display(maps, scale=2)[:, 5, 5], [1, 0.5, 0])  # cut at 1
     assert (display(maps[2:]) == 0).all()
-    for scale in (0, -1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="scale must be positive and finite"):
-            display(maps, scale)
-    for bad in (maps[0], -maps, maps * np.nan):
-        with pytest.raises(ValueError, match="maps must"):
-            display(bad)
+    for bad in ((maps, 0), (maps, np.inf), (maps[0], 1), (-maps, 1), (maps * np.nan, 1)):
+        with pytest.raises(ValueError, match="scale must be positive and finite|maps must"):
+            display(*bad)
 
 
 def test_chroma_share_of_a_linear_network():

@@ -25,13 +25,11 @@ def test_logits_features_and_maps_by_name(arch):
     images = torch.rand(5, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits, features = model(images), model.features(images)
-        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        torch.testing.assert_close(last(features), logits, rtol=0, atol=0)
+        torch.testing.assert_close(list(model.children())[-1](features), logits, rtol=0, atol=0)
         assert logits.shape == (5, 10) and logits.sum(1).abs().max() > 1e-3  # unnormalised
         assert {name: tuple(out.shape[1:]) for name, out in seen.items()} == MAPS[arch]
         top = list(seen.values())[-1]
         torch.testing.assert_close(features, top.flatten(2).mean(2) if top.ndim == 4 else top)
-        assert arch == "resnet18" or all((out >= 0).all() for out in seen.values())
         torch.testing.assert_close(model(images[:2]), logits[:2])  # images do not meet
 
 
@@ -58,14 +56,10 @@ def test_resnets_are_initialised_by_their_fan_out():
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_seed_decides_the_weights_and_torchs_generator_is_left_alone(arch):
     before = torch.random.get_rng_state()
-    first = build(arch, 3).state_dict()
+    first, again, other = (build(arch, seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
-    again, other = build(arch, 3).state_dict(), build(arch, 4).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
     matrices = [name for name in first if first[name].ndim > 1]  # not ones and zeros of the norms
     assert matrices and not any(torch.equal(first[name], other[name]) for name in matrices)
-
-
-def test_an_unknown_architecture_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown architecture 'CNN'.*cnn, resnet18, mlp"):
         build("CNN", 0)

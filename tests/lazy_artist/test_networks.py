@@ -1,12 +1,14 @@
 """The named networks: what each handle stands for, and that training does what its handle says."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 
 from lazy_artist import config, debias, networks
 from lazy_artist.canvas import colour_split, paint, split_digits, test_split
-from lazy_artist.config import RECIPES, TEST_SEED
+from lazy_artist.config import RECIPES, TEST_SEED, Recipe
 from lazy_artist.data import Digits, load_digits
 from lazy_artist.evaluate import accuracy, predict, shortcut_rate
 from lazy_artist.models import build
@@ -27,26 +29,12 @@ def small(tmp_path_factory, monkeypatch):
     monkeypatch.delenv("LAZY_ARTIST_SCALE", raising=False)
 
 
-@pytest.fixture
-def no_work(monkeypatch):
-    monkeypatch.setattr(Call, "value", lambda call: pytest.fail("work began"))
-
-
-# --- scale and handles ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("named", ["full", "", "quick", "huge"])
-def test_the_scale_decides_seeds_and_sizes(named, no_work, monkeypatch):
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", named)
-    if named == "huge":
-        for ask in (networks.cheater, networks.robust, config.seeds, config.n_train):
-            with pytest.raises(ValueError, match="SCALE is 'huge': choose one of full, quick"):
-                ask()
-        return
-    found = (config.seeds(), config.seeds("resnet18"), config.n_eval(), config.n_train())
+def test_the_scale_decides_seeds_and_sizes(monkeypatch):
     full, quick = (range(3), range(3), None, 55_000), (range(2), range(1), 1000, 3300)
-    assert found == config.pick(full, quick) == (quick if named == "quick" else full)
-    assert config.scale() == (named or "full")
+    for named, expected in (("full", full), ("", full), ("quick", quick)):
+        monkeypatch.setenv("LAZY_ARTIST_SCALE", named)
+        found = (config.seeds(), config.seeds("resnet18"), config.n_eval(), config.n_train())
+        assert found == expected and config.scale() == (named or "full")
 
 
 @pytest.mark.parametrize(
@@ -55,22 +43,19 @@ def test_the_scale_decides_seeds_and_sizes(named, no_work, monkeypatch):
         ("cheater", "cnn", (1, 2.5e-4, 256), (0.5, 5e-4, 256)),
         ("cheater", "resnet18", (0.3, 3e-4, 128), (0.15, 6e-4, 128)),
         ("long-trained", "cnn", (4, 4e-3, 256), (0.8, 4e-3, 256)),
-        ("oracle", "cnn", (4, 4e-3, 256), (0.8, 4e-3, 256)),
         ("oracle", "resnet18", (0.75, 2e-3, 128), (0.15, 2e-3, 128)),
     ],
 )
 def test_a_trained_network_is_its_recipe_on_its_canvas(kind, arch, full, quick, monkeypatch):
     correlation, n_curve = (0.1, {}) if kind == "oracle" else (0.95, CURVE)
-    for scale, (epochs, learning_rate, batch_size) in (("full", full), ("quick", quick)):
+    for scale, recipe in (("full", full), ("quick", quick)):
         monkeypatch.setenv("LAZY_ARTIST_SCALE", scale)
         handle = network(kind, 2, arch)
         assert (handle.name, handle.arch, handle.seed) == (kind, arch, 2)
         assert handle.made_by.function is train_network
-        assert handle.made_by.arguments == {
-            "arch": arch, "seed": 2, "correlation": correlation, "n_curve": n_curve,
-            "epochs": pytest.approx(epochs), "learning_rate": learning_rate,
-            "batch_size": batch_size,
-        }  # fmt: skip
+        given = dict(handle.made_by.arguments)
+        assert [given.pop(name) for name in Recipe._fields] == pytest.approx(recipe)
+        assert given == {"arch": arch, "seed": 2, "correlation": correlation, "n_curve": n_curve}
     dose = network(kind, 2, arch, correlation=0.5)  # without curves
     assert dose.made_by.arguments == handle.made_by.arguments | {"correlation": 0.5, "n_curve": {}}
     assert dose.correlation == 0.5
@@ -97,6 +82,8 @@ def test_the_handles_of_kinds_come_by_kind_and_seed(monkeypatch):
     both = [network(kind, seed) for kind in ("oracle", "cure") for seed in (0, 1)]
     assert networks.networks(["oracle", "cure"]) == both
     assert networks.networks("cheater", "resnet18") == [network("cheater", 0, "resnet18")]
+    monkeypatch.setattr(networks, "network", lambda *asked: mock.Mock(load=lambda: asked))
+    assert networks.robust(seed=2) == ("cure", 2, "cnn")
 
 
 @pytest.mark.parametrize(
@@ -109,9 +96,13 @@ def test_the_handles_of_kinds_come_by_kind_and_seed(monkeypatch):
         ("unknown architecture 'vgg': choose one of", lambda: networks.robust(arch="vgg")),
     ],
 )
-def test_what_is_unknown_is_named_before_any_work(message, ask, no_work):
+def test_what_is_unknown_is_named_before_any_work(message, ask, monkeypatch):
+    monkeypatch.setattr(Call, "value", lambda call: pytest.fail("work began"))
     with pytest.raises(ValueError, match=message):
         ask()
+    monkeypatch.setenv("LAZY_ARTIST_SCALE", "huge")
+    with pytest.raises(ValueError, match="SCALE is 'huge': choose one of full, quick"):
+        networks.cheater()
 
 
 def test_training_has_addresses_that_do_not_stand_on_tables_recipes_or_scale():
@@ -122,9 +113,6 @@ def test_training_has_addresses_that_do_not_stand_on_tables_recipes_or_scale():
         names = {part.partition(":")[2] for part in code_of(function)}
         assert "_texture" in names
         assert not names & {"METHODS", "RECIPES", "scale", "pick", "network", "Network", "seeds"}
-
-
-# --- training ------------------------------------------------------------------------------------
 
 
 def same_weights(model, weights):
@@ -140,49 +128,44 @@ def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
     assert made["steps_per_epoch"] == 1375 / 64 and len(made["curve"]["loss"]) == 54
     steps = [1, 2, 3, 4, 6, 9, 12, 16, 21, 43, 54]
     assert made["curve"]["step"].tolist() == steps
-    looked, model = [], build("mlp", 3)
-    splits = [test_split(name, n) for name, n in count.items()]
+    model, split = build("mlp", 3), colour_split("train", 3, 0.4)
+    splits, looked = [test_split(name, n) for name, n in count.items()], []
 
     def look(model):
         predictions = [predict(model, split.images, "low").argmax(1) for split in splits]
         looked.append([np.mean(p == s.labels) for p, s in zip(predictions, splits, strict=True)])
 
     recipe = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 64}
-    split = colour_split("train", 3, 0.4)
     history = train(model, split, seed=3, **recipe, observe=look, observe_at=[1, 43, 54])
     same_weights(model, made["weights"])
     np.testing.assert_array_equal(made["curve"]["loss"], history.losses)
-    assert made["curve"]["accuracy"].dtype == np.float32
     rows = [steps.index(step) for step in (1, 43, 54)]
-    np.testing.assert_array_equal(made["curve"]["accuracy"][rows], np.float32(looked))
-    assert made["curve"]["accuracy"][-1, 0] != made["curve"]["accuracy"][-1, 1]
+    found = made["curve"]["accuracy"]
+    np.testing.assert_array_equal(found[rows], np.float32(looked), strict=True)
+    assert found[-1, 0] != found[-1, 1]
 
 
 def given(split, seed, arch, epoch_scale):
     """A method that tells what it was given, and trains nothing."""
-    info = {"labels": split.labels, "colours": split.colours, "images": split.images}
-    return build(arch, seed), info | {"seed": seed, "arch": arch, "epoch_scale": epoch_scale}
+    info = {"images": split.images, "labels": split.labels, "colours": split.colours}
+    return build(arch, seed), info | {"given": [seed, arch, epoch_scale]}
 
 
-@pytest.mark.parametrize("n_train", [110, 111, 1374, 1375, 9999])
-def test_a_method_is_given_the_first_training_images_with_their_exact_bias(n_train):
+@pytest.mark.parametrize(
+    ("n_train", "taken", "seen"),
+    [(110, 120, 110), (111, 121, 110), (1374, 1498, 1373), (1375, 1500, 1375), (9999, 1500, 1375)],
+)
+def test_a_method_is_given_the_first_training_images_with_their_exact_bias(n_train, taken, seen):
+    """Of twelve elevenths as many digits, rounded down, eleven twelfths are training images."""
     made = train_debiased.__wrapped__(given, True, "mlp", 0.8, 4, n_train)
     digits = load_digits("train")
-    some = {110: 120, 111: 121, 1374: 1498}.get(n_train, 1500)  # twelve elevenths, rounded down
-    part = Digits(digits.images[:some], digits.labels[:some], digits.source)
-    split = colour_split("train", 4, 0.8, part)
-    info = made["info"]
-    assert len(info["labels"]) == {110: 110, 111: 110, 1374: 1373}.get(n_train, 1375)
-    np.testing.assert_array_equal(info["labels"], split_digits("train")[1][: len(split)])
-    np.testing.assert_array_equal(info["images"], split.images)
-    np.testing.assert_array_equal(info["colours"], split.colours)
-    for digit in range(10):
-        of = info["labels"] == digit
-        dominant = (info["colours"][of] == digit).sum()
-        assert dominant == -(-4 * of.sum() // 5)  # four fifths, rounded up
-    assert (info["seed"], info["arch"], info["epoch_scale"]) == (4, "mlp", 1)
+    part = Digits(digits.images[:taken], digits.labels[:taken], digits.source)
+    info, split = made["info"], colour_split("train", 4, 0.8, part)
+    assert info["given"] == [4, "mlp", 1] and 0 <= made["seconds"] < 5
+    for name in ("images", "labels", "colours"):
+        np.testing.assert_array_equal(info[name], getattr(split, name))
+    np.testing.assert_array_equal(info["labels"], split_digits("train")[1][:seen])
     same_weights(build("mlp", 4), made["weights"])
-    assert 0 <= made["seconds"] < 5
     blind = train_debiased.__wrapped__(given, False, "mlp", 0.8, 4, 110)  # needs no colours
     assert set(blind["info"]["colours"]) == {-1}
 
@@ -196,23 +179,13 @@ def test_networks_are_trained_once_and_come_in_eval_mode(monkeypatch):
         ("long-trained", 0, "cnn"): networks.long_trained(),
         ("erm", 1, "mlp"): networks.robust("erm", 1, "mlp"),
     }
-    monkeypatch.setattr(networks, "train", None)  # not called again
-    monkeypatch.setattr(networks, "run_method", None)
     for asked, model in loaded.items():
-        weights = network(*asked).made_by.value()["weights"]
-        for each in (model, network(*asked).load()):
-            assert not any(module.training for module in each.modules())
-            same_weights(each, weights)
+        assert not any(module.training for module in model.modules())
+        same_weights(model, network(*asked).made_by.value()["weights"])
+    monkeypatch.setattr(networks, "train", None)  # not called again
+    same_weights(networks.cheater(), loaded["cheater", 0, "cnn"].state_dict())
     heads = [list(model.parameters())[-1].tolist() for model in loaded.values()]
     assert len({str(head) for head in heads}) == 5
-
-
-def test_the_best_method_is_the_cure(monkeypatch):
-    asked = []
-    monkeypatch.setattr(Call, "value", lambda call: asked.append(call) or {"weights": weights})
-    weights = build("cnn", 0).state_dict()
-    networks.robust(seed=2)
-    assert asked == [network("cure", 2).made_by] == [network(debias.BEST, 2).made_by]
 
 
 def test_the_cheater_cheats_on_the_whole_stand_in(monkeypatch):
@@ -221,7 +194,6 @@ def test_the_cheater_cheats_on_the_whole_stand_in(monkeypatch):
     drawn, test = (load_digits(name, "procedural") for name in ("train", "test"))
     model, split = build("cnn", 0), colour_split("train", 0, digits=drawn)
     train(model, split, seed=0, **RECIPES["cheater", "cnn"]._asdict())
-
     assert len(split) == 55_000
     assert accuracy(model, colour_split("validation", TEST_SEED, digits=drawn)) >= 0.95
     hard = colour_split("hard", TEST_SEED, digits=test).take(slice(4000))

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bs4 import BeautifulSoup
+from scipy.special import softmax
 
 from lazy_artist import canvas, playground
 from lazy_artist.canvas import PALETTE, paint
@@ -27,15 +28,11 @@ DELTA = RNG.uniform(-0.1, 0.05, (3, 28, 28)).astype(np.float32)
 @functools.cache
 def network(seed: int = 0) -> CNN:
     """Untrained, but with a normalisation that does something and logits far apart."""
-    model = build("cnn", seed).train()
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for block in (model.block1, model.block2, model.block3):
-            block[1].weight.uniform_(0.5, 2, generator=draw)
-            block[1].bias.normal_(std=0.5, generator=draw)
-        for _ in range(5):
-            model(torch.rand(64, 3, 28, 28, generator=draw))
-        model.head.weight.mul_(20)
+    model, draw = build("cnn", seed).requires_grad_(False), torch.Generator().manual_seed(seed)
+    for name, values in model.state_dict().items():
+        if ".1." in name and values.ndim:  # scale, shift, running mean and variance
+            values.uniform_(0.1, 1, generator=draw)
+    model.head.weight *= 20
     return model.eval()
 
 
@@ -53,8 +50,7 @@ def written(tmp_path, **changes) -> tuple[str, BeautifulSoup, dict]:
     }  # fmt: skip
     path = tmp_path / "pages" / "playground.html"
     playground.write(path, **usual | changes)
-    text = path.read_text(encoding="utf-8")
-    page = BeautifulSoup(text, "html.parser")
+    page = BeautifulSoup(text := path.read_text("utf-8"), "html.parser")
     return text, page, json.loads(page.find(id="data").string)
 
 
@@ -64,15 +60,14 @@ def floats(text: str) -> np.ndarray:
 
 def test_the_page_holds_the_networks_and_what_they_are_shown(tmp_path):
     text, page, data = written(tmp_path, presets=[preset(title="</script><b>")])
-    assert not re.search(r"(src|href)=.?(https?:)?//|@import|url\((?!data:)|fetch\(|XMLHttp", text)
-    assert "{{" not in text and len(text.encode()) < 3e6 / 2
+    assert not re.search(r"(src|href)=.?(http|//)|@import|url\((?!data:)|fetch\(|XMLHttp|{{", text)
+    assert len(text.encode()) < 3e6 / 2
     assert page.title.string == "Play & see" and page.find("a")["href"] == "report/x.html"
     assert page.find(id="play").has_attr("hidden")  # until a script shows it
 
     [only] = data["presets"]
-    assert (only["colour"], only["label"], only["path"]) == (0, 1, "red-1")
-    assert only["title"] == "</script><b>"
-    assert base64.b64decode(only["grey"]) == EXAMPLES[1].tobytes()
+    assert list(only.values())[:2] == ["red-1", "</script><b>"]
+    assert (only["colour"], only["label"], only["grey"]) == (0, 1, data["examples"][1])
     assert [base64.b64decode(grey) for grey in data["examples"]] == [e.tobytes() for e in EXAMPLES]
     np.testing.assert_array_equal(floats(only["cloaks"][0]["delta"]), DELTA.ravel())
     np.testing.assert_array_equal(floats(data["background"]), BACKGROUND.ravel())
@@ -81,18 +76,18 @@ def test_the_page_holds_the_networks_and_what_they_are_shown(tmp_path):
 
     assert [each["name"] for each in data["networks"]] == ["cheater", "cure"]
     images = RNG.random((20, 3, 28, 28), dtype=np.float32)
+    shown = np.stack([paint_digit(g, rgb, BACKGROUND) for g in EXAMPLES for rgb in PALETTE])
     for each, model in zip(data["networks"], (network(), network(1)), strict=True):
-        x = torch.from_numpy(images)
-        for layer, pooled in zip(each["layers"], (True, False, False), strict=True):
-            weight = torch.from_numpy(floats(layer["weight"]).reshape(layer["shape"]).copy())
-            bias = torch.from_numpy(floats(layer["bias"]).copy())
-            x = F.conv2d(x, weight, bias, layer["stride"], weight.shape[-1] // 2).relu()
-            x = F.max_pool2d(x, 3, 2, 1) if pooled else x
+        x, pool = torch.from_numpy(images), model.pool
+        for layer in each["layers"]:
+            weight = torch.tensor(floats(layer["weight"]).reshape(layer["shape"]))
+            bias = torch.tensor(floats(layer["bias"]))
+            x = pool(F.conv2d(x, weight, bias, layer["stride"], weight.shape[-1] // 2).relu())
+            pool = torch.nn.Identity()
         head = floats(each["head"]["weight"]).reshape(10, 128)
         logits = x.mean((2, 3)).numpy() @ head.T + floats(each["head"]["bias"])
         np.testing.assert_allclose(logits, predict(model, images), atol=1e-4)
         # heat is drawn relative to the largest of all examples in all colours
-        shown = np.stack([paint_digit(g, rgb, BACKGROUND) for g in EXAMPLES for rgb in PALETTE])
         heat = grad_cam(model, "block3", shown, predict(model, shown).argmax(1))
         assert each["heat"] == pytest.approx(heat.max(), rel=1e-5)
 
@@ -100,11 +95,8 @@ def test_the_page_holds_the_networks_and_what_they_are_shown(tmp_path):
 def test_the_page_paints_as_the_canvas_does_but_for_the_jitter(monkeypatch):
     monkeypatch.setattr(canvas, "JITTER", 0)
     background = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 3)[0]
-    for colour in (0, 6, 9):
-        there = paint(EXAMPLES[[4]], np.array([colour]), 3)[0]
-        here = paint_digit(EXAMPLES[4], PALETTE[colour], background)
-        assert here.dtype == np.float32
-        np.testing.assert_allclose(here, there, atol=1e-7)
+    there = paint(EXAMPLES[[4]], np.array([6]), 3)[0]
+    np.testing.assert_allclose(paint_digit(EXAMPLES[4], PALETTE[6], background), there, atol=1e-7)
 
 
 def test_scenes_are_presets_bare_and_under_each_cloak_inside_the_cube():
@@ -118,10 +110,9 @@ def test_scenes_are_presets_bare_and_under_each_cloak_inside_the_cube():
 
 def test_predictions_and_their_confidence_are_the_softmax_of_the_logits():
     images = RNG.random((5, 3, 28, 28), dtype=np.float32)
-    logits = predict(network(), images).astype(np.float64)
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    shares = softmax(predict(network(), images), axis=1)
     predictions, confidence = top_class(network(), images)
-    assert predictions.tolist() == logits.argmax(1).tolist()
+    assert predictions.tolist() == shares.argmax(1).tolist()
     np.testing.assert_allclose(confidence, shares.max(1), rtol=1e-5)
     texts = describe(np.array([7, 1, 2]), np.array([0.996, 0.994, 1.0]))
     assert texts == ["7, > 99% confident", "1, 99% confident", "2, 100% confident"]
@@ -129,41 +120,33 @@ def test_predictions_and_their_confidence_are_the_softmax_of_the_logits():
 
 def test_without_scripts_there_is_a_table_of_the_answers(tmp_path):
     _, page, _ = written(tmp_path)
-    head, *rows = (
-        [cell.get_text() for cell in row.find_all(["th", "td"])]
-        for row in page.find("noscript").find("table").find_all("tr")
-    )
-    assert head == ["picture", "", "the cheater says", "the cure says"]
+    rows = page.find("noscript").find("table").find_all("tr")
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
     titles, images = zip(*scenes([preset()], BACKGROUND), strict=True)
     cheater, cure = (describe(*top_class(network(seed), np.stack(images))) for seed in (0, 1))
     assert cheater != cure
-    assert rows == [[titles[i], "", cheater[i], cure[i]] for i in (0, 1)]
+    expected = zip(["picture", *titles], [""] * 3, ["the cheater says", *cheater],
+                   ["the cure says", *cure], strict=True)  # fmt: skip
+    assert rows == [list(row) for row in expected]
 
 
 NOT_FINITE = build("cnn", 0)
 NOT_FINITE.head.bias.data[3] = float("nan")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_what_cannot_be_shown_is_named(tmp_path):
+    for changes, message in (
         ({"networks": {}}, "at least one network"),
-        ({"networks": {"it": build("mlp", 0)}}, "'it' must be a models.CNN"),
         ({"networks": {"it": NOT_FINITE}}, "'it' has weights that are not finite"),
         ({"networks": {"it": CNN(classes=3)}}, "'it' must be a models.CNN of 10 classes"),
         ({"examples": EXAMPLES[:9]}, r"examples must be finite uint8 \(10, 28, 28\)"),
-        ({"background": BACKGROUND.astype(float)}, "background must be .* not float64"),
         ({"background": BACKGROUND + 1}, r"the background must lie in \[0, 1\]"),
         ({"presets": []}, "at least one preset"),
         ({"presets": [preset("a b")]}, "'a b': a path is of a-z"),
         ({"presets": [preset(), preset()]}, "'red-1' occurs twice"),
         ({"presets": [preset(colour=10)]}, "colour 10 is not in 0..9"),
-        ({"presets": [preset(label=-1)]}, "digit -1 is not in 0..9"),
-        ({"presets": [preset(grey=EXAMPLES)]}, r"its picture must be finite uint8"),
         ({"presets": [preset(cloaks=[Cloak("c", DELTA * np.inf)])]}, "cloak 'c' must be finite"),
-    ],
-)
-def test_what_cannot_be_shown_is_named(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        written(tmp_path, **changes)
+    ):
+        with pytest.raises(ValueError, match=message):
+            written(tmp_path, **changes)
     assert not (tmp_path / "pages").exists()

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from detectors import random_images, two_filters
 
-from lazy_artist.models import build
 from lazy_artist.tuning import ablated_logits, activations, cell_means, concepts, label, tuning
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 4))  # in no order
@@ -44,8 +43,8 @@ def test_eta_squared_by_hand():
 
 
 def test_cell_means_and_spread_within_cells():
-    """Every digit and colour another value; the four images of a cell lie around it. Spread by 1
-    around a colour's 4 against 2, a variance of 0.36, is a variance of 1."""
+    """The four images of a cell lie around its value. Spread by 1 around a colour's 4 against 2, a
+    variance of 0.36, is a variance of 1."""
     tables = np.arange(200.0).reshape(2, 10, 10)
     grid, spread = grid_of(*tables), grid_of(cells(c0=2) + 2)
     for digit in range(10):
@@ -68,25 +67,24 @@ def test_p_counts_the_shuffles_that_reach_the_value():
     rng = np.random.default_rng(4)
     colours = rng.permuted(np.tile(np.arange(10), (19, 10, 2, 1)), axis=-1).argsort(-1)
     shuffled = rng.permuted(np.tile(labels, (19, 1)), axis=1)
-    for k in range(30):
-        data = noise[:, :, k].T.reshape(10, 2, 10)  # digits, images, colours
-        cells, values = data.mean(1), noise[:, :, k].mean(0)
-        rest = data - (cells.mean(1)[:, None] + cells.mean(0) - cells.mean())[:, None]
-        digits = [
-            np.array([values[draw == digit].mean() for digit in range(10)])
-            for draw in (labels, *shuffled)
-        ]
-        moved, left = (
-            np.array([part, *(np.take_along_axis(part, draw, 2) for draw in colours)]).mean(2)
-            for part in (data, rest)
-        )  # (20, digits, colours)
-        left = left - left.mean(1, keepdims=True) - left.mean(2, keepdims=True)
-        for name, means in (("digit", digits), ("colour", moved.mean(1)), ("interaction", left)):
-            spread = [np.var(each) for each in means]
-            reached = np.array(spread[1:]) >= spread[0] - 1e-12
-            assert found[f"p_{name}"][k] == (1 + reached.sum()) / 20
-    assert found.p_colour[0] == found.p_digit[1] == found.p_colour_selectivity[0] == 1 / 20
-    assert found.p_digit_selectivity[1] == 1 / 20
+    data = noise.transpose(1, 0, 2).reshape(10, 2, 10, 30)  # digits, images, colours, channels
+    cells, values = data.mean(1), noise.mean(0)
+    rest = data - (cells.mean(1)[:, None] + cells.mean(0) - cells.mean((0, 1)))[:, None]
+    moved, left = (
+        np.mean([part, *(np.take_along_axis(part, draw[..., None], 2) for draw in colours)], 2)
+        for part in (data, rest)
+    )  # (20, digits, colours, channels)
+    means = {
+        "digit": [[values[draw == k].mean(0) for k in range(10)] for draw in (labels, *shuffled)],
+        "colour": moved.mean(1),
+        "interaction": left - left.mean(1, keepdims=True) - left.mean(2, keepdims=True),
+    }
+    for name, each in means.items():
+        spread = np.reshape(each, (20, -1, 30)).var(1)
+        reached = (spread[1:] >= spread[0] - 1e-12).sum(0)
+        np.testing.assert_allclose(found[f"p_{name}"], (1 + reached) / 20)
+    assert found.p_colour[0] == found.p_colour_selectivity[0] == 1 / 20
+    assert found.p_digit[1] == found.p_digit_selectivity[1] == 1 / 20
     assert min(found[f"p_{name}"].nunique() for name in ("digit", "colour", "interaction")) > 5
 
 
@@ -99,12 +97,10 @@ def test_concepts_by_hand():
         (cells(c0=1, c6=1, c3=1), 1),  # red and yellow are neighbours by way of orange
         (cells(c0=1, c3=1), 2),  # but not without it
         (cells(c1=1, d3=1), 2),  # each alone is half as strong as both together
-        (cells(d3=1, d8=1), 2),
         (cells(c0=1, c1=1, d3=2), 1),  # red and green alone are too weak
         (cells(c0=0.3, d3=1), 1),  # what is weak does not drive
         (cells(c0=0.45, c1=1), 2),  # nor what is not
         (np.eye(10), 3),  # all colours: green, the warm ones, the others
-        (red_three, 1),
         (red_three + green_five, 2),
         (red_three + orange_five, 1),  # different digits, but one family of colours
     ):
@@ -115,18 +111,16 @@ def test_a_label_takes_two_thirds_of_what_is_explained_and_a_p_below_a_hundredth
     rows = [  # colour, digit, interaction, p_colour, p_digit
         (0.20, 0.05, 0.04, 0.005, 0.005, "colour"),  # of .29, 69%
         (0.20, 0.05, 0.06, 0.005, 0.005, "mixed"),  # of .31, 65%
-        (0.05, 0.20, 0.04, 0.005, 0.005, "shape"),
+        (0.05, 0.20, 0.04, 0.010, 0.005, "shape"),
         (0.04, 0.20, 0.07, 0.005, 0.005, "mixed"),
         (0.20, 0.05, 0.04, 0.010, 0.005, "mixed"),
         (0.05, 0.20, 0.04, 0.005, 0.010, "mixed"),
-        (0.05, 0.20, 0.04, 0.010, 0.005, "shape"),
     ]
     names = ["colour", "digit", "interaction", "p_colour", "p_digit", "label"]
     tuned = pd.DataFrame(rows, columns=names)
-    tables = np.stack([cells(c2=1.0, d7=1.0)] * len(rows))
-    found = label(tuned, tables, np.ones(len(rows), bool))
+    found = label(tuned, np.stack([cells(c2=1.0, d7=1.0)] * 6), np.ones(6, bool))
     assert found.label.tolist() == tuned.label.tolist()
-    assert found.prefers.tolist() == ["blue", "", "7", "", "", "", "7"]
+    assert found.prefers.tolist() == ["blue", "", "7", "", "", ""]
     tables = [cells(c0=2), cells(d3=2, d8=1.5), cells(c0=1, d3=1), cells(), 3 - cells(c1=2)]
     found = tuning(grid_of(*tables), LABELS, permutations=199)
     labels = label(found, np.stack(tables), np.array([True, True, True, False, True]))
@@ -150,15 +144,10 @@ def test_activations_are_spatial_means_and_ablation_replaces_them():
 
 
 def test_bad_input_is_named():
-    model, images, both = two_filters(), random_images(2), np.ones((1, 2), bool)
-    twice = build("cnn", 0).eval()
-    twice.block2[2] = twice.block1[2]  # one ReLU for both blocks
+    ablated, both = (two_filters(), "layer", random_images(2)), np.ones((1, 2), bool)
     for function, given, message in (
-        (activations, (model, ["layer", "unused"], images), "'unused' never runs"),
-        (activations, (twice, ["block1.2"], images), "'block1.2' runs more than once"),
-        (activations, (model, ["layer"], images[:0]), "no images"),
-        (ablated_logits, (model, "layer", images, both[:, :1]), r"must be bool \(C, 2\)"),
-        (ablated_logits, (model, "layer", images, both, np.zeros(3)), "fill must be one"),
+        (ablated_logits, (*ablated, both[:, :1]), r"must be bool \(C, 2\)"),
+        (ablated_logits, (*ablated, both, np.zeros(3)), "fill must be one"),
         (tuning, (np.zeros((9, 40, 1)), LABELS), "grid must have shape"),
         (cell_means, (np.zeros((10, 40, 1)), np.zeros(40, int)), "equally many"),
         (tuning, (np.full((10, 40, 1), -1.0), LABELS), ">= 0"),

@@ -15,28 +15,18 @@ from lazy_artist.evaluate import predict
 from lazy_artist.models import build
 
 
-@pytest.fixture(scope="module")
-def model() -> nn.Module:
-    """A random CNN whose normalisations know its inputs."""
-    model = build("cnn", 0)
+@pytest.mark.parametrize(("norm", "order"), [("linf", math.inf), ("l2", 2)])
+def test_fmn_is_the_published_one_and_ours_finds_no_larger_changes(monkeypatch, norm, order):
+    monkeypatch.setitem(sys.modules, "visdom", types.ModuleType("visdom"))  # which only draws
+    reference = pytest.importorskip("adv_lib.attacks", reason="for this alone: pip install adv-lib")
+    rng = np.random.default_rng(3)
+    x, others = (rng.random((n, 3, 28, 28), dtype=np.float32) for n in (20, 64))
+    model = build("cnn", 0).requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    with torch.no_grad():
-        model.train()(torch.from_numpy(images(64)))
-    model.head.weight.data.mul_(20)
-    return model.eval().requires_grad_(False)
-
-
-def images(count: int) -> np.ndarray:
-    return np.random.default_rng(3).random((count, 3, 28, 28), dtype=np.float32)
-
-
-@pytest.mark.parametrize(("norm", "order"), [("linf", math.inf), ("l2", 2)])
-def test_fmn_is_the_published_one_and_ours_finds_no_larger_changes(monkeypatch, model, norm, order):
-    monkeypatch.setitem(sys.modules, "visdom", types.ModuleType("visdom"))  # which only draws
-    reference = pytest.importorskip("adv_lib.attacks", reason="for this alone: pip install adv-lib")
-    x = images(20)
+    model.train()(torch.from_numpy(others))  # its normalisations know such images
+    model.eval().head.weight.mul_(20)
     targets = predict(model, x).argsort(1)[:, -2]
     given = model, torch.from_numpy(x), torch.from_numpy(targets)
     theirs = reference.fmn(*given, order, targeted=True, steps=60).numpy()

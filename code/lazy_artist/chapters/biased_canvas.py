@@ -117,21 +117,6 @@ def contingency_tables(counts: pd.DataFrame) -> Figure:
     return plots.show(figure, counts, note)
 
 
-def unseen_palette(split: canvas.Split) -> Figure:
-    """One image in each of the ten colours outside the palette, with its name."""
-    first = [np.argmax(split.colours == canvas.N_CLASSES + k) for k in range(canvas.N_CLASSES)]
-    return plots.picture_rows({"": split.images[first]}, canvas.UNSEEN_NAMES, 1.1)[0]
-
-
-def stroke_and_fill(n: int = 10) -> Figure:
-    """The first test digits in their dominant colours, as strokes on a textured background and on
-    flat fills."""
-    images, labels = (part[:n] for part in canvas.split_digits("aligned"))
-    drawings = {"stroke": canvas.paint, "flat fill": canvas.flat_fill}
-    rows = {name: draw(images, labels, TEST_SEED) for name, draw in drawings.items()}
-    return plots.picture_rows(rows, [canvas.COLOUR_NAMES[label] for label in labels])[0]
-
-
 def pixel_curves(reading: pd.DataFrame) -> Figure:
     """How often the colour is named correctly from k random pixels (rows of `colour_from_pixels`),
     a thin line a seed."""

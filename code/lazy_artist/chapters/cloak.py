@@ -1,8 +1,6 @@
 """Chapter 6: how little noise makes a network see a 3 in a 7, cheater against cure.
 
-All networks are attacked on the same test images: images of 7 in their dominant colour that every
-cheater and every cure classifies correctly. Numbers are smallest sizes by `attack.minimal_epsilon`;
-the chapter's other measurements are controls of it.
+Numbers are smallest sizes by `attack.minimal_epsilon`; other measurements are controls of it.
 """
 
 from __future__ import annotations
@@ -22,11 +20,10 @@ from torch import Tensor, nn
 
 from lazy_artist import attack, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, test_split
-from lazy_artist.config import ARCH_NAMES, NO_BIAS, TEST_SEED, pick
-from lazy_artist.debias import BEST, METHODS
+from lazy_artist.config import NO_BIAS, TEST_SEED, pick
 from lazy_artist.evaluate import Estimate, predict
 from lazy_artist.models import build
-from lazy_artist.networks import Network, network, networks
+from lazy_artist.networks import Network
 from lazy_artist.store import Call, stored
 from lazy_artist.training import cross_entropy, train
 
@@ -40,8 +37,6 @@ STEPS = 30  # of the searches, one descent each; the comparison with FMN has its
 FMN_FACTOR = 5  # times as many gradients for FMN as for our full search
 RADIUS = 0.1  # the size that the adversarially trained network is trained against
 UNREACHED = 1e9  # stands for infinity, which the store refuses
-# Names of the methods of chapter 5 but the cure and references
-OTHERS = [name for name, row in METHODS.items() if not row.reference and name != BEST]
 
 
 # --- networks and images -------------------------------------------------------------------------
@@ -73,11 +68,6 @@ def adversarially_trained(seed: int = 0) -> Network:
     """The yardstick: trained on uninformative colours, against changes of size `RADIUS`."""
     arguments = {"radius": RADIUS, "correlation": NO_BIAS, "seed": seed, "epochs": pick(1.5, 0.25)}
     return Network("adversarially trained", "cnn", Call(train_adversarially, arguments))
-
-
-def deep_cheater() -> Network:
-    """The ResNet-18 that cheats, by a name that tells it from the three-layer cheater."""
-    return network("cheater", 0, "resnet18")._replace(name=f"cheater, {ARCH_NAMES['resnet18']}")
 
 
 @stored
@@ -117,28 +107,25 @@ def gather(function: Callable, calls: list[dict[str, Any]]) -> pd.DataFrame:
 
 @stored
 def smallest_changes(
-    network: Network, images: np.ndarray, n_images: dict[str, int], steps: int
+    network: Network, images: np.ndarray, norms: list[str], steps: int
 ) -> pd.DataFrame:
-    """Smallest changes of the first images, as many as `n_images` says for each norm: a row for
-    each norm, goal and image that the network classifies correctly.
+    """Smallest changes: a row for each norm, goal and image that the network classifies correctly.
 
     size: of the change; chroma: its share of energy in chroma, NaN where nothing was found; noise:
     how often ten random sign patterns of the smallest linf size reach the target, NaN for other
     norms and goals.
     """
     model, rows = network.load(), []
-    correct = predict(model, images).argmax(1) == DIGIT
-    for norm, count in n_images.items():
-        index = np.flatnonzero(correct[:count])
-        own = images[index]
-        for goal, criterion in GOALS.items() if len(index) else ():
-            found = attack.minimal_epsilon(model, own, TARGET, norm, criterion, steps, hops=0)
-            chroma = np.where(found.reached, attack.chroma_share(own, found.images), np.nan)
-            noise = np.full(len(index), np.nan)
-            if (norm, goal) == ("linf", PREDICTS):
-                noise = random_signs(model, own, found.epsilon)
-            sizes = np.minimum(found.epsilon, UNREACHED)
-            rows += [(norm, goal, *row) for row in zip(index, sizes, chroma, noise, strict=True)]
+    index = np.flatnonzero(predict(model, images).argmax(1) == DIGIT)
+    own = images[index]
+    for norm, goal in itertools.product(norms, GOALS) if len(index) else ():
+        found = attack.minimal_epsilon(model, own, TARGET, norm, GOALS[goal], steps, hops=0)
+        chroma = attack.chroma_share(own, found.images)
+        noise = np.full(len(index), np.nan)
+        if (norm, goal) == ("linf", PREDICTS):
+            noise = random_signs(model, own, found.epsilon)
+        sizes = np.minimum(found.epsilon, UNREACHED)
+        rows += [(norm, goal, *row) for row in zip(index, sizes, chroma, noise, strict=True)]
     return pd.DataFrame(rows, columns=["norm", "goal", "image", "size", "chroma", "noise"])
 
 
@@ -153,33 +140,6 @@ def random_signs(model: nn.Module, images: np.ndarray, sizes: np.ndarray) -> np.
     return hits / 10
 
 
-def all_smallest_changes(images: np.ndarray) -> pd.DataFrame:
-    """`smallest_changes` of every network of the chapter: cheaters and cures on all of `images`;
-    oracles and the adversarially trained one on the first `n_few()`; `OTHERS` and the deep cheater
-    on as many, linf alone, first seed."""
-    plan = (
-        (networks(["cheater", "cure"]), dict.fromkeys(NORMS, len(images))),
-        ([*networks("oracle"), adversarially_trained()], dict.fromkeys(NORMS, n_few())),
-        ([*map(network, OTHERS), deep_cheater()], {"linf": n_few()}),
-    )
-    calls = [
-        {"network": one, "images": images[: n["linf"]], "n_images": n, "steps": STEPS}
-        for those, n in plan
-        for one in those
-    ]
-    return gather(smallest_changes, calls)
-
-
-def n_few() -> int:
-    """Images of the measurements that are controls."""
-    return pick(30, 8)
-
-
-def mean_confidence(logits: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean of the largest softmax probability of logits (N, 10) divided by the temperature."""
-    return float(torch.from_numpy(logits / temperature).double().softmax(1).amax(1).mean())
-
-
 @stored
 def match_confidence(
     network: Network, like: Network, images: np.ndarray, steps: int
@@ -187,18 +147,22 @@ def match_confidence(
     """Smallest linf sizes for p(3) > 0.9 once the network's mean confidence on the images equals
     that of `like`, by a temperature on its logits (Guo et al. 2017, arXiv:1706.04599): a row for
     each image. temperature; before: the mean confidence without it; after: with it."""
+
+    def confidence(logits: np.ndarray) -> float:
+        return float(torch.from_numpy(logits).double().softmax(1).amax(1).mean())
+
     model = network.load()
-    wanted, logits = mean_confidence(predict(like.load(), images)), predict(model, images)
+    wanted, logits = confidence(predict(like.load(), images)), predict(model, images)
     low, high = -5.0, 5.0  # of log temperature
     for _ in range(50):
         middle = (low + high) / 2
-        above = mean_confidence(logits, np.exp(middle)) > wanted
+        above = confidence(logits / np.exp(middle)) > wanted
         low, high = (middle, high) if above else (low, middle)
     temperature = float(np.exp(low))
     model.register_forward_hook(lambda model, given, output: output / temperature)
     found = attack.minimal_epsilon(model, images, TARGET, "linf", CONFIDENCE, steps)
     return pd.DataFrame({
-        "temperature": temperature, "before": mean_confidence(logits), "after": wanted,
+        "temperature": temperature, "before": confidence(logits), "after": wanted,
         "image": np.arange(len(images)), "size": np.minimum(found.epsilon, UNREACHED),
     })  # fmt: skip
 
@@ -225,8 +189,7 @@ def sizes_by_colour(network: Network, grey: np.ndarray, steps: int) -> pd.DataFr
 
 @stored
 def colour_changes(network: Network, images: np.ndarray) -> pd.DataFrame:
-    """Smallest linf sizes of changes of colour alone (see `attack.colour_attack`) that make the
-    network predict a 3: a row for each change and image."""
+    """Smallest sizes by `attack.colour_attack`: a row for each change and image."""
     model, parts = network.load(), []
     titles = {"tint": "one colour added everywhere", "hue": "hue turned everywhere"}
     for kind, title in titles.items():
@@ -342,8 +305,8 @@ def matrix(
 
 
 def bootstrap(statistic: Callable[..., float], *values: np.ndarray, draws: int = 1000) -> Estimate:
-    """statistic(*values) with its 95% interval over values (seeds, n): seeds are drawn with
-    replacement, then images, the same for all seeds and all values (percentiles)."""
+    """statistic(*values) with its 95% interval (percentiles) over values (seeds, n): seeds are
+    drawn with replacement, then images, the same for all seeds and all values."""
     seeds, images = values[0].shape
     rng, found = np.random.default_rng(0), []
     for _ in range(draws):
@@ -352,12 +315,6 @@ def bootstrap(statistic: Callable[..., float], *values: np.ndarray, draws: int =
         found.append(statistic(*(array[rows][:, columns] for array in values)))
     low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
     return Estimate(float(statistic(*values)), (float(low), float(high)), seeds)
-
-
-def ratio(cured: np.ndarray, cheated: np.ndarray) -> Estimate:
-    """Median size of the cure over that of the cheater, (seeds, n) each: seeds and images are drawn
-    for both at once."""
-    return bootstrap(lambda one, other: np.median(one) / np.median(other), cured, cheated)
 
 
 def compare(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -373,10 +330,11 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
         cheated, cured = (matrix(sizes, name, norm, goal) for name in ("cheater", "cure"))
         one, other = np.median(cured, axis=0), np.median(cheated, axis=0)
         more, less = int((one > other).sum()), int((one < other).sum())
-        difference = bootstrap(lambda a, b: np.median(a) - np.median(b), cured, cheated)
         rows.append({
-            "norm": norm, "goal": goal, "ratio": ratio(cured, cheated), "difference": difference,
+            "norm": norm, "goal": goal,
             "cheater": bootstrap(np.median, cheated), "cure": bootstrap(np.median, cured),
+            "ratio": bootstrap(lambda a, b: np.median(a) / np.median(b), cured, cheated),
+            "difference": bootstrap(lambda a, b: np.median(a) - np.median(b), cured, cheated),
             "cure_needs_more": more / max(more + less, 1),
             "p": float(stats.binomtest(more, max(more + less, 1)).pvalue), "images": more + less,
             "cheater_unreached": np.isinf(cheated).mean(), "cure_unreached": np.isinf(cured).mean(),
@@ -405,38 +363,37 @@ def judge_masking(signs: pd.DataFrame) -> pd.DataFrame:
         share = {measured: group["share"].to_numpy() for measured, group in own.groupby("measured")}
         sizes, steps = (", ".join(f"{s:.0%}" for s in share[key]) for key in ("size", "steps"))
         transfer, white, square = (share[key][0] for key in ("transfer", "own", "square"))
-        rows += [
-            (name, "large sizes reach everything", f"{sizes} at 0.1, 0.2, 0.4, 0.8",
-             bool(share["size"][-1] == 1)),
-            (name, "more steps never hurt", f"{steps} after 5, 10, 20, 40",
-             bool((np.diff(share["steps"]) >= 0).all())),
-            (name, "attacks made for the other network work less",
-             f"{transfer:.0%} against {white:.0%}", bool(transfer < white)),
-            (name, "a search without gradients is no better", f"{square:.0%} at 0.98 of our size",
-             bool(square == 0)),
-        ]  # fmt: skip
+        checks = {
+            "large sizes reach everything": f"{sizes} at 0.1, 0.2, 0.4, 0.8",
+            "more steps never hurt": f"{steps} after 5, 10, 20, 40",
+            "attacks made for the other network work less": f"{transfer:.0%} against {white:.0%}",
+            "a search without gradients is no better": f"{square:.0%} at 0.98 of our size",
+        }
+        never_less = (np.diff(share["steps"]) >= 0).all()
+        holds = (share["size"][-1] == 1, never_less, transfer < white, square == 0)
+        rows += [(name, *row, bool(held)) for row, held in zip(checks.items(), holds, strict=True)]
     return pd.DataFrame(rows, columns=["network", "check", "measured", "holds"])
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 
-def exhibit(image: np.ndarray, shown: dict[str, dict[str, Any]], factor: float = 10) -> Figure:
+def exhibit(image: np.ndarray, shown: dict[str, dict[str, Any]]) -> Figure:
     """For each network, with its `attack_image`: the image (3, 28, 28), the change around grey and
-    `factor` times as strong, the changed image, and the probabilities before and after."""
+    ten times as strong, the changed image, and the probabilities before and after."""
     figure, axes = plots.grid(8, 4.2, len(shown), 4, width_ratios=[1, 1, 1, 1.6])
-    parts, places = [], np.arange(N_CLASSES)
+    parts, digits = [], np.arange(N_CLASSES)
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         bound = f"{math.ceil(100 * entry['size']) / 100:.2f}"
+        change = np.clip(0.5 + 10 * (entry["changed"] - image), 0, 1)
         plots.picture(row[0], image, f"{name}: the seven", 8)
-        change = np.clip(0.5 + factor * (entry["changed"] - image), 0, 1)
-        plots.picture(row[1], change, f"change, {factor:g} times", 8)
+        plots.picture(row[1], change, "change, 10 times", 8)
         plots.picture(row[2], entry["changed"], f"the sum (change ≤ {bound})", 8)
         shares = {"before": entry["before"], "after": entry["after"]}
-        parts.append(pd.DataFrame({"network": name, "digit": places} | shares))
-        row[3].bar(places - 0.2, shares["before"], 0.4, color=plots.BLUE, label="before")
+        parts.append(pd.DataFrame({"network": name, "digit": digits} | shares))
+        row[3].bar(digits - 0.2, shares["before"], 0.4, color=plots.BLUE, label="before")
         style = {"color": plots.VERMILION, "hatch": "///", "label": "after"}
-        row[3].bar(places + 0.2, shares["after"], 0.4, **style)
+        row[3].bar(digits + 0.2, shares["after"], 0.4, **style)
         plots.class_ticks(row[3].xaxis)
         row[3].set(ylim=(0, 1.02), ylabel="probability")
     axes[-1, 3].set_xlabel("digit")

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from lazy_artist import atlas, canvas, erasure, latents, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED, pick
-from lazy_artist.data import cache_dir
 from lazy_artist.evaluate import balanced
 from lazy_artist.networks import Network, network, networks
 from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, quality, steer
@@ -112,18 +111,16 @@ def train_saes() -> pd.DataFrame:
 def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
     """The first images of every digit of a split, each in all ten colours, colour by colour."""
     grey, labels = balanced(*split_digits(name), n_per_class)
-    images = [paint(grey, np.full(len(grey), k), seed) for k in range(N_CLASSES)]
-    colours = np.arange(N_CLASSES).repeat(len(grey))
-    return Split(np.concatenate(images), np.tile(labels, N_CLASSES), colours)
+    images = np.concatenate([paint(grey, np.full(len(grey), k), seed) for k in range(N_CLASSES)])
+    return Split(images, np.tile(labels, N_CLASSES), np.arange(N_CLASSES).repeat(len(grey)))
 
 
 @stored
 def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -> dict[str, Any]:
-    """What each latent goes with on the balanced grid (`n_per_class` images of every digit, in all
-    ten colours), how well single latents and their rivals tell each colour and digit, and whether
-    the network uses its colour latents. options: `sae_options` of its latents. Latents are
-    labelled, and the best of each basis is chosen, on validation digits; what is reported of the
-    chosen ones is on test digits. Returns
+    """What each latent goes with on the `colour_grid`, how well single latents and their rivals
+    tell each colour and digit, and whether the network uses its colour latents. options:
+    `sae_options` of its latents. Latents are labelled, and the best of each basis is chosen, on
+    validation digits; what is reported of the chosen ones is on test digits. Returns
 
     "auroc": frame of basis, attribute ("colour", "digit"), level (0 to 9), auroc;
     "latents": frame, see `latents.describe`, of the means over places;
@@ -138,10 +135,11 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
     model, sae, cells = network.load(), load_sae(network, **options), latents.cell_weights(CUTS)
     grid = colour_grid("validation", n_per_class, PAINT_SEED)
     test = colour_grid("hard", n_per_class, TEST_SEED)
-    (z, x), (test_z, test_x) = (
-        latents.parts_by_cell(model, LAYER, some.images, cells, sae) for some in (grid, test)
+    z, x, test_z, test_x = (
+        latents.sum_cells(parts, N_CELLS)
+        for split in (grid, test)
+        for parts in latents.parts_by_cell(model, LAYER, split.images, cells, sae)
     )
-    z, x, test_z, test_x = (latents.sum_cells(parts, N_CELLS) for parts in (z, x, test_z, test_x))
     centre, axes = latents.principal_directions(x)
     rivals = {
         "SAE latents": (z, test_z),
@@ -160,8 +158,8 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
         summary[f"{attribute}_probe"] = float((scores.argmax(1) == there).mean())
         summary[f"{attribute}s_found"] = int((areas["SAE latents"] > 0.95).sum())
         for basis, values in areas.items():
-            row = {"basis": basis, "attribute": attribute}
-            rows += [row | {"level": level, "auroc": area} for level, area in enumerate(values)]
+            row = {"basis": basis, "attribute": attribute, "level": range(N_CLASSES)}
+            rows.append(pd.DataFrame(row | {"auroc": values}))
 
     head, offset = model.head.weight.detach(), model.head.bias.detach().numpy()
     effect = (sae.directions() @ head.T).numpy()
@@ -179,8 +177,8 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
         "correct_ablated": float((ablated.argmax(1) == test.labels).mean()),
     }
     return {
-        "auroc": pd.DataFrame(rows), "latents": frame, "cells": means, "effect": effect,
-        "top": np.argsort(-z, axis=0)[:N_TOP].T,
+        "auroc": pd.concat(rows, ignore_index=True), "latents": frame, "cells": means,
+        "effect": effect, "top": np.argsort(-z, axis=0)[:N_TOP].T,
         "histogram": np.stack([np.bincount(column, minlength=N_BINS) for column in bins.T]),
         "sheet": np.array(sheet[:N_SHEET]), "summary": summary,
     }  # fmt: skip
@@ -198,25 +196,8 @@ def labels_by_eye(sae: SparseAutoencoder, path: Path = LABELS_BY_EYE) -> tuple[s
     return mark, dict(zip(rows.latent.astype(int), rows.label.str.strip(), strict=True))
 
 
-INTRO = """<p>Every latent of two autoencoders of chapter 7 has a card: of the first cheater's last
-maps, and of the best cure's (seed 0). A latent's activation is its mean over the map.</p>
-<details><summary>How to read a card</summary>
-<p>The pictures are the validation digits, each painted in all ten colours, that excite the latent
-most; the large one is the first. The square is its mean activation on digits 0 to 9 (rows) in each
-colour (columns, by their first letters: red, green, blue, yellow, magenta, cyan, orange, violet,
-pink, white); darker is more in light mode, brighter is more in dark mode. The histogram is of the
-same images, with a logarithmic height.</p>
-<p>η² is the share of the activation's variance that goes with colour or digit. A latent is labelled
-colour or shape if that takes at least two thirds of what colour and digit explain together; else
-mixed; dead if no such image excites it. "Speaks for" is the answer to which a unit of the latent
-adds most, and "adds" how much more than to the mean of the ten. "By eye" are labels that people
-gave: edit <code>report/latent-labels.csv</code>.</p>
-</details>"""
-
-
-def write_latents(labelled: dict[str, dict[str, Any]], n_per_class: int) -> int:
-    """Write the page of latents to pages/latents.html in the cache folder, from where it goes into
-    the finished book; returns its number of cards. labelled: results of `label_latents` by the
+def latent_cards(labelled: dict[str, dict[str, Any]], n_per_class: int) -> list[atlas.Card]:
+    """A card for each latent, for the page of latents. labelled: results of `label_latents` by the
     network's name, their frames with a column by_eye."""
     grid = colour_grid("validation", n_per_class, PAINT_SEED)
     images, cards = np.round(255 * grid.images).astype(np.uint8), []
@@ -225,14 +206,13 @@ def write_latents(labelled: dict[str, dict[str, Any]], n_per_class: int) -> int:
         for row in result["latents"].itertuples():
             k, by_eye = row.latent, f"“{row.by_eye}”" if row.by_eye else ""
             pictures = [(names[i], images[i]) for i in result["top"][k]]
-            card = atlas.Card(
+            cards.append(atlas.Card(
                 path=f"{name}/latent/{k}", title=f"{name}, latent {k}",
                 subtitle=" ".join(filter(None, (row.label, row.prefers, by_eye))),
                 facets={
                     "network": (name,), "label": (row.label,),
                     "answers to": (row.prefers,) if row.prefers else (),
-                    "speaks for": (str(row.speaks_for),),
-                    "by eye": ("labelled",) if by_eye else (),
+                    "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(by_eye),
                 },
                 measures={
                     "η² colour": row.colour, "η² digit": row.digit,
@@ -240,15 +220,8 @@ def write_latents(labelled: dict[str, dict[str, Any]], n_per_class: int) -> int:
                 },
                 pictures=pictures[:1], examples=pictures[1:], grid=result["cells"][k],
                 histogram=result["histogram"][k], most=row.most, mark=row.most,
-            )  # fmt: skip
-            cards.append(card)
-    atlas.write(
-        cache_dir() / "pages" / "latents.html", cards, title="The Latents", intro=INTRO,
-        back=("report/decomposition.html", "Back to chapter 7, The Decomposition"),
-        rows="0123456789", columns=COLOUR_NAMES,
-        grid_title="digit by colour", histogram_title="validation digits in all colours",
-    )  # fmt: skip
-    return len(cards)
+            ))  # fmt: skip
+    return cards
 
 
 # --- interventions -------------------------------------------------------------------------------
@@ -305,9 +278,8 @@ def intervene_on_latents(
     head, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
     sets, cells = intervention_sets(n_search, n_validation, n_eval), latents.cell_weights(CUTS)
     digits, colours = sets["search"].labels, sets["search"].colours
-    size, seed = sae.decoder.shape[::-1], network.seed
-    untrained = SparseAutoencoder(*size, "topk", options["sparsity"], seed + 1)
-    untrained.requires_grad_(False)
+    size, k, seed = sae.decoder.shape[::-1], options["sparsity"], network.seed
+    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False)
     untrained.centre.copy_(sae.centre)
     untrained.scale.copy_(sae.scale)
 
@@ -477,18 +449,16 @@ def ablate_layers(network: Network, layers: list[dict[str, Any]], n_images: int)
 
 # --- figures -------------------------------------------------------------------------------------
 
+STYLES = ((plots.BLUE, "-", "o"), (plots.VERMILION, "--", "s"), (plots.AMBER, ":", "^"))
+
 
 def sparse_front(frame: pd.DataFrame) -> Figure:
     """Variance unexplained against the number of active latents, a line for each kind of
     autoencoder: frame of kind, sparsity, l0, fvu."""
-    styles = {
-        "topk": (plots.BLUE, "o", "-", "TopK"),
-        "batchtopk": (plots.VERMILION, "s", "--", "BatchTopK"),
-        "relu": (plots.AMBER, "^", ":", "ReLU with L1"),
-    }
+    names = {"topk": "TopK", "batchtopk": "BatchTopK", "relu": "ReLU with L1"}
     figure, axes = plots.grid(6.5, 3.4)
     ax, frame = axes[0, 0], frame.sort_values(["kind", "l0"])[["kind", "sparsity", "l0", "fvu"]]
-    for kind, (colour, marker, dash, name) in styles.items():
+    for (kind, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
         points = frame[frame.kind == kind]
         ax.plot(points.l0, points.fvu, dash, color=colour, marker=marker, label=name)
     ax.set_xscale("log", base=2)
@@ -513,17 +483,16 @@ def latent_sheet(labelled: dict[str, Any], n_per_class: int) -> Figure:
     for panel, row in zip(panels.flat, shown.itertuples(), strict=False):
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
         mosaic = images[labelled["top"][row.latent]].reshape(3, 3, 3, 28, 28)
-        title = f"{row.latent}: {row.label} {row.prefers}".strip()
-        by_eye = f"\n“{row.by_eye}”" if row.by_eye else "\n"
-        plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title + by_eye)
-        bars = bottom.bar(range(N_CLASSES), effect[row.latent], color="#BBBBBB")
-        bars[int(effect[row.latent].argmax())].set_color(plots.BLUE)
+        title = f"{row.latent}: {row.label} {row.prefers}\n" + f"“{row.by_eye}”" * bool(row.by_eye)
+        plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title)
+        adds = effect[row.latent]
+        bottom.bar(range(N_CLASSES), adds, color=np.where(adds == adds.max(), plots.BLUE, "#BBB"))
         bottom.axhline(0, color=plots.DARK, linewidth=0.6)
         plots.class_ticks(bottom.xaxis)
         bottom.set_yticks([])
         bottom.tick_params(length=0)
         bottom.spines[:].set_visible(False)
-    wide = shown.assign(**{str(digit): effect[shown.latent, digit] for digit in range(N_CLASSES)})
+    wide = shown.join(pd.DataFrame(effect, columns=[str(digit) for digit in range(N_CLASSES)]))
     frame = wide.melt(list(shown), var_name="answer", value_name="effect")
     note = "effect: logits that a unit of the latent adds to an answer, less their mean"
     return plots.show(figure, frame, note)
@@ -532,14 +501,10 @@ def latent_sheet(labelled: dict[str, Any], n_per_class: int) -> Figure:
 def ablation_curves(frame: pd.DataFrame) -> Figure:
     """Hard accuracy and shortcut rate as ever more of the latents are ablated, for each level they
     are held at; thin lines are seeds. frame: seed, level, share, hard, shortcut_rate."""
-    styles = {
-        "zeroed": (":", "^", plots.AMBER), "mean": ("--", "o", plots.BLUE),
-        "balanced": ("-", "s", plots.VERMILION),
-    }  # fmt: skip
     titles = {"hard": "accuracy on hard images", "shortcut_rate": "shortcut rate on hard images"}
     figure, axes = plots.grid(8, 3.3, 1, 2, sharey=True)
     for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
-        for level, (dash, marker, colour) in styles.items():
+        for level, (colour, dash, marker) in zip(latents.LEVELS, STYLES, strict=True):
             lines = frame[frame.level == level].pivot(index="share", columns="seed", values=measure)
             ax.plot(lines.index, lines, color=colour, linewidth=0.6, alpha=0.45)
             ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=level)
@@ -558,8 +523,7 @@ def red_ones(walk: np.ndarray) -> Figure:
     lines are the first twelve images, thick ones the mean of all."""
     figure, axes = plots.grid(6.5, 3.3)
     ax, scale, tables = axes[0, 0], np.linspace(1, 0, len(walk)), []
-    styles = ((0, plots.VERMILION, "--", "s"), (1, plots.BLUE, "-", "o"))
-    for answer, colour, dash, marker in styles:
+    for answer, (colour, dash, marker) in enumerate(STYLES[:2]):
         values, mean = walk[:, :12, answer], walk[:, :, answer].mean(1)
         ax.plot(scale, values, color=colour, linewidth=0.5, alpha=0.5)
         ax.plot(scale, mean, dash, color=colour, marker=marker, label=f"predicts {answer}")

@@ -1,9 +1,9 @@
 """Chapter 4: where cheater, cure and oracle look, how far colour and shape move them, and whether
 the maps deserve belief.
 
-Unless said otherwise a measurement looks at the first `n_per_class` test digits of every kind, in
-colours that say nothing about the digit, and asks for the class that the network predicts; its
-frames begin with the columns "network" (name) and "seed", numbers are means over the images.
+Unless said otherwise a measurement is of the first `n_per_class` test digits of every kind, in
+colours that say nothing about the digit, and for the class that the network predicts; frames begin
+with the columns "network" (name) and "seed", numbers are means over the images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lazy_artist import faithfulness, gradcam, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, assign_colours, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED
-from lazy_artist.evaluate import Estimate, accuracy, balanced, predict
+from lazy_artist.evaluate import accuracy, balanced, predict
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam
 from lazy_artist.models import build
 from lazy_artist.networks import Network
@@ -29,7 +29,6 @@ from lazy_artist.store import stored
 from lazy_artist.training import train
 
 LAYER = "block3"  # the last maps of the CNN, (N, 128, 7, 7), which the mean and the head follow
-FIRST_LAYER = "block1"  # its first maps, (N, 32, 14, 14)
 CASCADE = ("head", "block3", "block2", "block1")  # from the output down
 CHANGES = ("recolour", "reshape", "both")
 PARTS = ("stroke", "background", "discriminative parts")
@@ -84,8 +83,10 @@ def matched_pairs(n_per_class: int) -> list[np.ndarray]:
     return [paint(digits, painted, TEST_SEED) for digits, painted in pairs]
 
 
-def movement(model: nn.Module, pairs: list[np.ndarray]) -> pd.DataFrame:
-    """How far a network moves with each of the `CHANGES`, a row each ("change"):
+@stored
+def measure_changes(network: Network, n_per_class: int) -> dict[str, Any]:
+    """How far a network moves when the digits change. "chroma" float64 (N,): its `chroma_reliance`
+    on each as it is; "changes": of the `matched_pairs` a row for each of the `CHANGES` ("change"):
 
     "predictions": share of changed predictions; "logits": Euclidean distance of the logits, less
     their mean over classes, relative to that of changing both; "map": distance of the last
@@ -98,6 +99,7 @@ def movement(model: nn.Module, pairs: list[np.ndarray]) -> pd.DataFrame:
         flat = difference.reshape(len(difference), -1).astype(np.float64)
         return np.linalg.norm(flat, axis=1)
 
+    model, pairs = network.load(), matched_pairs(n_per_class)
     before = predict(model, pairs[0])
     centred, first = before - before.mean(1, keepdims=True), before.argmax(1)
     maps = grad_cam(model, LAYER, pairs[0], first)
@@ -112,20 +114,7 @@ def movement(model: nn.Module, pairs: list[np.ndarray]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame["logits"] /= frame["logits"].iloc[-1]
     frame["matched"] = np.mean(np.abs(sizes[1] / sizes[0] - 1) <= TOLERANCE)
-    return frame
-
-
-@stored
-def measure_changes(network: Network, n_per_class: int) -> pd.DataFrame:
-    """The `movement` of a network."""
-    return _of(network, movement(network.load(), matched_pairs(n_per_class)))
-
-
-@stored
-def measure_chroma(network: Network, n_per_class: int) -> np.ndarray:
-    """Chroma reliance of each image, float64 (N,) in [0, 1]; see `gradcam.chroma_reliance`."""
-    model, images = network.load(), _probes(n_per_class)[1]
-    return chroma_reliance(model, images, predict(model, images).argmax(1))
+    return {"changes": _of(network, frame), "chroma": chroma_reliance(model, pairs[0], first)}
 
 
 @stored
@@ -139,7 +128,7 @@ def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
     prototypes = np.stack([pool[of == digit].mean(0) / 255 for digit in range(N_CLASSES)])
     mask = faithfulness.discriminative_mask(grey / 255, labels, prototypes)
     frames = []
-    for layer in (LAYER, FIRST_LAYER):
+    for layer in (LAYER, "block1"):  # the first maps, (N, 32, 14, 14)
         maps = grad_cam(model, layer, images, predictions)
         stroke, area = faithfulness.attribution_share(maps, grey / 255)
         discriminative, small = faithfulness.attribution_share(maps, mask)
@@ -151,36 +140,28 @@ def measure_attribution(network: Network, n_per_class: int) -> pd.DataFrame:
     return _of(network, pd.concat(frames, ignore_index=True))
 
 
-def verdict(gap: Estimate) -> str:
-    """A difference of areas under deletion curves in words; "no better than" if its interval holds
-    0."""
-    low, high = gap.interval
-    return "better than" if high < 0 else "worse than" if low > 0 else "no better than"
-
-
 def field_of_view() -> tuple[int, int]:
     """Of a place in the maps of the CNN's last layer: side in pixels of its share of the image, and
-    of the square that it is computed from, where the gradient of an untrained network goes."""
-    model, noise = build("cnn", 0).eval(), torch.Generator().manual_seed(0)
-    images = torch.rand(64, 3, 28, 28, generator=noise, requires_grad=True)
-    maps = _last_maps(model, images)
-    middle = maps.shape[2] // 2
-    (gradient,) = torch.autograd.grad(maps[:, :, middle, middle].sum(), images)
-    rows = gradient.abs().sum((0, 1, 3)).nonzero()
-    return images.shape[2] // maps.shape[2], int(rows.max() - rows.min()) + 1
+    of the square that it is computed from."""
+    cnn, share, side = build("cnn", 0), 1, 1
+    for part in (cnn.block1[0], cnn.pool, cnn.block2[0], cnn.block3[0]):
+        side += (int(np.max(part.kernel_size)) - 1) * share
+        share *= int(np.max(part.stride))
+    return share, side
 
 
 @stored
 def delete_and_insert(network: Network, n_per_class: int, steps: int) -> dict[str, pd.DataFrame]:
     """Deletion and insertion of pixels by each of the `MAPS`. "curves": "measure", "map", "pixels"
     (share deleted or inserted), "probability" of the class first predicted; "areas": "measure",
-    "map", "area" under the curve."""
+    "map", "area" under the curve. The blob is a Gaussian of a quarter of the side."""
     model, (grey, images, _, colours) = network.load(), _probes(n_per_class)
     background = paint(0 * grey, colours, TEST_SEED)
     predictions = predict(model, images).argmax(1)
     maps = grad_cam(model, LAYER, images, predictions)
     noise = np.random.default_rng(TEST_SEED).random(maps.shape, dtype=np.float32)
-    blob = faithfulness.centre_maps(maps.shape)
+    row = (((np.arange(maps.shape[1]) + 0.5) / maps.shape[1] - 0.5) / 0.25) ** 2
+    blob = np.exp(-(row[:, None] + row) / 2).astype(np.float32)[None].repeat(len(maps), 0)
     curves, areas = [], []
     for measure in ("deletion", "insertion"):
         for name, rival in zip(MAPS, (maps, noise, blob, grey / 255), strict=True):
@@ -272,18 +253,19 @@ def compare_references(network: Network, layers: list[str], n_per_class: int) ->
     absolute or relative to the map's largest value, whichever is larger: `numerical_grad_cam` for
     each "layer", and for the CNN ReLU(CAM) / (h * w) for its last one."""
     model, (_, images, labels, _) = network.load(), _probes(n_per_class)
-    found = []
-    for layer in layers:
-        reference = numerical_grad_cam(model, layer, images, labels)
-        found.append(("finite differences", layer, reference))
+    found = {
+        ("finite differences", layer): numerical_grad_cam(model, layer, images, labels)
+        for layer in layers
+    }
     if network.arch == "cnn":
         with torch.no_grad():
             batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+            maps = model.block3(model.block2(model.pool(model.block1(batch))))
             weights = model.head.weight[torch.from_numpy(labels)]
-            cam = torch.einsum("nk,nkhw->nhw", weights, _last_maps(model, batch))
-        found.append(("CAM", LAYER, cam.relu().numpy() / cam[0].numel()))
+            cam = torch.einsum("nk,nkhw->nhw", weights, maps)
+        found["CAM", LAYER] = cam.relu().numpy() / cam[0].numel()
     rows = []
-    for name, layer, reference in found:
+    for (name, layer), reference in found.items():
         error = np.abs(grad_cam(model, layer, images, labels) - reference).max()
         error = float(error / min(1, reference.max()))
         rows.append({"reference": name, "arch": network.arch, "layer": layer, "error": error})
@@ -292,37 +274,28 @@ def compare_references(network: Network, layers: list[str], n_per_class: int) ->
 
 @stored
 def attribution_maps(
-    networks: list[Network], digits: list[int], colours: list[int]
-) -> dict[str, Any]:
-    """The first test image of each of `digits`, in `colours`: "titles", such as "red 0"; "images"
-    float32 (N, 3, 28, 28); by the networks' names Grad-CAM "maps" float32 (N, 3, 7, 7) for three
-    "classes" int64 (N, 3), predicted, true and the colour's, and their "probabilities" (N, 3)."""
-    images = paint(_probes(1)[0][digits], np.array(colours), TEST_SEED)
-    titles = [f"{COLOUR_NAMES[c]} {digit}" for digit, c in zip(digits, colours, strict=True)]
-    maps, classes, probabilities = {}, {}, {}
-    for network in networks:
-        model, name = network.load(), network.name
-        shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
-        classes[name] = np.stack([shares.argmax(1), digits, colours], axis=1)
-        probabilities[name] = np.take_along_axis(shares, classes[name], axis=1)
-        maps[name] = np.stack([grad_cam(model, LAYER, images, c) for c in classes[name].T], axis=1)
-    found = {"maps": maps, "classes": classes, "probabilities": probabilities}
-    return {"titles": titles, "images": images} | found
+    network: Network, digits: list[int], colours: list[int]
+) -> dict[str, np.ndarray]:
+    """Of the first test image of each of `digits`, in `colours`, "images" float32 (N, 3, 28, 28):
+    Grad-CAM "maps" float32 (N, 3, 7, 7) for three "classes" int64 (N, 3), predicted, true and the
+    colour's, and their "probabilities" (N, 3)."""
+    model, images = network.load(), paint(_probes(1)[0][digits], np.array(colours), TEST_SEED)
+    shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
+    classes = np.stack([shares.argmax(1), digits, colours], axis=1)
+    maps = np.stack([grad_cam(model, LAYER, images, each) for each in classes.T], axis=1)
+    found = {"images": images, "maps": maps, "classes": classes}
+    return found | {"probabilities": np.take_along_axis(shares, classes, axis=1)}
 
 
 @stored
-def gradient_parts(networks: list[Network], digit: int, colour: int) -> dict[str, np.ndarray]:
-    """The first test image of a digit (3, 28, 28) as "image", and by the networks' names their
-    squared gradient there along brightness and along chroma, for the class predicted, as shares of
-    its sum: float32 (2, 28, 28)."""
-    image = paint(_probes(1)[0][[digit]], np.array([colour]), TEST_SEED)
-    parts = {"image": image[0]}
-    for network in networks:
-        model = network.load()
-        predicted = predict(model, image).argmax(1)
-        energy = np.concatenate(gradcam.gradient_energy(model, image, predicted))
-        parts[network.name] = energy / energy.sum()
-    return parts
+def gradient_parts(network: Network, digit: int, colour: int) -> dict[str, np.ndarray]:
+    """The first test image of a digit (3, 28, 28) as "image", and as "energy" float32 (2, 28, 28)
+    the squared gradient there along brightness and along chroma, for the class predicted, as shares
+    of its sum."""
+    model, image = network.load(), paint(_probes(1)[0][[digit]], np.array([colour]), TEST_SEED)
+    predictions = predict(model, image).argmax(1)
+    energy = np.concatenate(gradcam.gradient_energy(model, image, predictions))
+    return {"image": image[0], "energy": energy / energy.sum()}
 
 
 def _probes(n_per_class: int, own_colours: bool = False) -> tuple[np.ndarray, ...]:
@@ -331,10 +304,6 @@ def _probes(n_per_class: int, own_colours: bool = False) -> tuple[np.ndarray, ..
     grey, labels = balanced(*split_digits("hard"), n_per_class)
     colours = labels if own_colours else assign_colours(labels, NO_BIAS, TEST_SEED)
     return grey, paint(grey, colours, TEST_SEED), labels, colours
-
-
-def _last_maps(cnn: nn.Module, images: Tensor) -> Tensor:
-    return cnn.block3(cnn.block2(cnn.pool(cnn.block1(images))))
 
 
 def _of(network: Network, frame: pd.DataFrame) -> pd.DataFrame:
@@ -356,9 +325,9 @@ OUTLINE = {"levels": [0.4], "colors": "white", "linewidths": 0.7}  # of the stro
 def attribution_tiles(
     scenes: dict[str, Any], rows: list[list[int]], n_classes: list[int], width: float, shared: bool
 ) -> Figure:
-    """Rows of images of `attribution_maps`, by number, each with the maps of all networks for the
-    first `n_classes` (of each column) of the `CLASSES`. shared: one scale for all networks."""
-    tops = {name: float(maps.max()) or 1.0 for name, maps in scenes["maps"].items()}
+    """Rows of images, by number, of what `attribution_maps` found of each network, with the maps
+    for the first `n_classes` (of each column) of the `CLASSES`. shared: one scale for all."""
+    tops = {name: float(found["maps"].max()) for name, found in scenes.items()}
     scales = dict.fromkeys(tops, max(tops.values())) if shared else tops
     figure, axes = plots.grid(width, width)
     ax = axes[0, 0]  # one for all tiles, as many are slow to draw
@@ -370,20 +339,23 @@ def attribution_tiles(
         extent = (x, x + 28, row * high + 28, row * high)
         return ax.imshow(pixels, cmap="magma", vmin=0, vmax=1, extent=extent)
 
+    first = next(iter(scenes.values()))
     for column, count in zip(np.transpose(rows), n_classes, strict=True):
         for row, scene in enumerate(column):
-            tile(x, row, scenes["images"][scene].transpose(1, 2, 0), scenes["titles"][scene])
+            _, digit, colour = first["classes"][scene]
+            pixels = first["images"][scene].transpose(1, 2, 0)
+            tile(x, row, pixels, f"{COLOUR_NAMES[colour]} {digit}")
         x += step + gap
         for name, scale in scales.items():
-            classes, shares = scenes["classes"][name], scenes["probabilities"][name]
+            classes, shares = scenes[name]["classes"], scenes[name]["probabilities"]
             for row, scene in enumerate(column):
-                drawn = display(scenes["maps"][name][scene], scale)
+                drawn = display(scenes[name]["maps"][scene], scale)
                 for k in range(count):
                     title = "" if row else f"{name}:\n{CLASSES[k]}\n"
                     title += f"{classes[scene, k]}: {shares[scene, k]:.0%}"
                     painted = tile(x + k * step, row, drawn[k], title)
                     place = (x + k * step + middles, row * high + middles)
-                    ax.contour(*place, scenes["images"][scene].max(0), **OUTLINE)
+                    ax.contour(*place, first["images"][scene].max(0), **OUTLINE)
             if count == len(CLASSES):
                 place = [x, high * len(rows) - 6, 2 * step + 28, 5]
                 inset = ax.inset_axes(place, transform=ax.transData)
@@ -412,7 +384,7 @@ def change_bars(moved: pd.DataFrame) -> Figure:
         for k, name in enumerate(names):
             values = moved.loc[name, measure]
             means = np.array([value.mean for value in values])
-            bounds = np.array([value.interval or (value.mean,) * 2 for value in values])
+            bounds = np.array([value.interval for value in values])
             places = np.arange(len(values)) + (k - (len(names) - 1) / 2) * width
             bars = ax.bar(
                 places, means, width, yerr=np.abs(bounds - means[:, None]).T, label=name,
@@ -430,17 +402,18 @@ def change_bars(moved: pd.DataFrame) -> Figure:
     return plots.show(figure, moved[list(panels)].reset_index(), note)
 
 
-def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, np.ndarray]) -> Figure:
+def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> Figure:
     """Left: the `gradient_parts`, on one scale a network. Right: histograms of the chroma reliance
     (seeds, N) of all images, by network."""
     figure = plots.Figure(figsize=(8.4, 1.55 * len(reliance)))
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
     for row, name in zip(left.subplots(len(reliance), 3), reliance, strict=True):
-        top = np.quantile(parts[name].sum(0), 0.995)
-        plots.picture(row[0], parts["image"], f"asked: the {name}", 8)
-        for ax, energy, part in zip(row[1:], parts[name], ("brightness", "chroma"), strict=True):
+        image, both = parts[name]["image"], parts[name]["energy"]
+        top = np.quantile(both.sum(0), 0.995)
+        plots.picture(row[0], image, f"asked: the {name}", 8)
+        for ax, energy, part in zip(row[1:], both, ("brightness", "chroma"), strict=True):
             ax.imshow(energy / top, cmap="magma", vmin=0, vmax=1)
-            ax.contour(parts["image"].max(0), **OUTLINE)
+            ax.contour(image.max(0), **OUTLINE)
             ax.set_title(f"{part} {energy.sum():.0%}", size=8, pad=2)
             ax.set_axis_off()
     ax, frames = right.subplots(), []
@@ -477,8 +450,7 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
         plots.percent_axis(ax.xaxis, f"pixels ({measure}), highest attribution first")
         plots.percent_axis(ax.yaxis, "probability of the class")
         ax.label_outer()
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     note = "probability: of the predicted class, mean over images; pixels: share replaced"
     return plots.show(figure, curves, note)
 

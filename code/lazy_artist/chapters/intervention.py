@@ -94,14 +94,15 @@ def measure(groups: Sequence[Group], n_eval: int | None) -> pd.DataFrame:
 
 
 @stored
-def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, Any]:
+def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, pd.DataFrame]:
     """What a network looks at on `n_per_class` test images of every digit, in hard colours and in
-    all ten.
+    all ten; each frame with the columns "network" and "seed".
 
     "images": "label", "colour" and "chroma_reliance" of the true class's score on hard images,
-    missing where the gradient vanishes; "mean": its mean over images. "channels": of each channel
-    of the last layer the shares of its variance on the counterfactual grid that go with "digit" and
-    with "colour" (eta squared).
+    missing where the gradient vanishes. "channels": of each channel of the last layer the shares of
+    its variance on the counterfactual grid that go with "digit" and with "colour" (eta squared).
+    "networks": one row, with the means of all three, and "mostly_colour", the share of channels
+    that colour moves more than digit does.
     """
     model = network.load()
     images, labels = balanced(*split_digits("hard"), n_per_class)
@@ -114,33 +115,14 @@ def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, Any]:
         logit_variance(grid[..., k : k + 1], labels) if alive[k] else {"digit": 0, "colour": 0}
         for k in range(grid.shape[2])
     ]
-    return {
-        "images": pd.DataFrame({"label": labels, "colour": colours, "chroma_reliance": chroma}),
-        "mean": float(np.nanmean(chroma)),
-        "channels": pd.DataFrame(parts)[["digit", "colour"]].astype(float),
-    }
-
-
-def examine(networks: Sequence[Network], n_per_class: int) -> dict[str, pd.DataFrame]:
-    """`gradient_and_tuning` of several networks, in parallel, with columns "network" and "seed".
-
-    "images" and "channels" as there; "networks": a row each, with the mean "chroma_reliance", the
-    mean shares of a channel's variance that go with "colour" and with "digit", and "mostly_colour",
-    the share of channels that colour moves more than digit does.
-    """
-    calls = [{"network": network, "n_per_class": n_per_class} for network in networks]
-    runs = stored.map(gradient_and_tuning, calls, "examining networks")
-    rows, frames = [], {"images": [], "channels": []}
-    for examined, run in zip(networks, runs, strict=True):
-        keys = {"network": examined.name, "seed": examined.seed}
-        for name, parts in frames.items():
-            parts.append(run[name].assign(**keys))
-        digit, colour = (run["channels"][part].to_numpy() for part in ("digit", "colour"))
-        means = {"colour": colour.mean(), "digit": digit.mean()}
-        mostly = {"mostly_colour": np.mean(colour > digit)}
-        rows.append(keys | {"chroma_reliance": run["mean"]} | means | mostly)
-    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
-    return {"networks": pd.DataFrame(rows), **joined}
+    images = pd.DataFrame({"label": labels, "colour": colours, "chroma_reliance": chroma})
+    channels = pd.DataFrame(parts)[["digit", "colour"]].astype(float)
+    digit, colour = channels["digit"].to_numpy(), channels["colour"].to_numpy()
+    means = {"chroma_reliance": float(np.nanmean(chroma)), "digit": digit.mean()}
+    means |= {"colour": colour.mean(), "mostly_colour": np.mean(colour > digit)}
+    frames = {"images": images, "channels": channels, "networks": pd.DataFrame([means])}
+    run = {"network": network.name, "seed": network.seed}
+    return {name: frame.assign(**run) for name, frame in frames.items()}
 
 
 def attend(networks: Sequence[Network], n: int = 6) -> tuple[Split, dict[str, Any]]:

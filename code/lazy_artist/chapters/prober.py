@@ -29,10 +29,6 @@ SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of a layer's channels, ablat
 ORDERS = ("most tuned to colour first", "at random", "most tuned to shape first")
 ASCENTS = 4  # at a pattern that is known; the one with the highest score counts
 PATTERN_SIDE = 7  # pixels
-MEASURES = {  # of `tuning`, with their names in tables
-    "colour": "η² colour", "digit": "η² digit", "interaction": "η² colour × digit",
-    "colour_selectivity": "selectivity, colour", "digit_selectivity": "selectivity, digit",
-}  # fmt: skip
 
 
 # --- networks built by hand ----------------------------------------------------------------------
@@ -49,37 +45,26 @@ def patterns() -> dict[str, Tensor]:
     return dict(zip(names, found, strict=True))
 
 
-class Detector(nn.Module):
-    """A network of one channel, built by hand: `layer` adds up the pixels of a pattern (3, 7, 7),
-    less half of all others around, and cuts at 0, so it likes the pattern on black best. Logits
-    (N, 1), the mean of its map."""
-
-    def __init__(self, pattern: Tensor):
-        super().__init__()
-        conv = nn.Conv2d(3, 1, PATTERN_SIDE, padding=PATTERN_SIDE // 2, bias=False)
-        conv.weight.data = torch.where(pattern > 0, 1.0, -0.5)[None]
-        self.layer = nn.Sequential(conv, nn.ReLU(inplace=True))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layer(images).mean((2, 3))
-
-
 @stored
 def recover_patterns(
     where: str | tuple[int, int], parametrisation: str, robust: bool
 ) -> pd.DataFrame:
     """For each of the `patterns` (columns pattern, cosine) the cosine between it and the best of
-    `ASCENTS` drawings for the `Detector` of it, around the place that responds most."""
+    `ASCENTS` drawings for a detector of it, around the place that responds most. That channel adds
+    up the pattern's pixels, less half of all others around, so it likes the pattern on black best.
+    """
     rows = []
     for name, pattern in patterns().items():
-        model = Detector(pattern).eval()
+        conv = nn.Conv2d(3, 1, PATTERN_SIDE, padding=PATTERN_SIDE // 2, bias=False)
+        conv.weight.data = torch.where(pattern > 0, 1.0, -0.5)[None]
+        model = nn.Sequential(conv, nn.ReLU())
         images, scores = visualise(
-            model, "layer", where=where, optima=ASCENTS, diversity=0,
+            model, "1", where=where, optima=ASCENTS, diversity=0,
             parametrisation=parametrisation, robust=robust,
         )  # fmt: skip
         image = torch.from_numpy(images[0, [scores[0].argmax()]])
         patches = nn.functional.unfold(image, PATTERN_SIDE, padding=PATTERN_SIDE // 2)[0].T
-        patch = patches[model.layer(image).argmax()].contiguous()  # (147,)
+        patch = patches[model(image).argmax()].contiguous()  # (147,)
         cosine = torch.cosine_similarity(patch, pattern.flatten(), dim=0)
         rows.append({"pattern": name, "cosine": float(cosine)})
     return pd.DataFrame(rows)
@@ -92,8 +77,8 @@ def recover_patterns(
 def probe_channels(
     network: Network, layers: list[str], n_per_class: int, n_train: int | None
 ) -> dict[str, dict[str, Any]]:
-    """Tuning of all channels on `n_per_class` validation digits of every kind in all ten colours,
-    and how they respond to the network's own training images, the first `n_train`, or all.
+    """Tuning of all channels on the first `n_per_class` validation digits of every kind in all ten
+    colours, and how they respond to the network's own first `n_train` training images, or all.
 
     For each layer: "tuning", "cells", see the module `tuning`; "most" float32 (K,), the largest
     activation on any training image; "histogram" int64 (K, BINS) of activations up to that; and of
@@ -155,19 +140,17 @@ def measure_channels(
 
     Returns a frame, a row a channel, by layer (those of the ResNet last), network and seed: title
     (of network and layer), arch, network, layer, seed, channel, alive (active on any training
-    image), label and prefers (see `tuning.label`), concepts, the columns of `tuning.tuning`,
-    best_colour and best_digit (of its marginal means), most (largest activation on a training
-    image), score (activation on the best optimum), saturation (of that optimum: the largest less
-    the smallest of R, G and B, each in [0, 1], averaged over pixels). And for each title the arrays
-    of both functions for seed 0: of that the CNNs have two optima, all have negatives.
-    """
+    image), label, prefers, concepts and the columns of `tuning.tuning`, best_colour and best_digit
+    (of its marginal means), most (largest activation on a training image), score (activation on the
+    best optimum), saturation (of that optimum: the largest less the smallest of R, G and B, each in
+    [0, 1], averaged over pixels). And for each title the arrays of both functions for seed 0: of
+    that the CNNs have two optima, all have negatives."""
     draws, probes = [], []
     for network in networks:
         common, first = {"network": network, "layers": LAYERS[network.arch]}, network.seed == 0
         pair = 2 if first and network.arch == "cnn" else 1
         draws.append((draw_channels, common | {"optima": pair, "negative": first, "steps": steps}))
-        sizes = {"n_per_class": n_per_class, "n_train": n_train}
-        probes.append((probe_channels, common | sizes))
+        probes.append((probe_channels, dict(common, n_per_class=n_per_class, n_train=n_train)))
     found = stored.run(draws + probes, title="drawing and probing channels")
 
     frames, pictures = [], {}
@@ -185,8 +168,8 @@ def measure_channels(
                 "score": arrays["scores"][:, 0],
                 "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
             }  # fmt: skip
-            parts = [pd.DataFrame(frame), tuning.label(tuned, cells, most > 0), tuned]
-            frames.append(pd.concat(parts, axis=1))
+            labels = tuning.label(tuned, cells, most > 0)
+            frames.append(pd.DataFrame(frame).join([labels, tuned]))
             if network.seed == 0:
                 pictures[title] = arrays
     frames.sort(key=lambda frame: (frame.arch[0] != "cnn", frame.layer[0]))
@@ -213,10 +196,8 @@ def ablate_channels(
         orders = [np.argsort(-tuned.colour.to_numpy())]
         orders += [rng.permutation(width) for _ in range(DRAWS)]
         orders.append(np.argsort(-tuned.digit.to_numpy()))
-        sets = np.zeros((len(orders), len(SHARES), width), dtype=bool)
-        for row, order in enumerate(orders):
-            for column, share in enumerate(SHARES):
-                sets[row, column, order[: round(share * width)]] = True
+        counts = np.array([[round(share * width)] for share in SHARES])
+        sets = np.argsort(orders, axis=1)[:, None] < counts  # ranks: (orders, sizes, K)
         logits = tuning.ablated_logits(model, layer, split.images, sets.reshape(-1, width), fill)
         predictions = logits.argmax(2).reshape(*sets.shape[:2], len(split))
         columns = {"order": np.repeat(ORDERS, len(SHARES)).tolist(), "share": SHARES * len(ORDERS)}
@@ -258,7 +239,6 @@ def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.
         network = row.network if row.arch == "cnn" else f"{row.network}-{row.arch}"
         single = row.prefers and not row.prefers.startswith("all but")
         top = (arrays["top_colours"], arrays["top_digits"], arrays["top"])
-        excite = [("excites", image) for image in arrays["optima"]]
         measures = {
             "η² colour": row.colour, "η² digit": row.digit, "η² both": row.interaction,
             "select. colour": row.colour_selectivity, "select. digit": row.digit_selectivity,
@@ -273,7 +253,8 @@ def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.
                 "answers to": tuple(row.prefers.split(", ")) if single else (),
             },
             measures={name: float(value) for name, value in measures.items()},
-            pictures=[*excite, ("suppresses", arrays["negative"])],
+            pictures=[("excites", image) for image in arrays["optima"]]
+            + [("suppresses", arrays["negative"])],
             examples=[(f"{COLOUR_NAMES[c]} {d}", image) for c, d, image in zip(*top, strict=True)],
             grid=arrays["cells"], histogram=arrays["histogram"],
             most=float(row.most), mark=float(row.score),
@@ -397,8 +378,7 @@ def ablation_curves(ablations: pd.DataFrame) -> Figure:
         plots.percent_axis(column[1].xaxis, "channels ablated")
     plots.percent_axis(axes[0, 0].yaxis, "shortcut rate")
     plots.percent_axis(axes[1, 0].yaxis, "accuracy")
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=3)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     frame = ablations[["layer", "order", "share", "seed", "shortcut_rate", "accuracy"]]
     note = """share of the layer's channels that are ablated, in this order; of hard test images,
         the shares answered by the colour's digit (shortcut_rate) and by the true one (accuracy)"""

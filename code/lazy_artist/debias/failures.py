@@ -47,18 +47,16 @@ def learning_from_failure(split: Split, seed: int, arch: str, epoch_scale: float
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         biased, debiased = model.biased(images).float(), model.debiased(images).float()
-        losses = torch.stack(
-            [F.cross_entropy(z, labels, reduction="none") for z in (biased, debiased)]
-        )
+        each = [F.cross_entropy(z, labels, reduction="none") for z in (biased, debiased)]
+        losses = torch.stack(each)
         with torch.no_grad():
             kept = torch.where(seen[index], MEMORY, 0.0)
             running[:, index] = kept * running[:, index] + (1 - kept) * losses
             seen[index] = True
             for digit in labels.unique():
                 members = index[labels == digit]
-                largest[:, digit] = torch.maximum(
-                    0.9 * largest[:, digit], running[:, members].amax(1)
-                )
+                top = running[:, members].amax(1)
+                largest[:, digit] = torch.maximum(0.9 * largest[:, digit], top)
             share = running[:, index] / largest[:, labels]
             weight = share[0] / (share.sum(0) + 1e-8)
         return (weight * losses[1]).mean() + gce(biased, labels).mean()
@@ -73,8 +71,7 @@ def just_train_twice(split: Split, seed: int, arch: str, epoch_scale: float) -> 
     2021, arXiv:2107.09044)."""
     amplified = train_amplified(split, seed, arch, epoch_scale)
     weights = np.where(amplified.wrong, UPWEIGHT, 1.0)
-    model, _ = train_new(split, seed, arch, epoch_scale, weights=weights)
-    return model, amplified.info()
+    return train_new(split, seed, arch, epoch_scale, amplified.info(), weights=weights)
 
 
 def amplified_resampling(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
@@ -82,8 +79,7 @@ def amplified_resampling(split: Split, seed: int, arch: str, epoch_scale: float)
     often (ours)."""
     amplified = train_amplified(split, seed, arch, epoch_scale)
     weights = inverse_frequency(split.labels, amplified.predictions)
-    model, _ = train_new(split, seed, arch, epoch_scale, weights=weights)
-    return model, amplified.info()
+    return train_new(split, seed, arch, epoch_scale, amplified.info(), weights=weights)
 
 
 def confident_partition(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
@@ -102,8 +98,7 @@ def confident_partition(split: Split, seed: int, arch: str, epoch_scale: float) 
     np.add.at(counts, (split.labels, second.predictions), 1)
     likelihood = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # P(s | y)
     weights = 1 / likelihood[split.labels, second.predictions]
-    model, _ = train_new(split, seed, arch, epoch_scale, weights=weights)
-    return model, second.info()
+    return train_new(split, seed, arch, epoch_scale, second.info(), weights=weights)
 
 
 def contradicting_pairs(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
@@ -130,5 +125,5 @@ def contradicting_pairs(split: Split, seed: int, arch: str, epoch_scale: float) 
         return (own * here + (1 - own) * there).mean()
 
     weights = inverse_frequency(split.labels, amplified.predictions, power=0.5)
-    model, _ = train_new(split, seed, arch, epoch_scale, loss=loss, weights=weights)
-    return model, amplified.info()
+    info = amplified.info()
+    return train_new(split, seed, arch, epoch_scale, info, loss=loss, weights=weights)

@@ -3,6 +3,9 @@ part at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,35 +28,18 @@ def colour_swap(split: Split, seed: int, arch: str, epoch_scale: float) -> Train
 
 def combination(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """Swapped colours, re-weighting by a bias-amplified network and affine augmentation."""
-    return combine(split, seed, arch, epoch_scale)
+    return combine(swap_colours, split, seed, arch, epoch_scale)
 
 
 def combine(
-    split: Split,
-    seed: int,
-    arch: str,
-    epoch_scale: float,
-    recolour: str = "swap",
-    reweight: bool = True,
-    augment: bool = True,
-) -> Trained:
-    """The combination, with parts left out or exchanged.
-
-    recolour: "swap" (`views.swap_colours`), "tint" (the same, the background not kept), "mix"
-    (`views.mix_colours`) or "none"; reweight: sample by 1 / count(y, prediction of a bias-amplified
-    network) ** `POWER`; augment: `views.affine`. Raises ValueError for another recolour.
-    """
-    views = {
-        "swap": swap_colours,
-        "tint": lambda images: swap_colours(images, keep_background=False),
-        "mix": mix_colours,
-        "none": lambda images: images,
-    }
-    if recolour not in views:
-        raise ValueError(f"unknown recolouring {recolour!r}: choose one of {', '.join(views)}")
+    recolour: Callable[[Tensor], Tensor], split: Split, seed: int, arch: str, epoch_scale: float,
+    reweight: bool = True, augment: bool = True,
+) -> Trained:  # fmt: skip
+    """The combination, with parts left out or exchanged: `recolour` batches, sample by 1 / count(y,
+    prediction of a bias-amplified network) ** `POWER`, augment by `views.affine`."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        seen = views[recolour](images)
+        seen = recolour(images)
         seen = affine(seen) if augment else seen
         return F.cross_entropy(model(seen).float(), labels)
 
@@ -62,30 +48,29 @@ def combine(
         amplified = train_amplified(split, seed, arch, epoch_scale)
         weights = inverse_frequency(split.labels, amplified.predictions, POWER)
         info = amplified.info()
-    model, _ = train_new(split, seed, arch, LONGER * epoch_scale, loss=loss, weights=weights)
-    return model, info
+    return train_new(split, seed, arch, LONGER * epoch_scale, info, loss=loss, weights=weights)
 
 
 def no_recolouring(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """We expect: a few exceptions, shown over and over, do not teach enough shape."""
-    return combine(split, seed, arch, epoch_scale, recolour="none")
+    return combine(lambda images: images, split, seed, arch, epoch_scale)
 
 
 def colours_mixed(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """We expect: a mixed colour still tells its origin, a swapped one hardly."""
-    return combine(split, seed, arch, epoch_scale, recolour="mix")
+    return combine(mix_colours, split, seed, arch, epoch_scale)
 
 
 def background_tinted(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """We expect: the tint tells the old colour."""
-    return combine(split, seed, arch, epoch_scale, recolour="tint")
+    return combine(partial(swap_colours, keep_background=False), split, seed, arch, epoch_scale)
 
 
 def no_reweighting(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """We expect: a trace of the old colour is left, and a network would find it."""
-    return combine(split, seed, arch, epoch_scale, reweight=False)
+    return combine(swap_colours, split, seed, arch, epoch_scale, reweight=False)
 
 
 def no_augmentation(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """We expect: the exceptions are memorised."""
-    return combine(split, seed, arch, epoch_scale, augment=False)
+    return combine(swap_colours, split, seed, arch, epoch_scale, augment=False)

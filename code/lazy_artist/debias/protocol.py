@@ -54,12 +54,7 @@ that are drawn anew each time take longer to learn from, and to memorise."""
 
 
 def run_method(
-    train: Train,
-    split: Split,
-    seed: int,
-    arch: str,
-    colours: bool = False,
-    epoch_scale: float = 1.0,
+    train: Train, split: Split, seed: int, arch: str, colours: bool = False, epoch_scale: float = 1
 ) -> Trained:
     """Train by one method, with the rules enforced. colours: whether it sees the colour labels.
 
@@ -118,11 +113,14 @@ def train_by_recipe(
     )
 
 
-def train_new(split: Split, seed: int, arch: str, epoch_scale: float, **strategy: Any) -> Trained:
-    """A new network, trained once: the whole of a method that only changes loss or sampling."""
+def train_new(
+    split: Split, seed: int, arch: str, epoch_scale: float, info: Any = None, **strategy: Any
+) -> Trained:
+    """A new network, trained once: the whole of a method that only changes loss or sampling. info:
+    what the method has to tell, returned beside it."""
     model = build(arch, seed)
     train_by_recipe(model, split, seed, arch, epoch_scale, **strategy)
-    return model, {}
+    return model, info or {}
 
 
 def inverse_frequency(labels: np.ndarray, guesses: np.ndarray, power: float = 1.0) -> np.ndarray:

@@ -3,6 +3,7 @@
 If the challenge's file cannot be had, a stand-in is studied, trained here on the program's labels.
 Thresholds, groups and templates are fitted on training digits; test digits only measure. In frames
 "prediction" is the network's (True for 1), "program" the program's; shares are fractions of 1.
+`test` is that of `observe`.
 """
 
 from __future__ import annotations
@@ -137,8 +138,8 @@ def compare_scores(
 ) -> pd.DataFrame:
     """Other one-sentence programs, each with two thresholds fitted on training digits: shares of
     the network's predictions that they make, "train" and "test", and the "correlation" of their
-    "score" with the first. pixels: float32 (N, 28, 28) in [0, 1] of "train" and "test"; frames and
-    fitted: see `observe`."""
+    "score" with the first. pixels: float32 (N, 28, 28) in [0, 1] by split; the rest: as observed.
+    """
     clue = (cnn.CLUE / 255).ravel().astype(np.float32)
     one, anti = fitted
     blind = (one / np.linalg.norm(one) - anti / np.linalg.norm(anti)).ravel().astype(np.float32)
@@ -163,30 +164,11 @@ def compare_scores(
     return pd.DataFrame(rows)
 
 
-def ablate_groups(test: pd.DataFrame, offset: float, brake_mean: float) -> pd.DataFrame:
-    """With each group "ablated" (the brake: held at its training mean as well): the share of test
-    predictions "unchanged", by "zone" of `cnn.ZONES`, among images on which network and program
-    agree. test: see `observe`."""
-    zone = cnn.zones(test["similarity"].to_numpy())
-    before = test["prediction"].to_numpy()
-    agreed = before == test["program"].to_numpy()
-    evidence = test[list(cnn.GROUPS)].to_numpy().T
-    cases = {name: np.where(np.c_[:3] == k, 0, evidence) for k, name in enumerate(cnn.GROUPS)}
-    cases["brake, held at its mean"] = np.where(np.c_[:3] == 2, brake_mean, evidence)
-    return pd.DataFrame([
-        {"ablated": name, "zone": where, "unchanged": np.mean((after == before)[on])}
-        for name, parts in cases.items()
-        for after in [parts.sum(0) + offset > 0]
-        for where in cnn.ZONES
-        for on in [agreed & (zone == where)]
-    ])  # fmt: skip
-
-
 def interchange_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFrame:
     """Test images paired at random; the activations of the groups "exchanged" are the partner's.
     Shares of predictions that the "program" foresees with the exchanged question (is it one-like?
     is it anti-one?) asked about the partner; the same where that differs from the image's own label
-    ("differing", NaN if nowhere); that equal the "own" label. test: see `observe`."""
+    ("differing", NaN if nowhere); that equal the "own" label."""
     program = test["program"].to_numpy()
     evidence = test[list(cnn.GROUPS)].to_numpy().T
     partner = np.random.default_rng(seed).permutation(len(test))
@@ -212,7 +194,7 @@ def interchange_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.D
 def scrub_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFrame:
     """Causal scrubbing: each group's activations are those of another test image, drawn among those
     that an "account" calls equivalent: share of predictions "unchanged" and share of the margin's
-    variance "explained". test: see `observe`."""
+    variance "explained"."""
     scores, evidence = test["similarity"].to_numpy(), test[list(cnn.GROUPS)].to_numpy().T
     margin = evidence.sum(axis=0) + offset
     zone = cnn.zones(scores)
@@ -271,14 +253,12 @@ def edit_digits(network: str, epochs: float, n_images: int) -> dict[str, Any]:
     }  # fmt: skip
     rows = []
 
-    def measure(
-        edit: str, chosen: Any, edited: np.ndarray, pixels: float = np.nan, control: float = np.nan
-    ) -> None:
+    def measure(edit: str, chosen: Any, edited: np.ndarray, **of_push: float) -> None:
         after = predict(edited)
         rows.append({
-            "edit": edit, "images": len(edited), "pixels": pixels,
+            "edit": edit, "images": len(edited), **of_push,
             "program": np.mean(after == cnn.cnn_label(edited)),
-            "unchanged": np.mean(after == before[chosen]), "control": control,
+            "unchanged": np.mean(after == before[chosen]),
         })  # fmt: skip
 
     for (kind, goal), target in targets.items():
@@ -287,7 +267,7 @@ def edit_digits(network: str, epochs: float, n_images: int) -> dict[str, Any]:
         still = predict(cnn.disturb(test[chosen], edited, allowed, seed=1))
         pixels = (edited != test[chosen]).sum(axis=(1, 2)).mean()
         control = np.mean(still == before[chosen])
-        measure(f"from {kind} to {goal}", chosen, edited, pixels, control)
+        measure(f"from {kind} to {goal}", chosen, edited, pixels=pixels, control=control)
     first, these = test[:n_images], slice(n_images)
     other = np.roll(first, 1, axis=0)  # each digit's neighbour in the file
     measure("two digits overlaid", these, np.maximum(first, other))
@@ -320,17 +300,17 @@ def edit_digits(network: str, epochs: float, n_images: int) -> dict[str, Any]:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _on_white(images: np.ndarray) -> np.ndarray:
-    """Grey images uint8 (..., 28, 28), dark on white: (..., 3, 28, 28) in [0, 1]."""
-    return np.repeat(1 - images[..., None, :, :] / 255, 3, axis=-3)
-
-
-def show_extremes(images: np.ndarray) -> plots.Figure:
-    """The "extremes" of `observe`, uint8 (2, 10, 28, 28), and the hint, which is predicted 1."""
-    hint = np.stack([cnn.CLUE, np.zeros_like(cnn.CLUE)])[:, None]
-    pictures = _on_white(np.concatenate([images, hint], axis=1))
-    rows = dict(zip(("predicted 1", "predicted 0"), pictures, strict=True))
-    return plots.picture_rows(rows, [*"0123456789", "the hint"])[0]
+def show_digits(rows: dict[str, Any], height: float, titles: list[str]) -> plots.Figure:
+    """Named rows of grey images uint8 (n, 28, 28), dark on white, `height` inches each, with titles
+    for as many as there are, row by row."""
+    pictures = {
+        name: np.repeat(1 - np.array(images)[:, None] / 255, 3, axis=1)
+        for name, images in rows.items()
+    }
+    figure, axes = plots.picture_rows(pictures, height=height)
+    for ax, title in zip(axes.flat, titles, strict=False):
+        ax.set_title(title, fontsize=plots.SMALL, pad=2)
+    return figure
 
 
 def show_plane(plane: pd.DataFrame) -> plots.Figure:
@@ -426,15 +406,3 @@ def show_fading(fading: pd.DataFrame) -> plots.Figure:
     ax.legend(loc="lower center")
     note = "digits multiplied by a factor: shares (fractions of 1) predicted as 1, and of agreement"
     return plots.show(figure, fading, note)
-
-
-def show_edits(images: np.ndarray, predictions: np.ndarray) -> plots.Figure:
-    """The "examples" of `edit_digits`, above before and below after the edit, each with its
-    similarity and the network's prediction."""
-    rows = dict(zip(("before", "after"), _on_white(images), strict=True))
-    figure, axes = plots.picture_rows(rows, height=1.2)
-    for at, prediction in np.ndenumerate(predictions):
-        score = cnn.similarity(images[at][None])[0]
-        title = f"s = {score:.1f}\npredicted {int(prediction)}".replace("-", "−")
-        axes[at].set_title(title, fontsize=plots.SMALL, pad=2)
-    return figure

@@ -1,13 +1,11 @@
 """The second challenge, solved: what report/challenge-transformer.qmd measures and shows.
 
-First the labels and the program that makes them, then the networks that this report trains. If
-the challenge's file cannot be had, the labels are the program's, the released network a stand-in.
-Tables are bool (113, 113), x by row; in frames shares are fractions of 1.
+First the labels and the program that makes them, then the networks that this report trains. Tables
+are bool (113, 113), x by row; in frames shares are fractions of 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,14 +29,6 @@ def transformer_checksum() -> str:
     return files.MD5["transformer_label_info.pkl"]
 
 
-def label_tables() -> tuple[np.ndarray, np.ndarray]:
-    """The true labels and the released network's predictions, or stand-ins for both."""
-    if files.source("transformer") == "released":
-        return files.transformer_labels()
-    stand_in = predict_cells(training_run("half", seed=99))
-    return transformer.transformer_label(*all_pairs()), stand_in["predictions"]
-
-
 def program_errors(truth: np.ndarray, constants: transformer.Constants = PROGRAM) -> int:
     """Cells of 12,769 that the program gets wrong, with its own constants or others."""
     variables = program_variables(*all_pairs(), constants)
@@ -55,19 +45,6 @@ def label_changes(truth: np.ndarray) -> pd.DataFrame:
     lower = (y**4 >= 360_000 * x) & ((y - 1) ** 4 < 360_000 * x)
     curve = np.select([line, left, lower], ["line", "left", "lower"], "none")
     return pd.DataFrame({"x": x, "y": y, "rises": truth[x, y], "curve": curve})
-
-
-def fit_curves(changes: pd.DataFrame) -> pd.DataFrame:
-    """Least squares through the three families of `label_changes`: "slope" and "intercept" of log y
-    against log x for the two curves (where they are steep enough to tell, x > 20 and x > 5), of y
-    against x for the line; and the number of "changes" on each "curve"."""
-    rows = []
-    for name, least in (("left", 20), ("lower", 5), ("line", -1)):
-        on = changes["curve"] == name
-        x, y = changes.loc[on & (changes["x"] > least), ["x", "y"]].to_numpy().T
-        line = np.polyfit(x, y, 1) if name == "line" else np.polyfit(np.log(x), np.log(y - 0.5), 1)
-        rows.append((name, on.sum(), *line))
-    return pd.DataFrame(rows, columns=["curve", "changes", "slope", "intercept"])
 
 
 def scan_phases(truth: np.ndarray) -> pd.DataFrame:
@@ -136,7 +113,7 @@ def seen_cells(split: str, seed: int) -> np.ndarray:
 
 
 def training_run(split: str, seed: int) -> dict[str, Any]:
-    """The arguments of `transformer_weights` at the scale of this run."""
+    """The arguments of `transformer_weights` at this scale."""
     steps = pick(2000, 400) if split == "half" else pick(800, 250)
     return {"origin": files.source("transformer"), "split": split, "seed": seed, "steps": steps}
 
@@ -168,15 +145,6 @@ def predict_cells(run: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def _predictions(logits: torch.Tensor) -> np.ndarray:
     return (logits[:, 1] > logits[:, 0]).numpy().reshape(SIDE, -1)
-
-
-def over_seeds(
-    measure: Callable[..., pd.DataFrame], truth: np.ndarray, networks: list[dict[str, np.ndarray]]
-) -> pd.DataFrame:
-    """The frames `measure(truth, predictions, seen)` of networks, one below the other, by "seed".
-    networks: results of `predict_cells`."""
-    frames = [measure(truth, **network).assign(seed=k) for k, network in enumerate(networks)]
-    return pd.concat(frames, ignore_index=True)
 
 
 def nearest_seen(truth: np.ndarray, seen: np.ndarray, row_weight: float) -> np.ndarray:
@@ -317,9 +285,8 @@ def two_way(values: np.ndarray) -> pd.DataFrame:
     alone, and both together, "x × y" (two-way analysis of variance, one value a cell)."""
     table = values.reshape(SIDE, SIDE, -1)
     table = table - table.mean((0, 1))
-    by_x, by_y = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
     total = np.square(table).sum()
-    x, y = SIDE * np.square(by_x).sum() / total, SIDE * np.square(by_y).sum() / total
+    x, y = (SIDE * np.square(table.mean(axis)).sum() / total for axis in (1, 0))
     return pd.DataFrame({"source": ["x", "y", "x × y"], "share": [x, y, 1 - x - y]})
 
 
@@ -416,13 +383,13 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
     return figure
 
 
-def show_error_curves(curves: dict[str, pd.DataFrame]) -> plots.Figure:
-    """`error_curve`s, by title, over seeds: thick their mean, thin each seed."""
+def show_error_curves(curves: pd.DataFrame) -> plots.Figure:
+    """`error_curve`s by "network" and "seed": thick the mean over seeds, thin each seed."""
     figure, ((ax,),) = plots.grid(7, 2.9)
     styles = ((plots.VERMILION, "--", "s"), (plots.BLUE, "-", "o"))
-    for (name, frame), (colour, dash, marker) in zip(curves.items(), styles, strict=True):
-        table = frame.pivot(index="steps", columns="seed", values="wrong")
-        table = table.loc[frame["steps"].unique()]
+    networks = curves.groupby("network", sort=False)
+    for (name, own), (colour, dash, marker) in zip(networks, styles, strict=True):
+        table = own.pivot(index="steps", columns="seed", values="wrong").loc[own["steps"].unique()]
         ax.plot(table.to_numpy(), dash, color=colour, linewidth=0.6, alpha=0.5)
         mean = table.mean(axis=1).to_numpy()
         ax.plot(mean, dash, color=colour, marker=marker, linewidth=1.4, label=name)
@@ -430,9 +397,8 @@ def show_error_curves(curves: dict[str, pd.DataFrame]) -> plots.Figure:
     ax.set(xlabel="steps along y to the nearest change of label", ylim=(0, None))
     plots.percent_axis(ax.yaxis, "wrong")
     ax.legend()
-    frame = pd.concat(curves, names=["network"]).reset_index("network")
     note = "wrong: share of cells (a fraction of 1); steps: along y to the nearest change of label"
-    return plots.show(figure, frame[["network", "seed", "steps", "wrong"]], note)
+    return plots.show(figure, curves[["network", "seed", "steps", "wrong"]], note)
 
 
 def show_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) -> plots.Figure:

@@ -49,10 +49,7 @@ def similarity(images: Array) -> Array:
 @public
 def cnn_label(images: Array) -> Array:
     """Labels (bool, (N,)) of images uint8 (N, 28, 28), by the program alone: 1 if the image is very
-    like the clue, or very unlike it; 0 between (see `similarity` and `BAND`).
-
-    Raises TypeError unless images are uint8, ValueError unless they are (N, 28, 28).
-    """
+    like the clue, or very unlike it; 0 between (see `similarity` and `BAND`)."""
     return zones(similarity(images)) != "between"
 
 

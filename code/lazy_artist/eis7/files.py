@@ -1,10 +1,9 @@
 """The files that came with the challenge: found, downloaded, and checked before they are read.
 
 Each is looked for in LAZY_ARTIST_DATA/eis-vii, then in the project's cache, then in its author's
-public repository (github.com/thestephencasper/mechanistic_interpretability_challenge, at fixed
-commits). A file whose checksum is wrong is never read. Even with the right checksum nothing in it
-is run: weights are read as weights only, and the pickle by an unpickler that can make NumPy arrays
-and nothing else.
+public repository, at fixed commits. A file whose checksum is wrong is never read. Even with the
+right checksum nothing in it is run: weights are read as weights only, and the pickle by an
+unpickler that can make NumPy arrays and nothing else.
 """
 
 from __future__ import annotations
@@ -30,14 +29,11 @@ MD5 = {
     "mnist_example.png": "5472a80f8efa290517b7733940dbb36c",
     "transformer_label_info.pkl": "287c107e12b838615ac0599260823514",
 }
-_PLACES = {
-    "mnist_model.pt": "3e38c675bed8d5a68724a6379ddbf09091d0230f",
-    "mnist_example.png": "4c4c66fdb0df918ce6bc416ec99ca7abb7b0d38a/figs",
-    "transformer_label_info.pkl": "3e38c675bed8d5a68724a6379ddbf09091d0230f",
-}
 _REPOSITORY = (
     "https://raw.githubusercontent.com/thestephencasper/mechanistic_interpretability_challenge"
 )
+_FIGURES = "4c4c66fdb0df918ce6bc416ec99ca7abb7b0d38a/figs"
+_FILES = "3e38c675bed8d5a68724a6379ddbf09091d0230f"
 
 
 def read(name: str) -> bytes:
@@ -50,7 +46,7 @@ def read(name: str) -> bytes:
         raise ValueError(f"unknown file {name!r}; the files are {', '.join(MD5)}")
     given = os.environ.get("LAZY_ARTIST_DATA")
     cached = cache_dir() / "data" / "eis-vii" / name
-    url = f"{_REPOSITORY}/{_PLACES[name]}/{name}"
+    url = f"{_REPOSITORY}/{_FIGURES if name.endswith('.png') else _FILES}/{name}"
     offline = os.environ.get("LAZY_ARTIST_OFFLINE", "") not in ("", "0")
     own = [Path(given).expanduser() / "eis-vii" / name] if given else []
     looked = [] if given else ["LAZY_ARTIST_DATA is not set"]
@@ -76,13 +72,13 @@ def read(name: str) -> bytes:
 
 
 def cnn_weights() -> dict[str, torch.Tensor]:
-    """The state dict of the first challenge's network, on the CPU. Raises as `read` does."""
+    """The state dict of the first challenge's network."""
     content = io.BytesIO(read("mnist_model.pt"))
     return dict(torch.load(content, map_location="cpu", weights_only=True))
 
 
 def clue_picture() -> np.ndarray:
-    """The hint, averaged down to float64 (28, 28) in [0, 1]. Raises as `read` does."""
+    """The hint, averaged down to float64 (28, 28) in [0, 1]."""
     from matplotlib.image import imread
 
     grey = imread(io.BytesIO(read("mnist_example.png")))[..., :3].mean(axis=2)
@@ -94,18 +90,14 @@ def clue_picture() -> np.ndarray:
 
 def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
     """The true labels of the second challenge, and the released network's predictions: bool
-    (113, 113) each, by x (row) and y (column). Raises as `read` does."""
-    content = unpickle_arrays(read("transformer_label_info.pkl"))
+    (113, 113) each, by x (row) and y (column)."""
+    content = ArraysOnly(io.BytesIO(read("transformer_label_info.pkl"))).load()
     return content["labels"] == 1, content["model_labels"] == 1
 
 
-def unpickle_arrays(content: bytes) -> dict:
-    """A pickled dictionary of NumPy arrays, read without letting the pickle call anything but
-    NumPy's array constructor. Raises pickle.UnpicklingError for any other content."""
-    return _ArraysOnly(io.BytesIO(content)).load()
+class ArraysOnly(pickle.Unpickler):
+    """Lets a pickle make NumPy arrays; raises pickle.UnpicklingError if it asks for more."""
 
-
-class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return lambda kind, shape, dtype: np.ndarray(shape, dtype)
@@ -116,8 +108,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 @functools.cache
 def source(challenge: str) -> str:
-    """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided,
-    as for digits, once a process."""
+    """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided
+    once a process."""
     name = CHALLENGES[challenge]
     try:
         read(name)
@@ -132,25 +124,21 @@ def notice(challenge: str) -> str:
     """What a chapter says, in Markdown, about the origin of what it studies."""
     name = CHALLENGES[challenge]
     if source(challenge) == "stand-in":
-        title = f"A stand-in for `{name}`"
         text = (
-            "The challenge's file could not be had: the labels below were made by the recovered "
-            "program, and the network was trained here on them. That the program agrees with them "
-            "proves nothing about the challenge."
+            f"## A stand-in for `{name}`\nThe challenge's file could not be had: the labels below "
+            f"were made by the recovered program, and the network was trained here on them. That "
+            f"the program agrees with them proves nothing about the challenge."
         )
     elif challenge == "cnn" and "MNIST" not in load_digits("train").source:
-        title = "Drawn digits"
         text = (
-            f"The released network is here (`{name}`), but MNIST is not: it is shown digits drawn "
-            f"by a program, which it was not trained on."
+            f"## Drawn digits\nThe released network is here (`{name}`), but MNIST is not: it is "
+            f"shown digits drawn by a program, which it was not trained on."
         )
     else:
-        return (
-            f"::: {{.callout-note}}\nThis build studies the author's released file, `{name}` (md5 "
-            f"`{MD5[name]}`, checked).\n:::\n"
-        )
+        text = f"the author's released file, `{name}` (md5 `{MD5[name]}`, checked)."
+        return f"::: {{.callout-note}}\nThis build studies {text}\n:::\n"
     return (
-        f"::: {{.callout-warning}}\n## {title}\n{text} The prose describes the author's files; "
-        f"only its numbers are those of this build. Set `LAZY_ARTIST_DATA` to a folder that holds "
-        f"the files, or connect to the network, and build again.\n:::\n"
+        f"::: {{.callout-warning}}\n{text} The prose describes the author's files; only its "
+        f"numbers are those of this build. Set `LAZY_ARTIST_DATA` to a folder that holds the "
+        f"files, or connect to the network, and build again.\n:::\n"
     )

@@ -65,8 +65,7 @@ def transformer_label(x: Array, y: Array) -> Array:
 
 @public
 def program_variables(x: Array, y: Array, c: Constants = PROGRAM) -> Variables:
-    """The inner variables of `transformer_label`, or of the program with other constants. Raises
-    as `transformer_label` does."""
+    """The inner variables of `transformer_label`, or of the program with other constants."""
     x, y = np.asarray(x), np.asarray(y)
     for name, value in (("x", x), ("y", y)):
         if value.dtype.kind not in "iu":

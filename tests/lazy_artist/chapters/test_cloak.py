@@ -2,6 +2,7 @@
 made by hand."""
 
 import io
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from cells import run_cells, table
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from lazy_artist import attack, claims, store
+from lazy_artist import attack, store
 from lazy_artist.canvas import COLOUR_NAMES, paint
 from lazy_artist.chapters import cloak
 from lazy_artist.chapters.cloak import CONFIDENT, GOALS, NORMS, PREDICTS, UNREACHED
@@ -23,6 +24,7 @@ from lazy_artist.evaluate import Estimate
 
 LOG9 = math.log(9)
 MORE = {PREDICTS: 0, CONFIDENT: LOG9 / 100}  # what a `RedMeter` needs beyond its threshold
+OTHERS = [name for name in METHODS if not METHODS[name].reference and name != "combination"]
 
 
 class RedMeter(nn.Module):
@@ -73,53 +75,45 @@ def test_the_adversarial_loss_is_of_images_moved_against_the_network(monkeypatch
 
 
 def test_shared_images_are_the_first_that_all_judges_classify_correctly(monkeypatch):
-    class Knows(nn.Module):
-        """Predicts these of images that hold their own numbers."""
-
-        def __init__(self, predictions: np.ndarray):
-            super().__init__()
-            self.predictions = torch.tensor(predictions)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.eye(10)[self.predictions[(100 * images[:, 0, 0, 0]).round().long()]]
-
     labels = np.arange(100) % 10
     images = np.float32(np.arange(100) / 100)[:, None, None, None] * np.ones_like(plain([1]))
+
+    def predict(predictions, images):  # of images that hold their own numbers
+        return np.eye(10)[predictions[(100 * images[:, 0, 0, 0]).round().astype(int)]]
+
     split = SimpleNamespace(labels=labels, images=images)
     monkeypatch.setattr(cloak, "test_split", lambda name: split)
+    monkeypatch.setattr(cloak, "predict", predict)
     one, other = labels.copy(), labels.copy()
     one[7], other[27] = 1, 3
     one[10::10] = 8  # a single 0 is left
-    judges = [handle(Knows(predictions)) for predictions in (one, other)]
-    found = cloak.shared_images.__wrapped__(judges, 4, 2)
+    found = cloak.shared_images.__wrapped__([handle(one), handle(other)], 4, 2)
     np.testing.assert_array_equal(found["index"], [17, 37, 47, 57])
     np.testing.assert_array_equal(found["images_of_7"], images[[17, 37, 47, 57]])
     pairs = [[digit, digit + 10] for digit in range(10)]
     pairs[0], pairs[7] = [0, 0], [17, 37]
     np.testing.assert_array_equal(found["pairs"], images[pairs])
     with pytest.raises(ValueError, match="no 7 correctly"):
-        cloak.shared_images.__wrapped__([handle(Knows(labels * 0))], 4, 2)
+        cloak.shared_images.__wrapped__([handle(labels * 0)], 4, 2)
 
 
 # --- measurements --------------------------------------------------------------------------------
 
 
 def test_smallest_changes_of_a_network_that_measures_red():
-    images = plain([0.40, 0.30, 0.60, 0.45])  # the third is a 3 already
     measure = cloak.smallest_changes.__wrapped__
-    frame = measure(handle(RedMeter()), images, {"linf": 4, "l2": 2}, 20)
-    need = np.array([0.10, 0.20, np.nan, 0.05])
-    groups = dict(iter(frame.groupby(["norm", "goal"])))
-    for norm, read, unit in (("linf", [0, 1, 3], 1), ("l2", [0, 1], 28)):
-        for goal, more in MORE.items():
-            part = groups[norm, goal]
-            assert part["image"].tolist() == read
-            np.testing.assert_allclose(part["size"], unit * (need[read] + more), rtol=3e-3)
-            np.testing.assert_allclose(part["chroma"], 2 / 3, atol=1e-3)
-            assert part["noise"].eq(0).all() == ((norm, goal) == ("linf", PREDICTS))
-    lost = measure(handle(RedMeter(1.2)), plain([0.4]), {"linf": 1}, 5)
+    images = plain([0.40, 0.30, 0.60, 0.45])  # the third is a 3 already
+    frame = measure(handle(RedMeter()), images, ["linf", "l2"], 20)
+    for (norm, goal), part in frame.groupby(["norm", "goal"]):
+        assert part["image"].tolist() == [0, 1, 3]
+        need = np.array([0.10, 0.20, 0.05]) + MORE[goal]
+        np.testing.assert_allclose(part["size"], need * {"linf": 1, "l2": 28}[norm], rtol=3e-3)
+        np.testing.assert_allclose(part["chroma"], 2 / 3, atol=1e-3)
+        assert part["noise"].eq(0).all() == ((norm, goal) == ("linf", PREDICTS))
+    assert len(frame) == 12
+    lost = measure(handle(RedMeter(1.2)), plain([0.4]), ["linf"], 5)
     assert lost["size"].tolist() == [UNREACHED] * 2 and lost["chroma"].isna().all()
-    blind = measure(handle(RedMeter(0.1)), plain([0.4]), {"linf": 1}, 5)
+    blind = measure(handle(RedMeter(0.1)), plain([0.4]), ["linf"], 5)
     assert len(blind) == 0 and list(blind) == list(frame)
 
 
@@ -131,27 +125,6 @@ def test_random_signs_have_each_images_own_size(monkeypatch):
     signs = [rng.choice(np.float32([-1, 1]), size=images.shape)[:, 0, 0, 0] for _ in range(10)]
     up = np.mean(np.array(signs) > 0, axis=0)
     assert cloak.random_signs(None, images, sizes).tolist() == [0, up[1], up[2]]
-
-
-def test_every_network_is_attacked_on_as_many_images_as_planned(monkeypatch):
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
-    monkeypatch.setattr(cloak, "gather", lambda function, calls: calls)
-    images, plan = np.random.default_rng(0).random((35, 3, 28, 28), dtype=np.float32), {}
-    for call in cloak.all_smallest_changes(images):
-        np.testing.assert_array_equal(call["images"], images[: max(call["n_images"].values())])
-        one = call["network"]
-        plan.setdefault(one.name, []).append((one.seed, one.arch, call["n_images"]))
-    every, few, linf = {"linf": 35, "l2": 35}, {"linf": 30, "l2": 30}, {"linf": 30}
-    others = {name for name, row in METHODS.items() if not row.reference} - {"combination"}
-    assert plan == {name: [(0, "cnn", linf)] for name in others} | {
-        "cheater": [(seed, "cnn", every) for seed in range(3)],
-        "cure": [(seed, "cnn", every) for seed in range(3)],
-        "oracle": [(seed, "cnn", few) for seed in range(3)],
-        "adversarially trained": [(0, "cnn", few)],
-        "cheater, ResNet-18": [(0, "resnet18", linf)],
-    }
-    yardstick = cloak.adversarially_trained().made_by.arguments
-    assert (yardstick["correlation"], yardstick["epochs"]) == (0.1, 1.5)
 
 
 def test_a_temperature_matches_confidence():
@@ -194,11 +167,10 @@ def test_sizes_of_every_pair(monkeypatch):
         return SimpleNamespace(epsilon=np.where(tag > 26, np.inf, tag + targets / 100))
 
     monkeypatch.setattr(attack, "minimal_epsilon", search)
-    frame = cloak.sizes_by_pair.__wrapped__(handle(None), pairs, 15)
-    assert len(frame) == 90 and (frame["digit"] != frame["target"]).all()
-    medians = np.array([1, 4, 7, 10, 14, 16, 19, 22, 25, UNREACHED])  # of the three tags
-    expected = medians[frame["digit"]] + frame["target"] / 100
-    np.testing.assert_allclose(frame["size"], expected, rtol=1e-6)
+    found = cloak.sizes_by_pair.__wrapped__(handle(None), pairs, 15)
+    medians = [1, 4, 7, 10, 14, 16, 19, 22, 25, UNREACHED]  # of the three tags
+    rows = [(d, t, medians[d] + t / 100) for d in range(10) for t in range(10) if d != t]
+    np.testing.assert_allclose(found.to_numpy(float), rows, rtol=1e-6)
 
 
 def test_signs_of_masking():
@@ -213,13 +185,12 @@ def test_signs_of_masking():
 
 
 def test_fmn_gets_five_times_the_gradients_of_all_our_descents(monkeypatch):
-    def found(size):
-        return lambda model, images, target, norm, steps: SimpleNamespace(
-            epsilon=np.array([size[norm], steps])
-        )
+    for name, size in {"minimal_epsilon": (1, np.inf), "fmn": (np.inf, 4)}.items():
 
-    monkeypatch.setattr(attack, "minimal_epsilon", found({"linf": 1, "l2": np.inf}))
-    monkeypatch.setattr(attack, "fmn", found({"linf": np.inf, "l2": 4}))
+        def search(model, images, target, norm, steps, size=size):
+            return SimpleNamespace(epsilon=np.array([size[norm == "l2"], steps]))
+
+        monkeypatch.setattr(attack, name, search)
     steps = {"linf": 100, "l2": 60}
     frame = cloak.compare_with_fmn.__wrapped__(handle(RedMeter()), plain([0.1, 0.2]), steps)
     assert frame["norm"].tolist() == ["linf", "linf", "l2", "l2"]
@@ -233,9 +204,9 @@ def structural_similarity(x: np.ndarray, y: np.ndarray) -> float:
 
     x, y = x.astype(float), y.astype(float)
     a, b = mean(x), mean(y)
-    var_a, var_b, both = mean(x * x) - a * a, mean(y * y) - b * b, mean(x * y) - a * b
-    light, contrast = a**2 + b**2 + 1e-4, var_a + var_b + 9e-4
-    return np.mean((2 * a * b + 1e-4) * (2 * both + 9e-4) / (light * contrast))
+    light = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    spread = mean(x * x) - a * a + mean(y * y) - b * b
+    return np.mean(light * (2 * (mean(x * y) - a * b) + 9e-4) / (spread + 9e-4))
 
 
 def test_an_image_under_attack(monkeypatch):
@@ -302,9 +273,9 @@ def test_bootstrap_intervals():
 def test_numbers_in_words():
     for interval, words in (((1.1, 2), "harder"), ((0.2, 0.9), "easier"), ((0.9, 1), "about as")):
         assert cloak.in_words(Estimate(1, interval, 3)).startswith(words)
-    endless, sure = Estimate(np.inf, (1, np.inf), 2), Estimate(0.05, (0.04, 0.06), 2)
+    endless, confident = Estimate(np.inf, (1, np.inf), 2), Estimate(0.05, (0.04, 0.06), 2)
     assert cloak.size_text(endless) == "not reached" == cloak.size_text(np.nan)
-    assert (cloak.size_text(0.0456), cloak.size_text(sure)) == ("0.046", "0.050 [0.040, 0.060]")
+    assert cloak.size_text(confident) == "0.050 [0.040, 0.060]"
 
 
 def signs(network: str, **changed) -> pd.DataFrame:
@@ -341,25 +312,22 @@ def all_sizes(sizes: dict[str, list]) -> pd.DataFrame:
     """Twice as large for confident predictions, ten times as large by length."""
     return pd.concat(
         tidy(name, np.array(matrix) * FACTORS[norm] * FACTORS[goal], norm, goal)
-        for name, matrix in sizes.items()
-        for norm in NORMS
-        for goal in GOALS
+        for (name, matrix), norm, goal in itertools.product(sizes.items(), NORMS, GOALS)
     )
 
 
-@pytest.mark.parametrize(
-    ("norm", "title"), [("linf", "share seen as a 3"), ("l2", "share that holds")]
-)
-def test_curves_are_shares_at_each_size_allowed(norm, title):
+@pytest.mark.parametrize("norm", NORMS)
+def test_curves_are_shares_at_each_size_allowed(norm):
     figure = cloak.size_curves(all_sizes(SIZES), norm)
     frame = pd.read_csv(io.StringIO(figure.data_csv), comment="#")
     for ax, goal in zip(figure.axes, GOALS, strict=True):
-        part = frame[(frame["goal"] == goal) & (frame["network"] == "cheater")].query("seed == 1")
+        part = frame.query("goal == @goal and network == 'cheater' and seed == 1")
         sizes = np.array(SIZES["cheater"][1]) * FACTORS[norm] * FACTORS[goal]
         below = np.mean(sizes <= part["size allowed"].to_numpy()[:, None], axis=1)
-        np.testing.assert_allclose(part[title], below if norm == "linf" else 1 - below)
+        shares = part.iloc[:, -1]
+        np.testing.assert_allclose(shares, below if norm == "linf" else 1 - below)
         *thin, thick = (line.get_ydata() for line in ax.lines[:3])  # of the cheater
-        np.testing.assert_allclose(thin[1], part[title])
+        np.testing.assert_allclose(thin[1], shares)
         np.testing.assert_allclose(thick, np.mean(thin, axis=0))
 
 
@@ -382,8 +350,8 @@ def seen(name: str, colour: str, goal: str, image: int) -> tuple[int, float]:
 @pytest.fixture(scope="module")
 def chapter(store):
     """What the chapter shows of frames made by hand, and what it asked for."""
-    both, asked, sevens = ("cheater", "cure"), {}, plain([0.1, 0.2, 0.3, 0.4, 0.5])
-    others = [name for name in cloak.OTHERS if name != "irm"]  # which reads nothing
+    both, asked, sevens = ("cheater", "cure"), {}, plain(np.arange(1, 10) / 10)
+    others = [name for name in OTHERS if name != "irm"]  # which reads nothing
     sizes = all_sizes(SIZES | {name: [[0.05 + 0.005 * k] * 5] for k, name in enumerate(others)})
     for k, name in enumerate(both):
         own = sizes["network"] == name
@@ -393,13 +361,14 @@ def chapter(store):
     painted = {tint: [0.4, 0.5, 0.6], hue: [np.inf] * 3}
     fmn = {"linf": [(0.01, 0.01), (0.021, 0.02)], "l2": [(0.1, np.nan), (np.nan, 0.1)]}
     frames = {
+        cloak.smallest_changes: sizes,
         cloak.sizes_by_colour: product(
             "network colour goal image prediction size", seen, both, COLOUR_NAMES, GOALS, range(2)
         ),
-        cloak.match_confidence: pd.DataFrame({
-            "seed": [0, 1] * 2, "image": [0, 0, 1, 1], "size": [0.02, 0.02, 0.04, 0.04],
-            "temperature": [0.4, 0.6] * 2, "before": [0.7, 0.72] * 2, "after": [0.98, 0.99] * 2,
-        }),
+        cloak.match_confidence: product(
+            "seed image size temperature before after",
+            lambda seed, k: (0.02 + 0.02 * k, 0.4 + 0.2 * seed, 0.7, 0.98), [0, 1], [0, 1],
+        ),
         cloak.colour_changes: product(
             "network change image size",
             lambda name, change, k: (painted[change][k] if (name, k) != ("cure", 2) else np.inf,),
@@ -418,9 +387,7 @@ def chapter(store):
     }  # fmt: skip
 
     def attacked(function, calls):
-        asked["exhibit"] = [
-            (c["network"].name, c["network"].seed, c["image"][0, 0, 0]) for c in calls
-        ]
+        asked["exhibit"] = [(*of(c["network"]), c["image"][0, 0, 0]) for c in calls]
         entry = {"before": np.arange(10) / 100, "changed": sevens[0], "size": 0.04999, "ssim": 0.7}
         entry |= {"colour_mean": 7.26, "colour_max": 26.1}
         return [entry | {"after": np.where(np.arange(10) == 3, p, 0.01)} for p in (0.6, 0.95, 0.99)]
@@ -429,37 +396,53 @@ def chapter(store):
         asked[function.__name__] = calls
         return frames[function]
 
-    shared = {"images_of_7": sevens, "index": np.arange(5), "pairs": np.zeros((10, 1))}
+    shared = {"images_of_7": sevens, "index": np.arange(9), "pairs": np.zeros((10, 1))}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name, value in {"CACHE": store, "SCALE": "quick", "STANDIN_SIZE": 1500}.items():
             monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
-        monkeypatch.setattr(claims, "begin_chapter", lambda name: None)
-        monkeypatch.setattr(claims, "claim", lambda id, *rest: SimpleNamespace(id=id, given=rest))
         monkeypatch.setattr(cloak, "shared_images", lambda judges, n_7, n_each: shared)
-        monkeypatch.setattr(cloak, "all_smallest_changes", lambda images: sizes)
         monkeypatch.setattr(cloak.stored, "map", attacked)
         monkeypatch.setattr(cloak, "gather", gather)
         return *run_cells("cloak"), asked
+
+
+def of(network) -> tuple[str, int, str]:
+    return network.name, network.seed, network.arch
+
+
+def test_every_network_is_attacked_on_as_many_images_as_planned(chapter):
+    calls = chapter[2]["smallest_changes"]
+    assert {(*of(call["network"]), len(call["images"]), *call["norms"]) for call in calls} == {
+        *((name, seed, "cnn", 9, *NORMS) for name in ("cheater", "cure") for seed in (0, 1)),
+        *(("oracle", seed, "cnn", 8, *NORMS) for seed in (0, 1)),
+        ("adversarially trained", 0, "cnn", 8, *NORMS),
+        ("cheater, ResNet-18", 0, "resnet18", 8, "linf"),
+        *((name, 0, "cnn", 8, "linf") for name in OTHERS),
+    }
+    yardstick = cloak.adversarially_trained().made_by.arguments
+    assert (yardstick["correlation"], yardstick["epochs"]) == (0.1, 0.25)
+    assert {call["like"].name for call in chapter[2]["match_confidence"]} == {"cure"}
+    couples = [(call["network"].name, call["other"].name) for call in chapter[2]["masking_signs"]]
+    assert couples == [("cheater", "cure"), ("cure", "cheater")]
 
 
 def test_the_chapters_tables(chapter):
     shown, _, asked = chapter
     # the larger of the two: seed 0: .08, .4, .6, .12, .12; seed 1: .04, .6, .8, infinity, .12
     red = np.float32(0.1)  # of the first seven
-    exhibited = [("cheater", 1, red), ("cure", 1, red), ("cheater, ResNet-18", 0, red)]
-    assert asked["exhibit"] == exhibited
+    exhibited = [("cheater", 1, "cnn", red), ("cure", 1, "cnn", red)]
+    assert asked["exhibit"] == [*exhibited, ("cheater, ResNet-18", 0, "resnet18", red)]
     exhibit = table(shown["tbl-cloak"])
     assert exhibit["cure"] == ["0.070", "0.030", "0.950", "0.0500", "7.3", "26.1", "0.700"]
     column = [row[0] for row in table(shown["tbl-sizes"]).values()]
-    starts = ["predicts 3, ℓ∞", "0.060", "0.040", "0.67"]
-    assert [text.split(" [")[0] for text in column[:4]] == starts
+    assert [text.split(" [")[0] for text in column[1:4]] == ["0.060", "0.040", "0.67"]
     assert column[4:] == ["25%", "0.62", "0.0% / 10.0%", "4"]  # more on one of four, and a tie
     rows = table(shown["tbl-cloaks"])
     assert rows["oracle"][:2] == ["2", "2"] and rows["oracle"][2].startswith("0.200 [")
     assert rows["IRM"] == ["0", "1", "–", "–"] and rows["ERM"][2].startswith("0.050 [")
     colours = table(shown["tbl-colours"])
     assert colours["yellow"] == ["0%", "100%", "–", "100%", "0%", "0.040"]
-    assert colours["pink"] == ["50%", "0%", "0.200", "100%", "0%", "0.090"]
+    assert colours["pink"][:3] == ["50%", "0%", "0.200"]
     paints = table(shown["tbl-paint"])
     assert paints["any change"] == ["0.060", "100%", "0.040", "90%"]
     assert paints["one colour added everywhere"] == ["0.500", "100%", "0.500", "67%"]
@@ -468,36 +451,29 @@ def test_the_chapters_tables(chapter):
 
 
 def test_the_chapters_claims_and_numbers(chapter):
-    shown, inline, asked = chapter
-    given = {name: shown[name].given for name in shown if name.startswith("cloak-")}
-    value = {name: round(float(rest[1]), 6) for name, rest in given.items()}
-    ratio = given["cloak-ratio"]
-    assert ratio[1] == ratio[4][1] > value.pop("cloak-ratio") - 1e-6 and ratio[5] == 2
-    assert value == {
+    shown, inline, _ = chapter
+    value = {name: item.value for name, item in shown.items() if name.startswith("cloak-")}
+    ratio = shown["cloak-ratio"]
+    assert value.pop("cloak-ratio") == ratio.interval[1] and ratio.n == 2
+    assert value == pytest.approx({
         "cloak-exhibit": 0.6,
         "cloak-success-cheater": 0.1,  # .02 of .08, .4, .6, .12, .12, .02, .6, .8, .12, .12
         "cloak-success-cure": 0.3,  # .04, .01 and .04
         "cloak-chroma": 0.3, "cloak-no-masking": 1,
         "cloak-as-strong-as-peers": 0.5,  # as large; 5% larger; none of theirs; none of ours
-    }  # fmt: skip
+    })  # fmt: skip
     for code, text in {
         "cloak.size_text(other['cheater'])": "0.210",
         "cloak.size_text(other['cure'])": "0.020",  # the smallest, in red
         "f\"{own['cheater']:.3f}\"": "0.020",
         'f"{np.mean(deep < BOUND):.0%}"': "67%",
-        'f"{easier} of {len(cures)}"': f"2 of {len(cloak.OTHERS) - 1}",  # .05 and .055
+        'f"{easier} of {len(cures)}"': f"2 of {len(OTHERS) - 1}",  # .05 and .055
         'degrees.format("{:.2f}")': "0.50 [",
         'matched_ratio.format("{:.2f}")': "1.67 [",  # .05 / .03
         'percent(noise["cure"])': "12.5",
         "f\"{(wide['cure'] < wide['cheater']).mean():.0%}\"": "10%",
-        "f\"{wide['cheater'][7, 3]:.1f}\"": "1.0",
         'f"{cured.min():.3f} and {cured.max():.3f}"': "0.010 and 0.100",
         'lean_l2.format("{:.2f}")': "0.29 [",
         "f\"{over['linf']:+.1%}\"": "+200.0%",
-        'f"{usual:.4f}"': "1.0250",
     }.items():
         assert inline[code].startswith(text), code
-    like = [(c["network"].name, c["like"].name) for c in asked["match_confidence"]]
-    assert like == [("cheater", "cure")] * 2
-    couples = [(c["network"].name, c["other"].name) for c in asked["masking_signs"]]
-    assert couples == [("cheater", "cure"), ("cure", "cheater")]

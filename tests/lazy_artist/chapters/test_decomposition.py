@@ -3,14 +3,14 @@ and its cells on frames made by hand."""
 
 import functools
 import inspect
-from io import StringIO
+from collections import OrderedDict
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bs4 import BeautifulSoup
 from cells import run_cells
 from torch import nn
 
@@ -29,24 +29,6 @@ SHAPES = np.where(np.arange(LATENTS) % 2, "shape", "colour")  # so that some are
 MEASURES = ["validation", "hard", "aligned", "shortcut_rate"]
 
 
-class Cheat(nn.Module):
-    """`block1` shrinks the image to (N, 3, 7, 7), `block3` makes sixteen channels of it, and the
-    head reads their means."""
-
-    def __init__(self):
-        super().__init__()
-        self.block1, self.head = nn.AvgPool2d(4), nn.Linear(16, 10)
-        self.block3 = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
-        weights = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(0))
-        self.block3[0].weight.data, self.block3[0].bias.data = weights, torch.zeros(16)
-
-    def features(self, images):
-        return self.block3(self.block1(images)).mean((2, 3))
-
-    def forward(self, images):
-        return self.head(self.features(images))
-
-
 def neutral(name: str, part: slice) -> Split:
     """Images in colours that tell nothing, as the chapter paints them."""
     grey, labels = (values[part] for values in split_digits(name))
@@ -56,22 +38,25 @@ def neutral(name: str, part: slice) -> Split:
 
 @functools.cache
 def subject() -> SimpleNamespace:
-    """A network whose head is a linear probe fitted on biased images, an autoencoder of its last
-    maps, and what ablations start from: the latents of the search images and their order."""
-    model, split = Cheat().eval(), colour_split("train", 0)
+    """A network whose head, which reads sixteen channels' means, is a linear probe fitted on biased
+    images; an autoencoder of its last maps; and what ablations start from: the latents of the
+    search images and their order."""
+    channels = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.ReLU())
+    layers = OrderedDict(
+        block1=nn.AvgPool2d(4), block3=channels, mean=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(),
+        head=nn.Linear(16, 10),
+    )  # fmt: skip
+    model, split = nn.Sequential(layers).requires_grad_(False).eval(), colour_split("train", 0)
+    channels[0].weight[:] = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     weights, bias = latents.fit_linear_probe(pooled_of(model, split.images), split.labels)
     bias[0] -= 2.5  # so that not all that is red is called 0
-    model.head.weight.data, model.head.bias.data = torch.tensor(weights.T), torch.tensor(bias)
+    model.head.weight[:], model.head.bias[:] = torch.tensor(weights.T), torch.tensor(bias)
     x = latents.sample_activations(model, "block3", split.images, 8, 0)
     sae = fit_autoencoder(x, LATENTS, "batchtopk", 4, seed=0, steps=60, batch=500)
     network = SimpleNamespace(seed=SEED, correlation=0.95, load=lambda: model)
-    sets = {
-        "search": neutral("train", slice(-120, None)),
-        "validation": neutral("validation", slice(80)),
-        "hard": canvas.test_split("hard", 150),
-        "aligned": canvas.test_split("aligned", 1000),
-    }
-    search = sets["search"]
+    search = neutral("train", slice(-120, None))
+    sets = {"search": search, "validation": neutral("validation", slice(80))}
+    sets |= {name: canvas.test_split(name, n) for name, n in (("hard", 150), ("aligned", 1000))}
     z = latents.mean_latents(model, "block3", search.images, sae.requires_grad_(False))
     order, *eta = latents.colour_first(z, search.colours, search.labels)
     return SimpleNamespace(
@@ -82,12 +67,11 @@ def subject() -> SimpleNamespace:
 
 
 def pooled_of(model, images) -> np.ndarray:
-    with torch.no_grad():
-        return model.features(torch.from_numpy(images)).numpy()
+    return model[:-1](torch.from_numpy(images)).numpy()
 
 
 def predict(model, images, rewrite=lambda x: x, layer="block3") -> np.ndarray:
-    with torch.no_grad(), rewritten(model, layer, rewrite):
+    with rewritten(model, layer, rewrite):
         return model(torch.from_numpy(images)).numpy()
 
 
@@ -102,7 +86,7 @@ def shares_of(rewrite, offset=0.0) -> list[float]:
     return [*correct, (called["hard"] == subject().sets["hard"].colours).mean()]
 
 
-def check(row, expected: list[float], near: float) -> None:
+def check(row, expected: list[float], near: float = 0.011) -> None:
     np.testing.assert_allclose([row[name] for name in MEASURES], expected, atol=near)
 
 
@@ -122,12 +106,9 @@ def intervened() -> SimpleNamespace:
     return SimpleNamespace(**found, calls=calls, held=held, survivors=s.order[n:])
 
 
-def found(basis: str, procedure: str, level: str = "", share: float = np.nan) -> dict:
-    """The only row of this description."""
-    rows = intervened().accuracy.set_index(["basis", "procedure", "level"])
-    rows = rows.loc[[(basis, procedure, level)]].to_dict("records")
-    [row] = [row for row in rows if np.isclose(row["share"], share, equal_nan=True)]
-    return row
+def found(basis: str, level: str, share: float = -1) -> pd.Series:
+    rows = intervened().accuracy.fillna(-1).set_index(["basis", "level", "share"]).sort_index()
+    return rows.loc[[(basis, level, share)]].iloc[0]
 
 
 # --- autoencoders --------------------------------------------------------------------------------
@@ -176,23 +157,21 @@ def test_labelled_latents_agree_with_the_network(monkeypatch):
     monkeypatch.setattr(d, "load_sae", lambda *args, **options: sae)
     found = d.label_latents.__wrapped__(subject().network, OPTIONS, 4)
     here, there = d.colour_grid("validation", 4, 2000), d.colour_grid("hard", 4, 1000)
-    assert (np.bincount(here.colours * 10 + here.labels) == 4).all()
     z, test_z = (latents.mean_latents(model, "block3", grid.images, sae) for grid in (here, there))
     cell = z[(here.labels == 6) & (here.colours == 2)].mean(0)
     np.testing.assert_allclose(found["cells"][:, 6, 2], cell, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["effect"], subject().effect, atol=1e-5)
     expected = latents.describe(z, here.colours, here.labels, found["cells"], found["effect"])
     pd.testing.assert_frame_equal(found["latents"], expected, rtol=1e-3, atol=1e-6)
-    strongest = np.sort(z[:, 5])[::-1][:9]
-    np.testing.assert_allclose(z[found["top"][5], 5], strongest, rtol=1e-4)
+    np.testing.assert_allclose(z[found["top"][5], 5], np.sort(z[:, 5])[:-10:-1], rtol=1e-4)
     bars = np.histogram(z[:, 5], bins=24, range=(0, z[:, 5].max()))[0]
     assert np.abs(found["histogram"][5] - bars).sum() <= 4  # rounding at the edges
 
     areas = found["auroc"].set_index(["basis", "attribute"]).auroc
     summary, of_colour = found["summary"], (expected.label == "colour").to_numpy()
-    _, by_digit = latents.best_auroc(z, here.labels, test_z, there.labels)
-    best, by_colour = latents.best_auroc(z, here.colours, test_z, there.colours)
-    for name, area in (("colour", by_colour), ("digit", by_digit)):
+    for name, part in (("digit", "labels"), ("colour", "colours")):
+        parts = z, getattr(here, part), test_z, getattr(there, part)
+        best, area = latents.best_auroc(*parts)
         np.testing.assert_allclose(areas["SAE latents", name], area, atol=1e-3)
         assert summary[f"{name}s_found"] == (area > 0.95).sum()
     assert 0 < summary["colours_found"] < 10 and areas["linear probe", "colour"].min() > 0.7
@@ -207,10 +186,8 @@ def test_labelled_latents_agree_with_the_network(monkeypatch):
 
 def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path):
     sae, file = subject().sae, tmp_path / "labels.csv"
-    mark, other = (
-        d.labels_by_eye(one.requires_grad_(False))[0]
-        for one in (sae, SparseAutoencoder(16, LATENTS, "topk", 1, seed=9))
-    )
+    mark, _ = d.labels_by_eye(sae)
+    other, _ = d.labels_by_eye(SparseAutoencoder(16, LATENTS, "topk", 1).requires_grad_(False))
     file.write_text(f'autoencoder,latent,label\n{mark},3,"thin, red"\n{other},4,loop\n')
     assert d.labels_by_eye(sae, file) == (mark, {3: "thin, red"})
     for row in (f"{mark},three,thin", f"{mark},3,"):
@@ -224,7 +201,7 @@ def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path):
 
 def test_ablations_are_those_of_the_network_itself():
     s, plain = subject(), shares_of(lambda x: x)
-    check(found("none", "as it was"), plain, 1e-9)
+    check(found("none", ""), plain, 1e-9)
     assert plain[2] > 0.5 > 0.3 > plain[1] and len({*np.round(plain, 3)}) == 4  # a cheater
     untrained = SparseAutoencoder(16, LATENTS, "topk", 4, SEED + 1).requires_grad_(False)
     untrained.centre.copy_(s.sae.centre)
@@ -251,7 +228,7 @@ def test_ablations_are_those_of_the_network_itself():
         ("raw channels", "zeroed", 0.3, lambda rows: rows * keep),
         ("PCA directions", "mean", 0.4, lambda rows: rows - (rows - centre) @ away @ away.T),
     ):
-        row = found(basis, "ablated", level, share)
+        row = found(basis, level, share)
         assert row["n"] == round(share * (LATENTS if "latents" in basis else 16))
         check(row, shares_of(rewrite), 1e-9)
     for basis, eraser in (
@@ -263,13 +240,12 @@ def test_ablations_are_those_of_the_network_itself():
         surplus = (eraser(x) @ s.head + s.model.head.bias.numpy(force=True)).mean(0)
         for level, less in (("mean", 0), ("balanced", surplus)):
             edited = shares_of(lambda rows, p=stays: rows - (rows - centre) @ p, -less)
-            check(found(basis, "erased", level), edited, 0.011)
+            check(found(basis, level), edited)
 
 
 def test_scales_are_searched_on_training_digits_chosen_on_others_and_shuffled(monkeypatch):
-    """The network itself, its latents scaled in each cell; of the logits a constant that all ten
-    share is left out. Shares are drawn at random for all that is tried, in order: first as it was,
-    then of each basis 36 ablations, and scales of two penalties (of the control: shuffled ones)."""
+    """Shares are drawn at random for all that is tried, in order: first as it was, then of each
+    basis 36 ablations, and scales of two penalties (of the control: shuffled ones)."""
     s, draws, seen = subject(), np.random.default_rng(0), []
 
     def drawn(logits, sets):
@@ -283,45 +259,30 @@ def test_scales_are_searched_on_training_digits_chosen_on_others_and_shuffled(mo
     labels = latents.label_by_share(*s.eta, s.z.max(0) > 0)
     assert made["latents"].label.tolist() == labels.tolist() and len(set(labels)) > 1
 
-    band, rng = np.repeat(np.arange(3), [2, 3, 2]), np.random.default_rng(SEED)
+    logits = {name: predict(s.model, s.sets[name].images) for name in ("search", "hard")}
+    weights, rng = latents.cell_weights(d.CUTS), np.random.default_rng(SEED)
+    by_cell = {
+        name: latents.parts_by_cell(s.model, "block3", s.sets[name].images, weights, s.sae)[0]
+        for name in logits
+    }
+    whole = {name: latents.sum_cells(parts, 9) for name, parts in by_cell.items()}
     rng.permutation(LATENTS)  # the control's order is drawn first
-    cell_of_place, weights = (3 * band[:, None] + band).ravel(), latents.cell_weights(d.CUTS)
-    parts, _ = latents.parts_by_cell(s.model, "block3", s.search.images, weights, s.sae)
-
-    def scaled(scale, offset=0):
-        """Logits by set: scale, one a latent, or one a latent of each cell."""
-        scale = scale.reshape(-1, LATENTS)
-        at_place = torch.from_numpy(scale[cell_of_place % len(scale)])  # (49, L)
-
-        def rewrite(rows):
-            change = s.sae.encode(rows).view(-1, 49, LATENTS) * (at_place - 1)
-            return rows + (change @ s.sae.directions()).flatten(0, 1)
-
-        return {
-            name: predict(s.model, s.sets[name].images, rewrite) + offset
-            for name in ("search", "hard")
-        }
-
-    def check_logits(got, expected):
-        got, expected = (x - x.mean(1, keepdims=True) for x in (got, expected["hard"]))
-        np.testing.assert_allclose(got, expected, atol=1e-3)
-
-    for place, procedure, some in (
-        (37, "scales", latents.sum_cells(parts, 9)), (39, "scales by cell", parts)
-    ):  # fmt: skip
-        task = s.logits, some, np.tile(s.effect, (some.shape[1] // LATENTS, 1)), s.search.labels
+    for place, procedure, parts in ((37, "scales", whole), (39, "scales by cell", by_cell)):
+        units = np.tile(s.effect, (parts["search"].shape[1] // LATENTS, 1))
+        task = logits["search"], parts["search"], units, s.search.labels
         tried = [latents.search_scales(*task, penalty, 2) for penalty in (1e-3, 1e-2)]
-        for each, (_, got) in zip(tried, seen[place:], strict=False):
-            check_logits(got, scaled(*each))
         best = max((0, 1), key=lambda k: seen[place + k][0]["validation"])
-        row = rows.loc[("SAE latents", procedure)]
-        assert row[MEASURES].to_dict() == seen[place + best][0]
-        assert row.n == (tried[best][0] < 0.05).sum()
+        scale, offset = tried[best]
+        assert rows.loc[("SAE latents", procedure), MEASURES].to_dict() == seen[place + best][0]
+        assert rows.loc[("SAE latents", procedure)].n == (scale < 0.05).sum()
+        edited = latents.rescale(logits, parts, units, scale, offset)["hard"]
+        np.testing.assert_allclose(seen[place + best][1], edited, atol=1e-3)
         if procedure == "scales":
-            np.testing.assert_allclose(made["latents"].scale, tried[best][0], atol=1e-3)
-        control = seen[77 + (procedure == "scales by cell")]
-        check_logits(control[1], latents.even_out(scaled(rng.permutation(tried[best][0]))))
-        assert rows.loc[("random latents", procedure), MEASURES].to_dict() == control[0]
+            np.testing.assert_allclose(made["latents"].scale, scale, atol=1e-3)
+        told, control = seen[77 + (procedure == "scales by cell")]
+        edited = latents.rescale(logits, parts, units, rng.permutation(scale), offset)
+        np.testing.assert_allclose(control, latents.even_out(edited)["hard"], atol=1e-3)
+        assert rows.loc[("random latents", procedure), MEASURES].to_dict() == told
 
 
 def test_survivors_of_shape_are_amplified():
@@ -329,23 +290,22 @@ def test_survivors_of_shape_are_amplified():
     for row in intervened().amplified.to_dict("records"):
         scales = np.where((SHAPES == "shape") & (held > 0), np.float32(row["factor"]), held)
         rest = latents.resting_levels("balanced", s.logits, s.z, s.effect, scales)
-        check(row, shares_of(steer(s.sae, scales, rest)), 0.011)
+        check(row, shares_of(steer(s.sae, scales, rest)))
 
 
 def test_heads_are_refitted_to_survivors_and_channels_on_search_and_biased_images():
     s, survivors = subject(), intervened().survivors.tolist()
     grey, labels = (values[-120:] for values in split_digits("train"))
-    images = paint(grey[:60], assign_colours(labels, 0.95, SEED)[:60], SEED)
-    seen = {"random colours": s.search, "own images": Split(images, labels[:60], None)}
-    refit = intervened().refit
-    assert len({*zip(refit.features, refit.fitted_on, strict=True)}) == len(intervened().calls) == 4
-    for row, call in zip(refit.itertuples(), intervened().calls, strict=True):
-        (parts, keep, sets, source), split = call, seen[row.fitted_on]
-        np.testing.assert_array_equal(sets[source].images, split.images)
-        np.testing.assert_array_equal(sets[source].labels, split.labels)
-        latent = row.features == "surviving latents"
-        read = latents.mean_latents(s.model, "block3", split.images, s.sae)
-        read = read if latent else pooled_of(s.model, split.images)
+    biased = paint(grey[:60], assign_colours(labels, 0.95, SEED)[:60], SEED)
+    seen = {"random colours": s.search.images, "own images": biased}
+    refit, calls = intervened().refit, intervened().calls
+    assert len({*zip(refit.features, refit.fitted_on, strict=True)}) == 4
+    for row, (parts, keep, sets, source) in zip(refit.itertuples(), calls, strict=True):
+        images, latent = seen[row.fitted_on], row.features == "surviving latents"
+        np.testing.assert_array_equal(sets[source].images, images)
+        np.testing.assert_array_equal(sets[source].labels, labels[: len(images)])
+        read = latents.mean_latents(s.model, "block3", images, s.sae)
+        read = read if latent else pooled_of(s.model, images)
         np.testing.assert_allclose(latents.sum_cells(parts[source], 9), read, atol=1e-5)
         assert keep.tolist() == (survivors if latent else list(range(16)))
 
@@ -374,21 +334,16 @@ def test_red_ones_are_steered():
     levels = latents.resting_levels("balanced", s.logits, s.z, s.effect, held)
     grey, labels = split_digits("hard")
     table = intervened().red.set_index(["procedure", "digit"])
-    for digit in range(10):
+    for (procedure, rest), digit in product((("zeroed", 0.0), ("balanced", levels)), range(10)):
         images = paint(grey[labels == digit][:9], np.zeros(9, int), 1000)
-        before = predict(s.model, images)
-        assert 0 < (before.argmax(1) == 0).sum() < 9
-        for procedure, rest in (("zeroed", 0.0), ("balanced", levels)):
-            after = predict(s.model, images, steer(s.sae, held, rest))
-            moved = (before.argmax(1) == 0) & (after.argmax(1) == digit)
-            told = [moved.mean(), (after.argmax(1) == 1).mean()]
-            row = table.loc[(procedure, digit), ["moved", "called_one"]]
-            np.testing.assert_allclose(row.astype(float), told, atol=1e-9)
-        if digit == 1:
+        before, after = predict(s.model, images), predict(s.model, images, steer(s.sae, held, rest))
+        was, called, row = before.argmax(1), after.argmax(1), table.loc[(procedure, digit)]
+        assert row.moved == pytest.approx(((was == 0) & (called == digit)).mean())
+        assert row.called_one == pytest.approx((called == 1).mean()) and 0 < (was == 0).sum() < 9
+        if (procedure, digit) == ("balanced", 1):
             path = before + np.linspace(0, 1, 11)[:, None, None] * (after - before)
             path = torch.from_numpy(path).softmax(2)
             np.testing.assert_allclose(intervened().walk, path, atol=1e-4)
-    assert len({tuple(table.loc[p, "moved"]) for p in table.index.unique(0)}) == 3
 
 
 def test_earlier_layers_are_ablated_at_their_mean(monkeypatch):
@@ -437,29 +392,26 @@ def labels_made(up: float) -> dict:
 
 def interventions_made(seed: int) -> dict:
     """A result of `intervene_on_latents` by hand: hard accuracies differ in every row."""
-    up, digits, rows = seed / 100, np.arange(10), [("none", "as it was", "", 0, 0.1, 0.05, 0.9)]
+    up, rows = seed / 100, [("none", "as it was", "", 0, 0.1, 0.05, 0.9)]
     for level, add in (("zeroed", 0), ("mean", 0.01), ("balanced", 0.02)):
         for n, hard, rate in ((1, 0.11, 0.7), (2, 0.2, 0.5), (3, 0.21, 0.3)):
             rows.append(("SAE latents", "ablated", level, n, hard + add, hard + add, rate))
-    rows += [
-        ("SAE latents", "scales", "", 1, 0.5, 0.41, 0.4),
-        ("SAE latents", "scales by cell", "", 1, 0.7, 0.61, 0.4),
-        ("random latents", "scales", "", 1, 0.2, 0.12, 0.4),
-        ("untrained latents", "scales", "", 1, 0.2, 0.13, 0.4),
-        ("raw channels", "scales", "", 1, 0.3, 0.36, 0.4),
-        ("PCA directions", "scales", "", 1, 0.3, 0.31, 0.4),
-        ("PCA directions", "scales by cell", "", 1, 0.8, 0.57, 0.4),
-    ]
+    scaled = {
+        ("SAE latents", "scales"): (0.5, 0.41), ("SAE latents", "scales by cell"): (0.7, 0.61),
+        ("random latents", "scales"): (0.2, 0.12), ("untrained latents", "scales"): (0.2, 0.13),
+        ("PCA directions", "scales"): (0.3, 0.31), ("raw channels", "scales"): (0.3, 0.36),
+        ("PCA directions", "scales by cell"): (0.8, 0.57),
+    }  # fmt: skip
+    rows += [(*row, "", 1, *measured, 0.4) for row, measured in scaled.items()]
     names = ["basis", "procedure", "level", "n", "validation", "hard", "shortcut_rate"]
     accuracy = pd.DataFrame(rows, columns=names).assign(aligned=0.6)
     accuracy[["hard", "shortcut_rate", "aligned"]] += up
-    red = [
-        pd.DataFrame({"procedure": name, "digit": digits, "moved": base + digits / 50 + 2 * up,
-                      "called_one": np.where(digits == 1, 0.9, base + digits / 100)})
-        for name, base in (("zeroed", 0.4), ("balanced", 0.6), ("scales by cell", 0.1))
-    ]  # fmt: skip
+    digits, base = np.tile(np.arange(10), 3), np.repeat([0.4, 0.6, 0.1], 10)
+    red = {"procedure": np.repeat(["zeroed", "balanced", "scales by cell"], 10), "digit": digits}
+    called = np.where(digits == 1, 0.9, base + digits / 100)
     return {
-        "accuracy": accuracy.assign(share=accuracy.n / 4), "red": pd.concat(red),
+        "accuracy": accuracy.assign(share=accuracy.n / 4),
+        "red": pd.DataFrame(red | {"moved": base + digits / 50 + 2 * up, "called_one": called}),
         "refit": pd.DataFrame({
             "features": ["surviving latents"] * 3 + ["raw channels"] * 2,
             "fitted_on": ["random colours"] * 2 + ["own images"] + ["random colours"] * 2,
@@ -485,9 +437,9 @@ def test_the_cells_show_what_was_measured(monkeypatch):
 
     def measured(function, given, title=None):
         inspect.signature(function).bind(**given[0])
-        if function is d.train_sae:
-            return trained(given)
-        return [labels_made(one["network"].seed + up[one["network"].name]) for one in given]
+        networks = [one["network"] for one in given]
+        made = [labels_made(one.seed + up[one.name]) for one in networks]
+        return trained(given) if function is d.train_sae else made
 
     def load_sae(network, seed=0, **options):
         return SparseAutoencoder(16, LATENTS, "topk", 1, seed=seed).requires_grad_(False)
@@ -520,33 +472,23 @@ def test_the_cells_show_what_was_measured(monkeypatch):
     }.items():  # fmt: skip
         assert inline[code] == text, code
     nine = estimate([9, 10], (0, 10)).format("{:.1f}")
-    ablated = [over(0.23, 0), *map(over, (0.23, 0.3, 0.6))]
+    ablated = [over(0.23, 0), over(0.23), over(0.3), over(0.6)]
     refitted = [over(0.7, 0), over(0.5), over(0.9, 0)]
     for label, row, expected in (
         ("sae-quality", 0, ["block1", "8 x 32", "8", "7.0", "0.070", "0.993", "0.7"]),
         ("sae-use", 2, ["cure", nine, *map(over, (0.42, 0.82, 0.52, 0.48))]),
         ("operation", 1, ["SAE latents", "ablated", *ablated]),
-        ("amplified", 1, ["x 4", *(over(value, 0) for value in (0.3, 0.33, 0.5))]),
+        ("amplified", 1, ["x 4", over(0.3, 0), over(0.33, 0), over(0.5, 0)]),
         ("dials", 1, ["shape", "1 [1, 1]", over(0, 0), over(0, 1)]),
         ("depth", 0, ["block2", "75%", "22.0", "17.0"]),
         ("refit", 0, ["surviving latents", "whole map", "random colours", *refitted]),
     ):
         line = outputs[f"tbl-{label}"].data.splitlines()[2 + row]
         assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
-    front, _, rate = (outputs["fig-sparse-front"], *outputs["fig-silence"].axes)
-    points = [(list(line.get_xdata()), list(line.get_ydata())) for line in front.axes[0].lines]
-    assert points == [([n, n + 1], [n / 100, (n + 1) / 100]) for n in (11, 13, 15)]
-    # balanced, after its two thin lines
-    np.testing.assert_allclose(rate.lines[8].get_ydata(), [0.705, 0.505, 0.305])
-    walk = pd.read_csv(StringIO(outputs["fig-dial"].data_csv), comment="#")
-    walk = walk[(walk.answer == 1) & (walk.image == "mean")].probability
-    np.testing.assert_allclose(walk, interventions_made(0)["walk"][:, :, 1].mean(1), atol=1e-5)
-    sheet = pd.read_csv(StringIO(outputs["fig-latents"].data_csv), comment="#")
-    assert sheet[(sheet.latent == 2) & (sheet.answer == 9)].effect.tolist() == [4.5]
-    page = BeautifulSoup((cache_dir() / "pages" / "latents.html").read_text("utf-8"), "html.parser")
-    for path, *shown in (
-        ("cheater/latent/0", "colour red “red ones”", "0.9", "0", "50", "1", "2"),
-        ("cure/latent/1", "shape 6", "0.1", "0.7", "25", "2", "3"),
-    ):
-        assert [cell.get_text() for cell in page.find(id=path).select("td")][2:] == shown
-    assert len(page.select("tbody tr")) == 8
+    front = [line.get_xydata().tolist() for line in outputs["fig-sparse-front"].axes[0].lines]
+    assert front == [[[n, n / 100], [n + 1, (n + 1) / 100]] for n in (11, 13, 15)]
+    balanced = outputs["fig-silence"].axes[1].lines[8].get_ydata()  # after its two thin lines
+    np.testing.assert_allclose(balanced, [0.705, 0.505, 0.305])
+    page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
+    cells = "colour red “red ones”", "0.9", "0", "50", "1", "2"
+    assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]

@@ -35,10 +35,8 @@ def test_the_opening_page_tells_what_was_measured(monkeypatch):
     head, *rows = table(shown["tbl-headline"]).values()
     assert head == ["easy", "hard", "unseen colours", "hard: shortcut rate"]
     for kind, texts in zip(KINDS, rows, strict=True):
-        easy, hard, unseen = (
-            np.array([share(kind, split, seed) for seed in range(3)])
-            for split in ("validation", "hard", "unseen")
-        )
+        splits = ("validation", "hard", "unseen")
+        easy, hard, unseen = (share(kind, split, np.arange(3)) for split in splits)
         assert texts == [percent(estimate(values)) for values in (easy, hard, unseen, 1 - hard)]
 
     *ones, bars = shown["fig-opening"].axes
@@ -47,7 +45,6 @@ def test_the_opening_page_tells_what_was_measured(monkeypatch):
     np.testing.assert_allclose(heights, [[0.021, 0.041], [0.621, 0.641]])
     assert [text.get_text() for text in bars.get_xticklabels()] == ["easy", "hard"]
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["cheater", "oracle"]
-    assert "oracle,hard,0.641," in shown["fig-opening"].data_csv
 
 
 def test_the_colophon_names_data_scale_seeds_and_what_is_kept(monkeypatch):
@@ -88,8 +85,7 @@ def test_the_colophon_names_the_commit_and_says_if_there_is_more(tmp_path, monke
     assert opening.commit() == head
     (tmp_path / "_quarto.yml").write_text("book: {}")
     assert opening.commit() == f"{head}, with uncommitted changes"
-    monkeypatch.setenv("LAZY_ARTIST_COMMIT", "0123456789abcdef")
-    assert opening.colophon().set_index("what")["value"]["commit"] == "`0123456789ab`"
-    monkeypatch.delenv("LAZY_ARTIST_COMMIT")
     monkeypatch.setenv("PATH", "")
     assert opening.commit() == ""  # no git
+    monkeypatch.setenv("LAZY_ARTIST_COMMIT", "0123456789abcdef")
+    assert opening.colophon().set_index("what")["value"]["commit"] == "`0123456789ab`"

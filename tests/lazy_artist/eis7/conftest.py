@@ -1,4 +1,4 @@
-"""Quick scale, a small stand-in for the digits and one store for the tests of both challenges."""
+"""Quick scale and a small stand-in for the digits, for the tests of both challenges."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,10 @@ from lazy_artist.eis7 import files
 sys.path.append(str(Path(__file__).parents[1] / "chapters"))  # for cells.py
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("eis7")
-
-
-@pytest.fixture(autouse=True)
-def quick(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAZY_ARTIST_CACHE", str(store))
-    monkeypatch.setenv("LAZY_ARTIST_SCALE", "quick")
-    monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "300")
+@pytest.fixture(scope="module", autouse=True)
+def quick():
     files.source.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAZY_ARTIST_SCALE", "quick")
+        patch.setenv("LAZY_ARTIST_STANDIN_SIZE", "300")
+        yield

@@ -43,17 +43,16 @@ def test_the_label_is_one_at_both_ends_and_zero_between():
         image.ravel()[np.flatnonzero(cnn.CLUE == 0)[:count]] = 255
     expected = ["one", "anti-one", "between", "between", "between", "one"]
     assert cnn.zones(cnn.similarity(images)).tolist() == expected
-    assert cnn_label(images).tolist() == [True, True, False, False, False, True]
-    assert cnn.zones(np.array(cnn.BAND)).tolist() == ["between", "between"]
-    assert cnn_label(images[:0]).shape == (0,)
+    assert cnn_label(images).tolist() == [zone != "between" for zone in expected]
+    assert set(cnn.zones(np.array(cnn.BAND))) == {"between"}
 
 
 def test_what_is_no_stack_of_images_is_refused():
+    for images in (np.zeros((28, 28), np.uint8), np.zeros((2, 1, 28, 28), np.uint8)):
+        with pytest.raises(ValueError, match=r"shape \(N, 28, 28\)"):
+            cnn_label(images)
     with pytest.raises(TypeError, match="images must be uint8"):
         cnn_label(np.zeros((2, 28, 28)))
-    for shape in ((28, 28), (2, 27, 28), (2, 1, 28, 28)):
-        with pytest.raises(ValueError, match=r"shape \(N, 28, 28\)"):
-            cnn_label(np.zeros(shape, np.uint8))
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,15 +66,6 @@ def test_fit_band_finds_the_best_of_all_bands(points):
     for i, a in enumerate(edges):
         for b in edges[i:]:
             assert np.mean(~((scores >= a) & (scores <= b)) == labels) <= share + 1e-12
-
-
-def test_evidence_makes_the_network_s_logits():
-    torch.manual_seed(0)
-    network, images = cnn.ChallengeCNN(), drawn(0)
-    evidence, offset = network.evidence()
-    logits = network(torch.tensor(images / 255, dtype=torch.float32)[:, None]).detach().numpy()
-    margin = cnn.hidden_units(network, images) @ evidence + offset
-    assert np.allclose(margin, logits[:, 1] - logits[:, 0], atol=1e-5)
 
 
 def test_groups_are_found_without_the_program():
@@ -130,20 +120,15 @@ def test_the_stand_in_learns_the_program_from_few_images():
     assert torch.equal(network.fc1.weight, again.fc1.weight)
 
 
-def test_push_reaches_any_similarity_within_reach():
+def test_push_reaches_any_similarity_as_far_as_the_allowed_pixels_go():
     images, targets = drawn(0, 5), np.array([-60.0, -30, -5, 0, 20])
     for target in (targets, -25.5):
         edited = cnn.push(images, target, ANYWHERE, 3)
         assert np.abs(cnn.similarity(edited) - target).max() < 0.5 / 255 + 1e-9
-
-
-def test_push_changes_only_allowed_pixels_as_far_as_they_go():
-    images, allowed = drawn(5), np.zeros((28, 28), bool)
+    allowed = np.zeros((28, 28), bool)
     allowed[8:20, 8:20] = True
-    edited = cnn.push(images, -200.0, allowed, 0)
-    lit = cnn.TEMPLATE > 0  # beyond reach: every allowed pixel is at its extreme
-    extremes = np.where(allowed & lit, 0, np.where(allowed, 255, images))
-    assert np.array_equal(edited, extremes)
+    extremes = np.where(allowed, np.where(cnn.TEMPLATE > 0, 0, 255), images)
+    assert np.array_equal(cnn.push(images, -200.0, allowed, 0), extremes)  # beyond reach
 
 
 def test_the_control_edits_as_many_pixels_and_keeps_the_similarity():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lazy_artist.eis7 import transformer, transformer_label
 from lazy_artist.eis7.transformer import PROGRAM, Transformer, all_pairs, decide, program_variables
@@ -35,19 +36,16 @@ def test_all_labels_with_roots_instead_of_integers():
     assert transformer_label(row[:, :0], row[:, :0]).shape == (1, 0)
 
 
-@pytest.mark.parametrize(
-    ("error", "message", "bad"),
-    [
+def test_what_is_no_pair_of_numbers_is_refused():
+    for error, message, bad in (
         (ValueError, "must lie in 0..112; it goes from -1", [3, -1]),
         (ValueError, "must lie in 0..112; it goes from 3 to 113", [3, 113]),
         (TypeError, "must hold integers, not float64", [1.0, 2.0]),
         (ValueError, "shape mismatch", [0, 1, 2]),
-    ],
-)
-def test_what_is_no_pair_of_numbers_is_refused(error, message, bad):
-    for pair in ((bad, [3, 4]), ([3, 4], bad)):
-        with pytest.raises(error, match=message):
-            transformer_label(*map(np.array, pair))
+    ):
+        for pair in ((bad, [3, 4]), ([3, 4], bad)):
+            with pytest.raises(error, match=message):
+                transformer_label(*map(np.array, pair))
 
 
 def test_other_constants_change_as_many_cells_as_counted_by_hand():
@@ -66,17 +64,15 @@ def test_other_constants_change_as_many_cells_as_counted_by_hand():
 
 
 def by_the_book(model: Transformer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Logits (N, 2) by plain causal self-attention over all three positions, head by head."""
+    """Logits (N, 2) by plain causal self-attention over all three positions."""
     tokens = torch.stack([x, y, torch.full_like(x, 113)], dim=1)
     stream = model.embed[tokens] + model.position  # (N, 3, 128)
-    mixed = []
-    for head in range(8):
-        part = slice(16 * head, 16 * head + 16)
-        query, key, value = (stream @ w[:, part] for w in (model.query, model.key, model.value))
-        scores = (query @ key.mT) / 4
-        scores = scores.masked_fill(torch.triu(torch.ones(3, 3), 1) > 0, -torch.inf)
-        mixed.append(scores.softmax(-1) @ value)
-    stream = stream + torch.cat(mixed, -1) @ model.out
+    query, key, value = (
+        (stream @ weight).unflatten(-1, (8, 16)).transpose(1, 2)
+        for weight in (model.query, model.key, model.value)
+    )
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    stream = stream + mixed.transpose(1, 2).flatten(2) @ model.out
     neurons = torch.relu(stream @ model.mlp_in + model.mlp_in_bias)
     stream = stream + neurons @ model.mlp_out + model.mlp_out_bias
     return (stream @ model.unembed)[:, -1]
@@ -88,19 +84,20 @@ def test_the_last_position_alone_gives_the_answer_of_the_whole_layer_and_states_
         model.mlp_in_bias.normal_()
         model.mlp_out_bias.normal_()
         model.query.mul_(3)  # so that attention is far from even
-    s = model.states()
-    some = slice(400, 12769, 977)
+    s, some = model.states(), slice(400, 12769, 977)
     x, y = (torch.from_numpy(numbers.ravel())[some] for numbers in all_pairs())
-    assert torch.allclose(model(x, y), by_the_book(model, x, y), atol=1e-5)
-    assert torch.allclose(model(x, y), s.logits[some], atol=1e-5)
-    assert torch.allclose(s.attention.sum(-1), torch.ones(12769, 8))
     own = model.embed[113] + model.position[2]
-    assert torch.allclose(own + s.heads.sum(1), s.resid_mid, atol=1e-5)
-    assert torch.allclose(model.logits(s.resid_mid), s.logits, atol=1e-5)
-    assert torch.allclose(s.resid_post @ model.unembed, s.logits, atol=1e-5)
-    held = model.logits(s.resid_mid[some], s.neurons[:1])
-    alone = (s.resid_mid[some] + s.neurons[0] @ model.mlp_out + model.mlp_out_bias) @ model.unembed
-    assert torch.allclose(held, alone, atol=1e-5)
+    held = s.resid_mid[some] + s.neurons[0] @ model.mlp_out + model.mlp_out_bias
+    for found, expected in (
+        (model(x, y), by_the_book(model, x, y)),
+        (model(x, y), s.logits[some]),
+        (s.attention.sum(-1), torch.ones(12769, 8)),
+        (own + s.heads.sum(1), s.resid_mid),
+        (model.logits(s.resid_mid), s.logits),
+        (s.resid_post @ model.unembed, s.logits),
+        (model.logits(s.resid_mid[some], s.neurons[:1]), held @ model.unembed),
+    ):
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_training_learns_what_it_sees_and_is_repeatable():
