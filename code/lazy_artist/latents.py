@@ -133,7 +133,7 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
 
 
 @public
-def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def auroc(values: Array, classes: Array) -> Array:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
     k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
     inside, ranks = classes == np.arange(N_CLASSES)[:, None], rankdata(values, axis=0)
@@ -143,8 +143,8 @@ def auroc(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 @public
 def best_auroc(
-    values: np.ndarray, classes: np.ndarray, test_values: np.ndarray, test_classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    values: Array, classes: Array, test_values: Array, test_classes: Array
+) -> tuple[Array, Array]:
     """For each class the column of values (N, K) that tells it best, (10,), by being high or low;
     and the area under its ROC curve on the test values, (10,)."""
     first, second, rows = auroc(values, classes), auroc(test_values, test_classes), range(N_CLASSES)
@@ -153,7 +153,7 @@ def best_auroc(
 
 
 @public
-def eta_squared(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def eta_squared(values: Array, classes: Array) -> Array:
     """Float64 (K,): the share of the variance of each column of values (N, K) that lies between the
     ten classes; 0 for a column that does not vary."""
     values = values.astype(np.float64)
@@ -164,7 +164,7 @@ def eta_squared(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 @public
-def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) -> tuple:
+def colour_first(values: Array, colours: Array, labels: Array) -> tuple:
     """The order of columns by how much more their values (N, K) go with colour than with digit,
     most first; and the eta squared of colour and of digit: (K,) each."""
     colour, digit = eta_squared(values, colours), eta_squared(values, labels)
@@ -172,7 +172,7 @@ def colour_first(values: np.ndarray, colours: np.ndarray, labels: np.ndarray) ->
 
 
 @public
-def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> np.ndarray:
+def label_by_share(colour: Array, digit: Array, alive: Array) -> Array:
     """Labels, text (L,), by the share of colour, or of digit, in the eta squared of both: "colour"
     or "shape" from `DOMINANT` on, else "mixed"; "dead" if not alive."""
     both = DOMINANT * (colour + digit)
@@ -181,9 +181,7 @@ def label_by_share(colour: np.ndarray, digit: np.ndarray, alive: np.ndarray) -> 
 
 
 @public
-def describe(
-    z: np.ndarray, colours: np.ndarray, labels: np.ndarray, cells: np.ndarray, effect: np.ndarray
-) -> pd.DataFrame:
+def describe(z: Array, colours: Array, labels: Array, cells: Array, effect: Array) -> pd.DataFrame:
     """A row for each latent: "latent", its number; "label"; "prefers", the colour or digit that
     excites it most on average; "colour", "digit", eta squared; "active", the share of images on
     which it is; "most", its largest value; "speaks_for", the digit to which a unit of it adds most,
@@ -205,7 +203,7 @@ def describe(
 
 
 @public
-def principal_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def principal_directions(x: Array) -> tuple[Array, Array]:
     """Mean (W,) of x (N, W) and its principal directions (W, W), as columns."""
     centre = x.mean(0)
     return centre, np.linalg.svd(x - centre, full_matrices=False)[2].T
@@ -221,8 +219,8 @@ def column_spread(parts: Any) -> np.ndarray:
 
 @public
 def fit_linear_probe(
-    parts: Any, classes: np.ndarray, penalty: float = 1e-3, steps: int = 50
-) -> tuple[np.ndarray, np.ndarray]:
+    parts: Any, classes: Array, penalty: float = 1e-3, steps: int = 50
+) -> tuple[Array, Array]:
     """A linear probe of the classes from dense or sparse parts (N, K): weights (K, 10) and bias
     (10,), both float32. Logistic regression on standardised parts, by L-BFGS: mean cross-entropy +
     penalty / 2 * the sum of squared weights, in at most `steps` iterations."""
