@@ -61,9 +61,13 @@ class Claim:
 
 def begin_chapter(name: str) -> None:
     """Starts the claims of a chapter: forgets those of its last run, and remembers `name` (the
-    stem of the chapter's file: lowercase letters, digits and hyphens) for this process."""
+    stem of the chapter's file: lowercase letters, digits and hyphens) for this process. So does the
+    store, with the results that are asked for."""
+    from lazy_artist.store import note_asked  # here only, as it brings torch, which takes seconds
+
     global _chapter
     _check_name("chapter name", name)
+    note_asked(name)
     _path(name).unlink(missing_ok=True)
     _chapter = name
 
@@ -123,7 +127,7 @@ def book_ledger() -> list[Claim]:
     for an id that two chapters use.
     """
     found: dict[str, Claim] = {}
-    for chapter in _chapters():
+    for chapter in book_chapters():
         for made in _read(chapter):
             if made.id in found:
                 raise ValueError(
@@ -204,7 +208,7 @@ def _read(chapter: str) -> list[Claim]:
         ) from error
 
 
-def _chapters() -> list[str]:
+def book_chapters() -> list[str]:
     """The stems of the book's chapters and appendices, in order, from _quarto.yml here."""
     import yaml
 

@@ -36,13 +36,13 @@ Sets = dict[str, np.ndarray]
 
 
 def activations(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Tensor]:
-    """Yields a layer's activations (n, places, W), in batches of images (N, C, H, W). What the head
-    reads, the layer "pooled", has one place."""
+    """Yields a layer's activations (n, places, W), on the model's device, in batches of images
+    (N, C, H, W). What the head reads, the layer "pooled", has one place."""
     seen: list[Tensor] = []
 
     def look(x: Tensor) -> None:
         rows = as_maps(x, layer).movedim(1, -1).flatten(1, 2)
-        seen.append(rows.to("cpu", torch.float32, copy=True))
+        seen.append(rows.to(torch.float32, copy=True))
 
     for part in as_tensor(check_images(images)).split(BATCH):
         with asked(model, channels_last=False) as ask, hooked(model, layer, look), torch.no_grad():
@@ -58,6 +58,7 @@ def sample_activations(
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for maps in activations(model, layer, images):
+        maps = maps.cpu()
         where = torch.rand(maps.shape[:2], generator=generator).argsort(1)[:, :n_places]
         parts.append(maps.gather(1, where[:, :, None].expand(-1, -1, maps.shape[2])).flatten(0, 1))
     return torch.cat(parts)
@@ -80,7 +81,7 @@ def mean_latents(model: nn.Module, layer: str, images: Array, sae: SparseAutoenc
             sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1).mean(1)
             for maps in activations(model, layer, images)
         ]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 @public
@@ -91,7 +92,7 @@ def loss_recovered(
     L_spliced that with x' in the place of x, and L_mean that with the layer's mean activation (W,)
     at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
     labels = torch.from_numpy(check_classes(split.labels, len(split.images), "labels", None))
-    losses, mean = [], torch.tensor(mean)
+    losses, mean = [], torch.tensor(mean).to(sae.bias)
     for rewrite in (lambda a: a, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
         logits = rewritten_logits(model, layer, split.images, rewrite)
         losses.append(float(F.cross_entropy(logits, labels)))
@@ -115,11 +116,13 @@ def parts_by_cell(
     channels: list[Tensor] = []
     parts: list[list] = [[] for _ in saes]
     for maps in activations(model, layer, images):
+        weights = weights.to(maps)
         channels.append((weights @ maps).flatten(1))
         for sae, rows in zip(saes, parts, strict=True):
             z = sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1)
-            rows.append(sparse.csr_array((weights @ z).flatten(1).numpy()))
-    return [*(sparse.vstack(rows, format="csr") for rows in parts), torch.cat(channels).numpy()]
+            rows.append(sparse.csr_array((weights @ z).flatten(1).cpu().numpy()))
+    channels = torch.cat(channels).cpu().numpy()
+    return [*(sparse.vstack(rows, format="csr") for rows in parts), channels]
 
 
 def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
