@@ -14,6 +14,7 @@ import math
 import numbers
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from operator import eq, ge, gt, le, lt
@@ -176,6 +177,11 @@ def main(argv: list[str] | None = None) -> int:
     failed = [made for made in claims if not made.holds]
     count = f"{len(claims) - len(failed)} of {len(claims)}"
     print(f"{count} claims hold")
+    if origins := result_origins():
+        print(
+            f"{origins['repository']} results came with the repository, {origins['cache']} were in "
+            f"the cache, {origins['computed']} were computed"
+        )
     # Quarto executes the opening page first, so that its cells cannot know
     opening = options.book / "index.html"
     if opening.is_file():
@@ -222,6 +228,19 @@ def book_chapters() -> list[str]:
             yield Path(entry).stem
 
     return [*files(book.get("chapters")), *files(book.get("appendices"))]
+
+
+def result_origins() -> Counter[str]:
+    """How many results the chapters of the book asked for, in their last runs, that came with the
+    "repository", lay in the "cache", or were "computed"."""
+    origins: dict[str, str] = {}
+    for chapter in book_chapters() if Path("_quarto.yml").is_file() else ():
+        log = cache_dir() / "asked" / f"{chapter}.jsonl"
+        for line in log.read_text("utf-8").splitlines() if log.exists() else []:
+            _, address, origin = json.loads(line)
+            if origins.get(address) != "computed":  # and then asked for again
+                origins[address] = origin
+    return Counter(origins.values())
 
 
 # --- checks and texts ----------------------------------------------------------------------------

@@ -19,9 +19,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from scipy.optimize import minimize
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
@@ -92,8 +90,12 @@ def loss_recovered(
     L_spliced that with x' in the place of x, and L_mean that with the layer's mean activation (W,)
     at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
     labels = torch.from_numpy(check_classes(split.labels, len(split.images), "labels", None))
-    losses, mean = [], torch.tensor(mean).to(sae.bias)
-    for rewrite in (lambda a: a, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
+    losses, mean = [], torch.tensor(mean)
+    for rewrite in (
+        lambda a: a,
+        lambda a: sae.decode(sae.encode(a)),
+        lambda a: mean.to(a).expand_as(a),
+    ):
         logits = rewritten_logits(model, layer, split.images, rewrite)
         losses.append(float(F.cross_entropy(logits, labels)))
     plain, spliced, blind = losses
@@ -139,6 +141,8 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
 def auroc(values: Array, classes: Array) -> Array:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
     k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
+    from scipy.stats import rankdata  # slow to import
+
     inside, ranks = classes == np.arange(N_CLASSES)[:, None], rankdata(values, axis=0)
     n = inside.sum(1, keepdims=True)
     return (inside @ ranks - n * (n + 1) / 2) / (n * (len(classes) - n))
@@ -253,6 +257,8 @@ def _cross_entropy(logits: np.ndarray, classes: np.ndarray) -> tuple[float, np.n
 
 def _minimise(loss: Callable, bounds: list, steps: int) -> np.ndarray:
     """Where a function that gives its value and slope is least, by L-BFGS-B from zero."""
+    from scipy.optimize import minimize  # slow to import
+
     options, start = {"maxiter": steps, "maxcor": 10}, np.zeros(len(bounds))
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 

@@ -246,9 +246,8 @@ def fill() -> str:
         write_whole(new / "index.json", (json.dumps(index, indent=0) + "\n").encode())
         size = sum(path.stat().st_size for path in new.rglob("*.*"))
         if size > LIMIT:
-            raise Refused(
-                f"they have {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: ask for less"
-            )
+            told = f"they have {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}"
+            raise Refused(f"{told}: let chapters ask for less")
         if folder().exists():
             os.rename(folder(), replaced)
         os.rename(new, folder())
@@ -373,7 +372,8 @@ def verify(everything: bool) -> pd.DataFrame:
                 size, wrong, worst = compare(kept[address], fresh)
                 holds = wrong <= (1 - SHARE) * size
             rows.append({
-                "result": f"{entry['name']} {address[:6]}", "chapters": ", ".join(entry["chapters"]),
+                "result": f"{entry['name']} {address[:6]}",
+                "chapters": ", ".join(entry["chapters"]),
                 "then, s": entry["seconds"], "now, s": seconds, "numbers": size, "differ": wrong,
                 "largest difference": worst, "verdict": "same" if holds else "OTHER",
             })  # fmt: skip
@@ -386,14 +386,14 @@ def verify(everything: bool) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 1 if something was refused, or if a result was not verified."""
-    parser = argparse.ArgumentParser(prog="python -m lazy_artist.results", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    how = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m lazy_artist.results", **how)
     parser.add_argument("step", choices=["plan", "check", "verify", "ready", "fill"])
     parser.add_argument("--all", action="store_true", help="verify all, networks too")
     options = parser.parse_args(arguments)
     try:
         if options.step == "plan":
-            print(plan(), end="\n" * bool(plan()))
+            print(plan())
         elif options.step == "check":
             print(f"results: {lag() or 'as new as the code'}")
         elif options.step == "ready":

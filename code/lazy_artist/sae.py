@@ -31,7 +31,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from lazy_artist.config import device
@@ -237,6 +236,8 @@ def quality(sae: SparseAutoencoder, x: Array) -> dict[str, float]:
 def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
     """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
     is largest (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     if a.decoder.shape[1] != b.decoder.shape[1]:
         shapes = f"{tuple(a.decoder.shape)} and {tuple(b.decoder.shape)}"
         raise ValueError(f"the autoencoders must read activations of one width, not {shapes}")
