@@ -264,9 +264,8 @@ def server(monkeypatch):
                 over.wait()
             self.send_response(404 if self.path == "/missing" else 200)
             self.end_headers()
-            if self.path == "/dripping":
-                while not over.wait(0.01):
-                    self.wfile.write(b".")
+            for _ in range(100 if self.path == "/dripping" else 0):
+                over.wait(0.01) or self.wfile.write(bytes(100))
             self.wfile.write(bytes(2**16))
 
         def log_message(self, *_):
