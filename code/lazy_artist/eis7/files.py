@@ -12,7 +12,6 @@ import functools
 import hashlib
 import io
 import os
-import pickle
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 
 from lazy_artist import data
 from lazy_artist.config import repository_results
-from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir
+from lazy_artist.data import ArraysOnly, DataNotFoundError, DataWarning, StandInWarning, cache_dir
 from lazy_artist.store import MNIST_CHECKSUM, digits_checksum
 
 CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
@@ -95,17 +94,6 @@ def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
     (113, 113) each, by x (row) and y (column)."""
     content = ArraysOnly(io.BytesIO(read("transformer_label_info.pkl"))).load()
     return content["labels"] == 1, content["model_labels"] == 1
-
-
-class ArraysOnly(pickle.Unpickler):
-    """Lets a pickle make NumPy arrays; raises pickle.UnpicklingError if it asks for more."""
-
-    def find_class(self, module: str, name: str):
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda kind, shape, dtype: np.ndarray(shape, dtype)
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"this pickle asks for {module}.{name}: it is not read")
 
 
 @functools.cache
