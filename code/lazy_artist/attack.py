@@ -98,11 +98,11 @@ def targeted_pgd(
     open_ = np.ones(len(images), dtype=bool)
     for run in range(restarts):
         for part, x, t in search.batches(np.flatnonzero(open_)):
-            radii = torch.full((len(x),), radius)
+            radii = x.new_full((len(x),), radius)
             start = _noise(x, norm, radii, generator) if run else torch.zeros_like(x)
             delta, hit, _ = _climb(search, x, start, t, radii, steps)
-            found[part] = (x + delta).clamp_(0, 1).numpy()
-            open_[part] = ~hit.numpy()
+            found[part] = (x + delta).clamp_(0, 1).cpu().numpy()
+            open_[part] = ~hit.cpu().numpy()
     return search.attack(found, epsilon)
 
 
@@ -137,7 +137,7 @@ def minimal_epsilon(
                 start = _hop(x, best, norm, limit, hop % 2 == 0, generator)
             _descend(search, x, start, best, t, steps, limit)
         lower[part] = _tighten(search, x, best, t, max(5, steps // 8), tolerance)
-        found[part] = (x + best).clamp_(0, 1).numpy()
+        found[part] = (x + best).clamp_(0, 1).cpu().numpy()
     return search.minimum(found, lower, limit)
 
 
@@ -230,8 +230,8 @@ def fmn(
     for part, x, t in search.batches(np.arange(len(images))):
         delta, best = torch.zeros_like(x), torch.zeros_like(x)
         best_size = worst = _size(torch.maximum(x, 1 - x), norm)
-        radius = torch.full((len(x),), math.inf)
-        ever = torch.zeros(len(x), dtype=torch.bool)
+        radius = x.new_full((len(x),), math.inf)
+        ever = torch.zeros_like(t, dtype=torch.bool)
         for step in range(steps):
             decay = (1 + math.cos(math.pi * step / steps)) / 2
             length, share = 0.01 + 0.99 * decay, 0.001 + 0.049 * decay
@@ -252,7 +252,7 @@ def fmn(
             else:  # onto the sphere, not the ball
                 delta = delta * _each(radius / _size(delta, norm).clamp_min(1e-12))
             delta = _inside(delta, x)
-        found[part] = (x + best).clamp_(0, 1).numpy()
+        found[part] = (x + best).clamp_(0, 1).cpu().numpy()
     return search.minimum(found, np.zeros(len(images)), math.inf)
 
 
@@ -327,11 +327,14 @@ class _Search:
             )
 
     def batches(self, index: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """`BATCH` of the images at `index` at a time: positions, images and targets."""
+        """`BATCH` of the images at `index` at a time: positions; images and targets on the
+        network's device."""
+        device = home_of(self.fast)[0]
         for i in range(0, len(index), BATCH):
             part = index[i : i + BATCH]
-            x = torch.from_numpy(self.images[part]).contiguous(memory_format=self.layout)
-            yield part, x, torch.from_numpy(self.targets[part])
+            x = torch.from_numpy(self.images[part]).to(device)
+            t = torch.from_numpy(self.targets[part]).to(device)
+            yield part, x.contiguous(memory_format=self.layout), t
 
     @functools.cached_property
     def layout(self) -> torch.memory_format:
@@ -356,10 +359,10 @@ class _Search:
     def ascent(self, x: Tensor, t: Tensor, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """Margins (n,) by the fast copy, less the slack, and their gradients (n, 3, 28, 28).
         coarse: in low precision."""
-        x, device = x.contiguous(memory_format=self.layout).requires_grad_(), home_of(self.fast)[0]
-        coarse = coarse and low_precision() == torch.bfloat16 and device.type == "cpu"
-        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
-            logits = self.fast(x.to(device)).float().cpu()
+        x = x.contiguous(memory_format=self.layout).requires_grad_()
+        coarse = coarse and low_precision(x.device) == torch.bfloat16
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=coarse):
+            logits = self.fast(x).float()
         margin = _margin(logits, t, self.criterion)
         return margin.detach() - SLACK, torch.autograd.grad(margin.sum(), x)[0]
 
@@ -443,7 +446,7 @@ def _tighten(
     """Shrinks the changes `best` in place while searches at a smaller size succeed; returns the
     sizes (n,) at which they did not, smaller by `tolerance`. After a success the next size is
     smaller by what the linearised margin promises, up to `TIGHTEN`."""
-    failed, shrink = torch.zeros(len(x)), torch.full((len(x),), tolerance)
+    failed, shrink = x.new_zeros(len(x)), x.new_full((len(x),), tolerance)
     active = best.flatten(1).any(1).nonzero()[:, 0]
     while len(active):
         radius = _size(best[active], search.norm) * (1 - shrink[active])
@@ -455,7 +458,7 @@ def _tighten(
         promised = (room / radius).clamp(tolerance, max(tolerance, TIGHTEN))
         shrink[active] = torch.where(hit, promised, tolerance)
         active = active[~done]
-    return failed.double().numpy()
+    return failed.double().cpu().numpy()
 
 
 def _climb(
@@ -465,8 +468,8 @@ def _climb(
     """Ascent within balls of `radius` (n,) from `delta`, each image until its target is reached:
     changes (n, 3, 28, 28), who reached it (n,), and how much smaller the size may be for the
     linearised margin to stay positive (n,). late: with the steps of a search's second half."""
-    delta, active = delta.clone(), torch.arange(len(x))
-    hit, room = torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x))
+    delta, active = delta.clone(), torch.arange(len(x), device=x.device)
+    hit, room = torch.zeros_like(t, dtype=torch.bool), x.new_zeros(len(x))
     for step in range(steps + 1):
         margin, gradient = search.ascent(x[active] + delta[active], t[active])
         left = margin <= 0
@@ -542,8 +545,8 @@ def _noise(x: Tensor, norm: str, radius: Tensor, generator: torch.Generator) -> 
     """Changes at random, uniform in the cube (linf) or of length `radius` (n,) in any direction
     (l2), cut at [0, 1]."""
     if norm == "linf":
-        delta = (2 * torch.rand(x.shape, generator=generator) - 1) * _each(radius)
+        delta = (2 * torch.rand(x.shape, generator=generator).to(x) - 1) * _each(radius)
     else:
-        delta = torch.randn(x.shape, generator=generator)
+        delta = torch.randn(x.shape, generator=generator).to(x)
         delta = delta * _each(radius / _size(delta, "l2"))
     return _inside(delta, x)

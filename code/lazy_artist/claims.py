@@ -14,6 +14,7 @@ import math
 import numbers
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from operator import eq, ge, gt, le, lt
@@ -61,9 +62,13 @@ class Claim:
 
 def begin_chapter(name: str) -> None:
     """Starts the claims of a chapter: forgets those of its last run, and remembers `name` (the
-    stem of the chapter's file: lowercase letters, digits and hyphens) for this process."""
+    stem of the chapter's file: lowercase letters, digits and hyphens) for this process. So does the
+    store, with the results that are asked for."""
+    from lazy_artist.store import note_asked  # here only, as it brings torch, which takes seconds
+
     global _chapter
     _check_name("chapter name", name)
+    note_asked(name)
     _path(name).unlink(missing_ok=True)
     _chapter = name
 
@@ -123,7 +128,7 @@ def book_ledger() -> list[Claim]:
     for an id that two chapters use.
     """
     found: dict[str, Claim] = {}
-    for chapter in _chapters():
+    for chapter in book_chapters():
         for made in _read(chapter):
             if made.id in found:
                 raise ValueError(
@@ -172,6 +177,11 @@ def main(argv: list[str] | None = None) -> int:
     failed = [made for made in claims if not made.holds]
     count = f"{len(claims) - len(failed)} of {len(claims)}"
     print(f"{count} claims hold")
+    if origins := result_origins():
+        print(
+            f"{origins['repository']} results came with the repository, {origins['cache']} were in "
+            f"the cache, {origins['computed']} were computed"
+        )
     # Quarto executes the opening page first, so that its cells cannot know
     opening = options.book / "index.html"
     if opening.is_file():
@@ -204,7 +214,7 @@ def _read(chapter: str) -> list[Claim]:
         ) from error
 
 
-def _chapters() -> list[str]:
+def book_chapters() -> list[str]:
     """The stems of the book's chapters and appendices, in order, from _quarto.yml here."""
     import yaml
 
@@ -218,6 +228,19 @@ def _chapters() -> list[str]:
             yield Path(entry).stem
 
     return [*files(book.get("chapters")), *files(book.get("appendices"))]
+
+
+def result_origins() -> Counter[str]:
+    """How many results the chapters of the book asked for, in their last runs, that came with the
+    "repository", lay in the "cache", or were "computed"."""
+    origins: dict[str, str] = {}
+    for chapter in book_chapters() if Path("_quarto.yml").is_file() else ():
+        log = cache_dir() / "asked" / f"{chapter}.jsonl"
+        for line in log.read_text("utf-8").splitlines() if log.exists() else []:
+            _, address, origin = json.loads(line)
+            if origins.get(address) != "computed":  # and then asked for again
+                origins[address] = origin
+    return Counter(origins.values())
 
 
 # --- checks and texts ----------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 `LAZY_ARTIST_SCALE` is "full" (default) or "quick": fewer seeds and images, shorter training, for
 trying a change. A size that differs by scale is `pick(full, quick)`, and is passed to what needs
-it: no stored function reads the scale by itself.
+it: no stored function reads the scale by itself. `LAZY_ARTIST_DEVICE` says where networks live.
 """
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -62,6 +66,36 @@ def scale() -> str:
     if name not in SCALES:
         raise ValueError(f"LAZY_ARTIST_SCALE is {name!r}: choose one of {', '.join(SCALES)}")
     return name
+
+
+def repository_results() -> Path | None:
+    """The results that came with the repository, in its folder `results`, if they are used: they
+    are of MNIST at full scale. LAZY_ARTIST_FRESH=1 does without; LAZY_ARTIST_RESULTS names another
+    folder."""
+    named = os.environ.get("LAZY_ARTIST_RESULTS")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "results"
+    fresh = os.environ.get("LAZY_ARTIST_FRESH", "") not in ("", "0")
+    mnist = (os.environ.get("LAZY_ARTIST_SOURCE") or "auto") in ("auto", "mnist")
+    used = mnist and not fresh and scale() == "full" and (folder / "index.json").is_file()
+    return folder if used else None
+
+
+def device() -> torch.device:
+    """Where the book's networks live, from LAZY_ARTIST_DEVICE: "auto" (default; the accelerator
+    that torch finds, else the processor), or a device by its name, such as "cpu", "cuda" or "mps".
+    Raises ValueError, listing those there are, for one that is not here."""
+    import torch
+
+    name, here = os.environ.get("LAZY_ARTIST_DEVICE") or "auto", ["cpu"]
+    if torch.accelerator.is_available():
+        here.append(torch.accelerator.current_accelerator().type)
+    if name == "auto":
+        return torch.device(here[-1])
+    if name not in here:
+        raise ValueError(
+            f"LAZY_ARTIST_DEVICE is {name!r}, which is not here: choose auto, {' or '.join(here)}"
+        )
+    return torch.device(name)
 
 
 def pick(full: T, quick: T) -> T:

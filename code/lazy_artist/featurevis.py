@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lazy_artist.forward import as_maps, asked, find_layer, hooked
+from lazy_artist.forward import as_maps, asked, find_layer, home_of, hooked
 from lazy_artist.interface import Array, check_images, check_number, public
 
 BATCH = 128  # images a pass, whose maps stay in the processor's cache; results do not hang on it
@@ -90,11 +90,11 @@ def visualise(
         raise ValueError("directions and root must be finite: there is a NaN or an infinity")
     if where not in ("mean", "max", *np.ndindex(grid)):
         raise ValueError(f'where must be "mean", "max" or (row, column) in {grid}, not {where!r}')
-    parts = []
-    for part in torch.from_numpy(directions).split(max(1, BATCH // optima)):
+    parts, device = [], home_of(model)[0]
+    for part in torch.from_numpy(directions).to(device).split(max(1, BATCH // optima)):
         generator = torch.Generator().manual_seed(seed)
         wanted = part.repeat_interleave(optima, 0)  # (M * optima, K)
-        canvas, draw = _canvas(parametrisation, len(part), optima, root, shape, generator)
+        canvas, draw = _canvas(parametrisation, len(part), optima, root, shape, generator, device)
         optimiser = torch.optim.Adam([canvas], learning_rate)
         with _tapped(model, layer) as look:
             for step in range(steps):
@@ -115,16 +115,17 @@ def visualise(
                 images = draw(canvas)
                 parts.append((images.contiguous(), _scores(look(images)[1], wanted, where, 1)))
     images, scores = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return tuple(tensor.unflatten(0, (-1, optima)).numpy() for tensor in (images, scores))
+    return tuple(tensor.unflatten(0, (-1, optima)).cpu().numpy() for tensor in (images, scores))
 
 
-def _canvas(parametrisation, count, optima, root, shape, generator):
+def _canvas(parametrisation, count, optima, root, shape, generator, device):
     """Parameters of count * optima images, another start for each optimum, and what draws them."""
     channels, height, width = shape
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
     amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / max(height, width))
     amplitude /= amplitude.norm()  # so that a rate moves pixels about as far as in "pixels"
-    mixing = torch.tensor(root, dtype=torch.float32)
+    amplitude = amplitude.to(device)
+    mixing = torch.tensor(root, dtype=torch.float32, device=device)
 
     def draw(canvas: Tensor) -> Tensor:
         if parametrisation == "fourier":
@@ -133,7 +134,7 @@ def _canvas(parametrisation, count, optima, root, shape, generator):
         return torch.sigmoid(torch.einsum("ij,njhw->nihw", mixing, canvas))
 
     numbers = (height, width // 2 + 1, 2) if parametrisation == "fourier" else (height, width)
-    start = START * torch.randn((optima, channels, *numbers), generator=generator)
+    start = START * torch.randn((optima, channels, *numbers), generator=generator).to(device)
     return start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(), draw
 
 
@@ -145,7 +146,7 @@ def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
     height, width = images.shape[2:]
     right, down = 2 * JITTER / width * draw[2], 2 * JITTER / height * draw[3]  # of half the side
     theta = torch.stack([cos, -sin, right, sin, cos, down]).view(1, 2, 3)
-    grid = F.affine_grid(theta, (1, 1, height, width), align_corners=False)
+    grid = F.affine_grid(theta.to(images), (1, 1, height, width), align_corners=False)
     stack = images.reshape(1, -1, height, width)  # one grid serves all
     moved = F.grid_sample(stack, grid, padding_mode="border", align_corners=False)
     return moved.view_as(images)
@@ -194,7 +195,7 @@ def _tapped(model: nn.Module, layer: str) -> Iterator:
         output = seen["after"]
         pre = seen.get("before", output)
         ends_in_relu = pre.shape == output.shape and torch.equal(pre.detach().relu(), output)
-        pre, output = (as_maps(x, layer).float().cpu() for x in (pre, output))
+        pre, output = (as_maps(x, layer).float() for x in (pre, output))
         return pre if ends_in_relu else output, output
 
     with ExitStack() as stack:

@@ -94,7 +94,8 @@ def gradient_energy(model: nn.Module, images: Array, classes: Classes) -> tuple[
             logits = as_logits(ask(batch.clone()), len(batch))  # lest the model works in place
             gradient = _gradient(pick_logits(logits, wanted) - logits.mean(1), batch, "the images")
             mean = gradient.mean(1, keepdim=True)  # (g . u) u, the same in R, G and B
-            parts.append(torch.stack([3 * mean[:, 0] ** 2, (gradient - mean).square().sum(1)]))
+            chroma = (gradient - mean).square().sum(1)
+            parts.append(torch.stack([3 * mean[:, 0] ** 2, chroma]).cpu())
     brightness, chroma = torch.cat(parts, dim=1).numpy()
     return brightness, chroma
 

@@ -19,9 +19,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from scipy.optimize import minimize
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
@@ -36,13 +34,13 @@ Sets = dict[str, np.ndarray]
 
 
 def activations(model: nn.Module, layer: str, images: np.ndarray) -> Iterator[Tensor]:
-    """Yields a layer's activations (n, places, W), in batches of images (N, C, H, W). What the head
-    reads, the layer "pooled", has one place."""
+    """Yields a layer's activations (n, places, W), on the model's device, in batches of images
+    (N, C, H, W). What the head reads, the layer "pooled", has one place."""
     seen: list[Tensor] = []
 
     def look(x: Tensor) -> None:
         rows = as_maps(x, layer).movedim(1, -1).flatten(1, 2)
-        seen.append(rows.to("cpu", torch.float32, copy=True))
+        seen.append(rows.to(torch.float32, copy=True))
 
     for part in as_tensor(check_images(images)).split(BATCH):
         with asked(model, channels_last=False) as ask, hooked(model, layer, look), torch.no_grad():
@@ -58,6 +56,7 @@ def sample_activations(
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for maps in activations(model, layer, images):
+        maps = maps.cpu()
         where = torch.rand(maps.shape[:2], generator=generator).argsort(1)[:, :n_places]
         parts.append(maps.gather(1, where[:, :, None].expand(-1, -1, maps.shape[2])).flatten(0, 1))
     return torch.cat(parts)
@@ -80,7 +79,7 @@ def mean_latents(model: nn.Module, layer: str, images: Array, sae: SparseAutoenc
             sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1).mean(1)
             for maps in activations(model, layer, images)
         ]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 @public
@@ -92,7 +91,11 @@ def loss_recovered(
     at all places: 1 is lossless, 0 no better than knowing nothing of the image."""
     labels = torch.from_numpy(check_classes(split.labels, len(split.images), "labels", None))
     losses, mean = [], torch.tensor(mean)
-    for rewrite in (lambda a: a, lambda a: sae.decode(sae.encode(a)), lambda a: mean.expand_as(a)):
+    for rewrite in (
+        lambda a: a,
+        lambda a: sae.decode(sae.encode(a)),
+        lambda a: mean.to(a).expand_as(a),
+    ):
         logits = rewritten_logits(model, layer, split.images, rewrite)
         losses.append(float(F.cross_entropy(logits, labels)))
     plain, spliced, blind = losses
@@ -115,11 +118,13 @@ def parts_by_cell(
     channels: list[Tensor] = []
     parts: list[list] = [[] for _ in saes]
     for maps in activations(model, layer, images):
+        weights = weights.to(maps)
         channels.append((weights @ maps).flatten(1))
         for sae, rows in zip(saes, parts, strict=True):
             z = sae.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1)
-            rows.append(sparse.csr_array((weights @ z).flatten(1).numpy()))
-    return [*(sparse.vstack(rows, format="csr") for rows in parts), torch.cat(channels).numpy()]
+            rows.append(sparse.csr_array((weights @ z).flatten(1).cpu().numpy()))
+    channels = torch.cat(channels).cpu().numpy()
+    return [*(sparse.vstack(rows, format="csr") for rows in parts), channels]
 
 
 def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
@@ -136,6 +141,8 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
 def auroc(values: Array, classes: Array) -> Array:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
     k of values (N, K) more than one that is not, ties counted half (Mann and Whitney)."""
+    from scipy.stats import rankdata  # slow to import
+
     inside, ranks = classes == np.arange(N_CLASSES)[:, None], rankdata(values, axis=0)
     n = inside.sum(1, keepdims=True)
     return (inside @ ranks - n * (n + 1) / 2) / (n * (len(classes) - n))
@@ -250,6 +257,8 @@ def _cross_entropy(logits: np.ndarray, classes: np.ndarray) -> tuple[float, np.n
 
 def _minimise(loss: Callable, bounds: list, steps: int) -> np.ndarray:
     """Where a function that gives its value and slope is least, by L-BFGS-B from zero."""
+    from scipy.optimize import minimize  # slow to import
+
     options, start = {"maxiter": steps, "maxcor": 10}, np.zeros(len(bounds))
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES
+from lazy_artist.config import device
 from lazy_artist.interface import public
 
 
@@ -124,12 +125,13 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"cnn": CNN, "resnet18": Res
 
 @public
 def build(arch: str, seed: int) -> nn.Module:
-    """A freshly initialised network, the same for the same seed; torch's own generator is left
-    alone. Raises ValueError for an unknown architecture."""
+    """A freshly initialised network on `config.device()`, the same for the same seed; torch's own
+    generator is left alone. Raises ValueError for an unknown architecture."""
     check_architecture(arch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ARCHITECTURES[arch]()
+        network = ARCHITECTURES[arch]()
+    return network.to(device())
 
 
 def check_architecture(arch: str) -> None:

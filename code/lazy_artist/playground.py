@@ -160,7 +160,7 @@ def _network(name: str, model: CNN, examples: np.ndarray, background: np.ndarray
 
 def _base64(values: np.ndarray | torch.Tensor) -> str:
     """Bytes of grey values as they are, all else as little-endian float32."""
-    values = values.detach().numpy() if isinstance(values, torch.Tensor) else values
+    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
     values = values if values.dtype == np.uint8 else values.astype("<f4")
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NOT_FOLLOWED = tuple(
-    f"lazy_artist.{name}" for name in ("store", "reach", "data", "standin", "interface")
+    f"lazy_artist.{name}" for name in ("store", "results", "reach", "data", "standin", "interface")
 )
 """The store does not shape what it keeps; for the digits their checksum stands."""
 

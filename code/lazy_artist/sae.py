@@ -23,6 +23,7 @@ go on with steps too short by as much.
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import AbstractContextManager
 
@@ -30,9 +31,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from lazy_artist.config import device
 from lazy_artist.forward import Rewrite, as_tensor, hooked
 from lazy_artist.interface import Array, check_number, public, to_array
 from lazy_artist.training import low_precision
@@ -91,24 +92,24 @@ def fit_autoencoder(
     x: Array, latents: int, kind: str, sparsity: float, *, seed: int, steps: int,
     batch: int = 2048, learning_rate: float = 6e-3,
 ) -> SparseAutoencoder:  # fmt: skip
-    """An autoencoder trained on activations float32 (N, W), in eval mode.
+    """An autoencoder trained on activations float32 (N, W), in eval mode, on `config.device()`.
 
     Inputs are drawn without replacement, pass by pass; the learning rate falls linearly to 0 over
     the last third. The auxiliary loss asks latents inactive for `PATIENCE` steps, the dead ones, to
     explain what is missing. The same arguments give the same autoencoder. Raises ValueError for
     activations that are empty, not (N, W) or not finite, for no step, and as `SparseAutoencoder`.
     """
-    x, steps = check_activations(x), check_number(steps, "steps", 1, whole=True)
-    model = SparseAutoencoder(x.shape[1], latents, kind, sparsity, seed)
+    x, steps = check_activations(x).to(device()), check_number(steps, "steps", 1, whole=True)
+    model = SparseAutoencoder(x.shape[1], latents, kind, sparsity, seed).to(x.device)
     model.centre.copy_(x.mean(0))
     model.scale.copy_((x - model.centre).square().mean().sqrt().clamp(min=1e-12))
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
-    inactive, order = np.zeros(latents, dtype=int), torch.empty(0, dtype=torch.long)
+    inactive, order = np.zeros(latents, dtype=int), torch.empty(0, dtype=torch.long).to(x.device)
     batch, smallest = min(batch, len(x)), []
     for step in range(steps):
         if len(order) < batch:
-            order = torch.randperm(len(x), generator=generator)
+            order = torch.randperm(len(x), generator=generator).to(x.device)
         index, order = order[:batch], order[batch:]
         optimiser.param_groups[0]["lr"] = learning_rate * min(1, 3 * (steps - step) / steps)
         optimiser.zero_grad()
@@ -129,17 +130,15 @@ def fit_autoencoder(
 
 def _gradients(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[np.ndarray, float]:
     """Sets the gradients of the loss on scaled inputs (B, W), given the numbers of dead latents.
-    Returns which latents fired, bool (L,), and the smallest value that stayed. Where few latents
-    stay the gradients are written by hand: only the choice takes a dense product, in
-    `low_precision()`; all else is sparse, in float32."""
+    Returns which latents fired, bool (L,), and the smallest value that stayed. On the processor,
+    where few latents stay, the gradients are written by hand: only the choice takes a dense
+    product, in `low_precision`; all else is sparse, in float32."""
     weights = (model.encoder, model.bias, model.decoder, model.offset)
-    if model.kind == "relu":
-        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision() == torch.bfloat16):
-            z = F.linear(u, *weights[:2]).relu()
-            penalty = model.sparsity * z.sum(1, dtype=torch.float32).mean() / u.shape[1]
-            ((u - model.offset - z @ model.decoder).square().mean() + penalty).backward()
-        return (z > 0).any(0).numpy(), 0.0
-    p = F.linear(*(t.detach().to(low_precision()) for t in (u, *weights[:2])))  # (B, L)
+    precision = low_precision(u.device)
+    if model.kind == "relu" or u.device.type != "cpu":
+        with torch.autocast(u.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+            return _dense_gradients(model, u, torch.from_numpy(dead).to(u.device))
+    p = F.linear(*(t.detach().to(precision) for t in (u, *weights[:2])))  # (B, L)
     u, encoder, bias, decoder, offset = (t.detach().numpy() for t in (u, *weights))
     gradients = [np.zeros_like(t) for t in (encoder, bias, decoder, offset)]
 
@@ -165,6 +164,33 @@ def _gradients(model: SparseAutoencoder, u: Tensor, dead: np.ndarray) -> tuple[n
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = torch.from_numpy(gradient)
     return fired, float(z.data.min(initial=np.inf))
+
+
+def _dense_gradients(model: SparseAutoencoder, u: Tensor, dead: Tensor) -> tuple[np.ndarray, float]:
+    """What `_gradients` does, by automatic differentiation of the loss as it is defined."""
+    p, kind = F.linear(u, model.encoder, model.bias).relu(), model.kind
+
+    def keep(p: Tensor, k: int) -> Tensor:
+        return torch.where(p >= p.topk(k, dim=-1).values[..., -1:], p, 0)
+
+    if kind == "relu":
+        z = p
+    elif kind == "topk":
+        z = keep(p, model.sparsity)
+    else:
+        z = keep(p.flatten(), model.sparsity * len(p)).view_as(p)
+    missing = u - model.offset - z @ model.decoder
+    loss = missing.square().mean()
+    if kind == "relu":
+        loss = loss + model.sparsity * z.sum(1, dtype=torch.float32).mean() / u.shape[1]
+    elif len(dead):
+        left = missing.detach()
+        woken = keep(p[:, dead], min(REVIVED, len(dead)))
+        weight = AUXILIARY / left.square().sum()
+        loss = loss + weight * (left - woken @ model.decoder[dead]).square().sum()
+    loss.backward()
+    least = torch.where(z > 0, z, math.inf).amin() if kind != "relu" else 0.0
+    return (z > 0).any(0).cpu().numpy(), float(least)
 
 
 def _largest(p: Tensor, k: int, together: bool = False) -> sparse.csr_array:
@@ -210,6 +236,8 @@ def quality(sae: SparseAutoencoder, x: Array) -> dict[str, float]:
 def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
     """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
     is largest (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     if a.decoder.shape[1] != b.decoder.shape[1]:
         shapes = f"{tuple(a.decoder.shape)} and {tuple(b.decoder.shape)}"
         raise ValueError(f"the autoencoders must read activations of one width, not {shapes}")
@@ -248,5 +276,5 @@ def steer(sae: SparseAutoencoder, scales: Array, rest: Array | float = 0.0) -> R
     if np.shape(scales) != n_latents or np.shape(rest) not in ((), n_latents):
         given = f"{np.shape(scales)} and {np.shape(rest)}"
         raise ValueError(f"scales and rest must have shape {n_latents}, the latents', not {given}")
-    scales, rest = (torch.as_tensor(value, dtype=torch.float32) for value in (scales, rest))
+    scales, rest = (torch.as_tensor(value).to(sae.bias) for value in (scales, rest))
     return lambda x: x + ((sae.encode(x) - rest) * (scales - 1)) @ sae.directions()

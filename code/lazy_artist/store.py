@@ -8,14 +8,15 @@
 
 The address of a result is a hash of the function's name, its arguments, the data's checksum and the
 code that the function reaches (`code_of`), so nothing stale is ever found, and nothing has to be
-invalidated by hand. A result is one or two files in `<cache>/results/<function name>/`:
+invalidated by hand. A result is looked for in the cache, then among those that came with the
+repository (`config.repository_results`). It is one or two files in `<cache>/results/<function>/`:
 
-    <address>.json          the record: arguments, code, versions, times, the value but for arrays
+    <address>.json          the record: arguments, versions, times, the value but for arrays
     <address>.safetensors   its arrays, if there are any
 
 The record is written last, by an atomic replace, and is the commit mark: a computation killed at
 any moment leaves no record, hence no result. A file lock for each address makes two builds at once
-safe. Nothing is pickled.
+safe. Nothing is pickled. What a chapter asks for is noted in `<cache>/asked/<chapter>.jsonl`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from lazy_artist.config import device, repository_results
 from lazy_artist.data import cache_dir, load_digits, write_whole
 from lazy_artist.reach import code_of
 
@@ -57,6 +59,13 @@ _REMEDY = "free some space, or set LAZY_ARTIST_CACHE to a writable folder with m
 _MISSING = object()
 _at_work: ContextVar[bool] = ContextVar("_at_work", default=False)
 """True within a worker, which works alone: workers of workers would wait for ever."""
+_used: ContextVar[list[str] | None] = ContextVar("_used", default=None)
+"""Within a computation: the addresses of all that it has asked for."""
+_log: Path | None = None  # of this process, if it executes a chapter
+
+MNIST_CHECKSUM = "65e3bbc3fa6148d786a74d0e2884e0e1 8281dd42328a9749b8d38e82a48dccfa"
+"""What `digits_checksum` says of MNIST."""
+ON_ACCELERATOR = 4  # processes that share one at most: each holds a context of its own there
 
 
 class ArtifactError(RuntimeError):
@@ -79,8 +88,18 @@ class Call(NamedTuple):
 
 
 def digits_checksum() -> str:
-    """Checksums of both halves of the digits, which most results stand on."""
+    """Checksums of both halves of the digits, which most results stand on. Where the results that
+    came with the repository are used they are those of MNIST, which need not be here."""
+    if repository_results():
+        return MNIST_CHECKSUM
     return f"{load_digits('train').md5} {load_digits('test').md5}"
+
+
+def note_asked(chapter: str) -> None:
+    """From now on, what this process asks for is noted as asked for by this chapter."""
+    global _log
+    _log = cache_dir() / "asked" / f"{chapter}.jsonl"
+    _log.unlink(missing_ok=True)
 
 
 def stored(
@@ -88,12 +107,13 @@ def stored(
 ) -> Callable[..., Any]:
     """Decorates a function at the top level of a module: its results are kept in the store.
 
-    Arguments: JSON-able values, ranges, arrays, functions at the top level of a module (which count
-    by their code), and tuples with a `made_by` that is a `Call` (which count by that call's
-    address, and are made first). Results: a frame with a RangeIndex, an array or tensor without
-    NaN and infinities, None, a number or text, or a list, or dictionary with texts as keys, of
-    these. A result is always what was read back: tuples come as lists. data: returns the checksum
-    of the data that is read.
+    Arguments: JSON-able values, ranges, functions at the top level of a module (which count by
+    their code), tuples with a `made_by` that is a `Call` (which count by that call's address, and
+    are made first), and arrays; but what is called with arrays cannot be made again from its record
+    (`results verify`): pass what makes them. Results: a frame with a RangeIndex, an array or tensor
+    without NaN and infinities, None, a number or text, or a list, or dictionary with texts as keys,
+    of these. A result is always what was read back: tuples come as lists. data: returns the
+    checksum of the data that is read.
 
     Raises TypeError for arguments that cannot be told by their content, and `ArtifactError`, which
     names function and arguments, if computing or storing fails.
@@ -121,6 +141,7 @@ def run(
     processes (by default one for each usable core), which share the cores, and stored as soon as it
     is done: an interruption loses only what is unfinished. It is begun in order, so that what takes
     longest is best asked for first. A single missing one is computed in this process, on all cores.
+    Processes that share an accelerator are at most `ON_ACCELERATOR`.
     The processes are joblib's; `joblib.parallel_config` chooses another backend. Of all processes
     that share the store one at a time has such workers; the others wait. On a terminal a progress
     bar called `title` counts.
@@ -132,14 +153,31 @@ def run(
         if made := [call for entry in missing for call in entry.made_by]:
             run(made, "training what it stands on", jobs)
         cores = joblib.cpu_count()
-        jobs = 1 if _at_work.get() else min(jobs or cores, len(missing))
+        most = cores if device().type == "cpu" else min(cores, ON_ACCELERATOR)
+        jobs = 1 if _at_work.get() else min(jobs or most, len(missing))
         turn = _lock(cache_dir() / "results" / "workers") if jobs > 1 else nullcontext()
         title = title or missing[0].function.__name__.replace("_", " ")
         with turn, tqdm(total=len(missing), desc=title, disable=None) as bar:
             for stem in _compute_all(missing, jobs, max(1, cores // jobs)):
                 found[stem] = _lookup(stem)
                 bar.update()
+    _note(entries, {entry.stem for entry in missing})
     return [found[entry.stem] for entry in entries]
+
+
+def _note(entries: list[_Entry], computed: set[Path]) -> None:
+    """Notes what was asked for, and whether it was found in the "repository" or the "cache"."""
+    if (used := _used.get()) is not None:
+        used += [entry.stem.name for entry in entries]
+    elif _log is not None and not _at_work.get():
+        lines = []
+        for stem in (entry.stem for entry in entries):
+            kept = "cache" if stem.with_suffix(".json").exists() else "repository"
+            origin = "computed" if stem in computed else kept
+            lines.append(json.dumps([stem.parent.name, stem.name, origin]) + "\n")
+        _log.parent.mkdir(parents=True, exist_ok=True)
+        with _log.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
 
 
 def _map(
@@ -156,11 +194,12 @@ stored.run, stored.map = run, _map
 
 
 def records() -> list[dict[str, Any]]:
-    """The records of all stored results but damaged ones, by function name, then by time."""
+    """The records of all results in the cache but damaged ones, each with its "address", by
+    function name, then by time."""
     found = []
     for path in (cache_dir() / "results").glob("*/*.json"):
         with suppress(_Damaged, FileNotFoundError):
-            found.append(_read_record(path.with_suffix("")))
+            found.append({"address": path.stem, **_read_record(path.with_suffix(""))})
     return sorted(found, key=lambda record: (record["name"], record["created"]))
 
 
@@ -172,7 +211,6 @@ class _Entry(NamedTuple):
     arguments: dict[str, Any]
     content: Any  # the arguments as JSON
     made_by: list[Call]  # what they stand on
-    code: dict[str, str]
     stem: Path  # of the two files; its name is the address
 
     def __str__(self) -> str:
@@ -183,17 +221,29 @@ class _Entry(NamedTuple):
 def _entry(function: Callable[..., Any], arguments: dict[str, Any]) -> _Entry:
     if not hasattr(function, "data"):
         raise TypeError(f"{function!r} is not a stored function: decorate it by @stored")
-    code, name = code_of(function), function.__name__
     bound = inspect.signature(function).bind(**arguments)
     bound.apply_defaults()
-    arrays: dict[str, torch.Tensor] = {}
     made_by: list[Call] = []
-    content = _encode(dict(bound.arguments), name, arrays, made_by)
-    parts = sorted([part.rpartition(":")[2], digest] for part, digest in code.items())
-    whole = json.dumps([name, content, function.data(), parts], sort_keys=True)
-    address = _sha256(whole.encode() + (safetensors.torch.save(arrays) if arrays else b""))[:20]
-    stem = cache_dir() / "results" / name / address
-    return _Entry(function, dict(bound.arguments), content, made_by, code, stem)
+    content = _encode(dict(bound.arguments), function.__name__, {}, made_by)
+    stem = cache_dir() / "results" / function.__name__ / address(function, content)
+    return _Entry(function, dict(bound.arguments), content, made_by, stem)
+
+
+def address(function: Callable[..., Any], content: Any) -> str:
+    """Where the result of a stored function lies, from its arguments as a record has them. In which
+    module a function or class stands does not count."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, list):
+            return [bare(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        names = {key: value[key].rpartition(":")[2] for key in ("code of", "tuple") if key in value}
+        return {key: names.get(key) or bare(item) for key, item in value.items()}
+
+    parts = sorted([part.rpartition(":")[2], digest] for part, digest in code_of(function).items())
+    whole = json.dumps([function.__name__, bare(content), function.data(), parts], sort_keys=True)
+    return _sha256(whole.encode())[:20]
 
 
 # --- computing -----------------------------------------------------------------------------------
@@ -260,13 +310,19 @@ def _compute(entry: _Entry) -> None:
             return
         for left in folder.glob(f"{entry.stem.name}*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), [_entry(*call).stem.name for call in entry.made_by]
+        token = _used.set(used)
         try:
             value = entry.function.__wrapped__(**entry.arguments)
         except ArtifactError:
             raise
+        except torch.OutOfMemoryError as error:
+            remedy = "set LAZY_ARTIST_DEVICE=cpu, or end what else uses it"
+            raise ArtifactError(f"{entry}: {device()} has too little memory: {remedy}") from error
         except Exception as error:
             raise ArtifactError(f"{entry} failed: {type(error).__name__}: {error}") from error
+        finally:
+            _used.reset(token)
         seconds, arrays = time.perf_counter() - started, {}
         try:
             value = _encode(value, "value", arrays)
@@ -275,10 +331,11 @@ def _compute(entry: _Entry) -> None:
         content = safetensors.torch.save(arrays)
         record = {
             "name": entry.function.__name__,
+            "module": entry.function.__module__,
             "arguments": entry.content,
-            "code": entry.code,
+            "uses": sorted(set(used)),
             "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {os.cpu_count()} processor cores",
+            "machine": machine(),
             "wall_seconds": round(seconds, 3),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "value": value,
@@ -303,8 +360,9 @@ def _encode(
 ) -> Any:
     """The value as JSON, equal for equal values; its arrays go into `arrays`, named by their place.
 
-    made_by: given for arguments, which may hold calls and functions; takes the calls. Raises
-    TypeError or ValueError, with the place, for what cannot be stored.
+    made_by: given for arguments, which may hold calls and functions; takes the calls; arrays stand
+    as their checksums then. Raises TypeError or ValueError, with the place, for what cannot be
+    stored.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -321,6 +379,8 @@ def _encode(
         if tensor.dtype.is_floating_point and not tensor.isfinite().all():
             raise ValueError(f"{where} holds values that are not finite")
         arrays[where] = tensor.clone(memory_format=torch.contiguous_format)
+        if made_by is not None:
+            return {"sha256": _sha256(safetensors.torch.save({"": arrays.pop(where)}))}
         return {"$": "array" if is_array else "tensor", "at": where}
     if isinstance(value, pd.DataFrame):
         if not isinstance(value.index, pd.RangeIndex):
@@ -342,15 +402,23 @@ def _encode(
     if made_by is not None and isinstance(value, Call):
         made_by.append(value)
         return {"made by": value.function.__name__, "address": _entry(*value).stem.name}
+    if made_by is not None and isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = _encode(list(value), where, arrays, made_by)
+        return {"tuple": f"{type(value).__module__}:{type(value).__qualname__}", "items": items}
     if made_by is not None and isinstance(value, types.FunctionType | type):
-        digests = str(sorted(code_of(value).values()))
-        return {"code of": value.__name__, "digest": _sha256(digests.encode())}
+        return described(value)
     if isinstance(value, list | tuple | range):
         return [_encode(item, f"{where}.{i}", arrays, made_by) for i, item in enumerate(value)]
     raise TypeError(
         f"{where} is of type {type(value).__name__}, which cannot be stored: use frames, arrays, "
         f"tensors, numbers, texts, and lists and dictionaries of these"
     )
+
+
+def described(function: Callable[..., Any]) -> dict[str, str]:
+    """A function as an argument: its name and the digest of the code that it reaches."""
+    digest = _sha256(str(sorted(code_of(function).values())).encode())
+    return {"code of": f"{function.__module__}:{function.__qualname__}", "digest": digest}
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -382,10 +450,16 @@ class _Damaged(Exception):
 
 def _lookup(stem: Path) -> Any:
     try:
-        return _read(stem)
+        value = _read(stem)
     except _Damaged:
         with _lock(stem):  # it may only be that another process writes it just now
-            return _read_or_remove(stem)
+            value = _read_or_remove(stem)
+    if value is _MISSING and (folder := repository_results()):
+        try:
+            return _read(folder / stem.parent.name / stem.name)
+        except _Damaged as damage:
+            warnings.warn(f"{damage}; it is not used, and computed", ArtifactWarning, stacklevel=2)
+    return value
 
 
 def _read_or_remove(stem: Path) -> Any:
@@ -428,6 +502,14 @@ def _read_record(stem: Path) -> dict[str, Any]:
 def _lock(stem: Path) -> FileLock:
     stem.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{stem}.lock")
+
+
+def machine() -> str:
+    """Processor and accelerator, in words."""
+    where = device()
+    name = torch.cuda.get_device_name() if where.type == "cuda" else where.type
+    other = f", {name}" * (where.type != "cpu")
+    return f"{platform.machine()}, {os.cpu_count()} processor cores{other}"
 
 
 def _sha256(content: bytes) -> str:

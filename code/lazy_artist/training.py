@@ -2,8 +2,9 @@
 
 It is plain: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one cycle of the learning rate
 (Smith & Topin 2018, arXiv:1708.07120), mini-batches from memory, without a loader. Matrices are
-multiplied in low precision: bfloat16 where the processor has instructions for it, float32 elsewhere
-(weights, their updates and the loss stay float32).
+multiplied in low precision: bfloat16 where the device has instructions for it, float32 elsewhere
+(weights, their updates and the loss stay float32). It runs where the model is; there the images of
+the split live, too.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from lazy_artist.interface import Array, check_classes, check_images, check_numb
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """`loss(model, images, labels, index)` -> scalar: what a training strategy may change.
 
-images: (B, 3, 28, 28) in [0, 1], in `low_precision()`; labels: int64 (B,); index: int64 (B,),
-positions in the split.
+images: (B, 3, 28, 28) in [0, 1], in `low_precision`; labels: int64 (B,); index: int64 (B,),
+positions in the split; all on the model's device.
 """
+
+
+_PROCESSOR = torch.device("cpu")
 
 
 class History(NamedTuple):
@@ -80,6 +84,7 @@ def train(
     with asked(model) as ask, torch.no_grad():
         n_classes = as_logits(ask(images[:2]), len(images[:2])).shape[1]
     labels = torch.from_numpy(check_classes(split.labels, len(images), "labels", n_classes))
+    images, labels = images.to(device), labels.to(device)
     batch_size = min(check_number(batch_size, "batch_size", 1, whole=True), len(labels))
     steps = round(epochs * len(labels) / batch_size)
     if steps < 1:
@@ -91,7 +96,7 @@ def train(
             f"there; it is {sorted(observe_at)}, observe is {observe}"
         )
     observed: dict[int, Any] = {}
-    losses = np.empty(steps, dtype=np.float32)
+    losses = torch.empty(steps, device=device)
     generator = torch.Generator().manual_seed(seed)
 
     def look(step: int) -> None:
@@ -101,8 +106,9 @@ def train(
                 observed[step] = observe(model)
             model.train()
 
-    precision = low_precision() if device.type == "cpu" else torch.float32
-    with _one_thread(), torch.random.fork_rng(devices=[]), _in_layout(model, ask.layouts[0]):
+    precision, on_processor = low_precision(device), device.type == "cpu"
+    forked = torch.random.fork_rng([] if on_processor else [device], device_type=device.type)
+    with _one_thread(), forked, _in_layout(model, ask.layouts[0]):
         torch.manual_seed(seed)  # for layers and losses that draw from torch's own generator
         optimiser = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
@@ -114,29 +120,35 @@ def train(
         batches = _batches(len(labels), batch_size, weights, generator)
         look(0)
         for step in _progress(range(1, steps + 1), f"training, seed {seed}"):
-            index = next(batches)
+            index = next(batches).to(device, non_blocking=True)
             optimiser.zero_grad()
-            batch = images[index].to(device, precision).contiguous(memory_format=ask.layouts[0])
+            batch = images[index].to(precision).contiguous(memory_format=ask.layouts[0])
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                value = loss(model, batch, labels[index].to(device), index)
+                value = loss(model, batch, labels[index], index)
             torch.clear_autocast_cache()  # of weights: within a caller's autocast it would stay
-            losses[step - 1] = value.item()
-            if not np.isfinite(losses[step - 1]):
+            losses[step - 1] = value.detach()
+            looks = on_processor or step % 100 == 0 or step == steps  # to look is to wait for it
+            if looks and len(bad := losses[:step].isfinite().logical_not().nonzero()):
                 raise FloatingPointError(
-                    f"the loss is {losses[step - 1]} at step {step} of {steps} (seed {seed}): "
-                    f"lower the learning rate, now {learning_rate}"
+                    f"the loss is {losses[bad[0]].item()} at step {bad[0].item() + 1} of {steps} "
+                    f"(seed {seed}): lower the learning rate, now {learning_rate}"
                 )
             value.backward()
             optimiser.step()
             schedule.step()
             look(step)
         optimiser.zero_grad()
-    return History(losses, observed)
+    return History(losses.cpu().numpy(), observed)
 
 
-def low_precision() -> torch.dtype:
-    """bfloat16 where the processor has instructions for it (AVX-512 BF16, AMX), else float32."""
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+def low_precision(device: torch.device = _PROCESSOR) -> torch.dtype:
+    """bfloat16 where the device has instructions for it (AVX-512 BF16, AMX; CUDA since Ampere),
+    else float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        fast = device.type == "cpu" and known()
     return torch.bfloat16 if fast else torch.float32
 
 

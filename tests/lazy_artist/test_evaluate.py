@@ -91,7 +91,7 @@ def test_predict_gives_all_logits_in_batches_and_low_precision_is_the_arithmetic
     assert predict(model, RGB[:0]).shape == (0, 10) and model.linear.weight.grad is None
     ones = np.ones((1, 3, 28, 28), np.float32)
     for dtype, rounded in ((torch.bfloat16, 1), (torch.float32, 1 + 2**-9)):
-        monkeypatch.setattr(evaluate, "low_precision", lambda dtype=dtype: dtype)
+        monkeypatch.setattr(evaluate, "low_precision", lambda _, dtype=dtype: dtype)
         for output in ("logits", "features"):
             low = predict(model, ones, "low", output)
             assert low.dtype == np.float32 and low[0, 1] == rounded
@@ -104,7 +104,7 @@ def test_predict_gives_all_logits_in_batches_and_low_precision_is_the_arithmetic
 @pytest.mark.parametrize("n", [60, None])
 def test_networks_are_compared_with_labels_and_colours_on_each_split(monkeypatch, n):
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "600")
-    monkeypatch.setattr(evaluate, "low_precision", lambda: torch.bfloat16)
+    monkeypatch.setattr(evaluate, "low_precision", lambda _: torch.bfloat16)
     splits, rng = ["hard", "train", "unseen"], np.random.default_rng(0)
     models, handles, expected = [], [], []
     for name, seed, correlation in (("cheater", 2, 0.95), ("cure", 5, 0.3)):
@@ -134,7 +134,7 @@ def test_balanced_takes_the_first_of_every_digit_in_order():
 
 
 def test_repaint_lays_every_colour_on_the_same_digits(monkeypatch):
-    monkeypatch.setattr(evaluate, "low_precision", lambda: torch.bfloat16)
+    monkeypatch.setattr(evaluate, "low_precision", lambda _: torch.bfloat16)
     model, found = Average(), []
     images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
     for how in (("float32", "logits"), ("low", "logits"), ("float32", "features")):

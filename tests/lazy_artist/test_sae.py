@@ -61,7 +61,7 @@ def test_training_explains_sums_of_two_of_twenty_directions(kind):
 def test_the_threshold_of_batchtopk_is_the_mean_of_the_last_tenth_of_steps(monkeypatch):
     """At a rate of 0 the weights stay as they start, and the smallest value that stays of a batch
     of 20 is the 40th largest (k = 2). Two batches a pass: the last 2 of 20 steps are the 10th."""
-    monkeypatch.setattr(module, "low_precision", lambda: torch.float32)
+    monkeypatch.setattr(module, "low_precision", lambda *_: torch.float32)
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(5)) + 3
     sae = fit_autoencoder(x, 9, "batchtopk", 2, seed=7, steps=20, batch=20, learning_rate=0.0)
     start = SparseAutoencoder(6, 9, "batchtopk", 2, seed=7).decoder.detach()
@@ -106,10 +106,11 @@ def plain_loss(sae: SparseAutoencoder, u: torch.Tensor, dead: list[int]):
     return loss + bool(dead) * error / rest.square().sum() / 32, z
 
 
+@pytest.mark.parametrize("way", ["_gradients", "_dense_gradients"])  # the latter on accelerators
 @pytest.mark.parametrize("dead", [[], [1, 4, 7]])
 @pytest.mark.parametrize("kind", SPARSITY)
-def test_gradients_are_those_of_the_loss(kind, dead, monkeypatch):
-    monkeypatch.setattr(module, "low_precision", lambda: torch.float32)
+def test_gradients_are_those_of_the_loss(kind, dead, way, monkeypatch):
+    monkeypatch.setattr(module, "low_precision", lambda *_: torch.float32)
     generator = torch.Generator().manual_seed(0)
     sae = SparseAutoencoder(6, 20, kind, SPARSITY[kind])
     for weights in sae.parameters():
@@ -118,10 +119,12 @@ def test_gradients_are_those_of_the_loss(kind, dead, monkeypatch):
     u = torch.randn(40, 6, generator=generator)
     loss, z = plain_loss(sae, u, dead)
     expected = torch.autograd.grad(loss, list(sae.parameters()))
-    fired, _ = module._gradients(sae, u, np.array(dead, dtype=int))
+    numbers = np.array(dead, dtype=int)
+    fired, least = getattr(module, way)(sae, u, numbers if way[1] == "g" else torch.tensor(numbers))
     for weights, gradient in zip(sae.parameters(), expected, strict=True):
         torch.testing.assert_close(weights.grad, gradient, rtol=1e-4, atol=1e-6)
     assert not fired[2] and fired.tolist() == (z > 0).any(0).tolist()
+    assert least == (0 if kind == "relu" else pytest.approx(z.detach()[z > 0].min().item()))
 
 
 def test_latents_are_scaled_and_what_is_missed_stays():

@@ -156,7 +156,7 @@ def test_a_result_comes_back_as_it_was_and_is_computed_once(log, cache):
     one, other = records()
     assert (one["name"], one["arguments"]["seed"], other["name"]) == ("build", 3, "failing")
     assert one["wall_seconds"] >= 0 and one["created"].endswith("+00:00")
-    assert set(one["code"]) == {f"{__name__}:build", f"{__name__}:data_md5"}
+    assert one["module"] == __name__ and one["uses"] == []
 
 
 def test_data_and_arguments_count_by_their_content(log, monkeypatch):

@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lazy_artist import plots
-from lazy_artist.config import scale, seeds
+from lazy_artist.claims import result_origins
+from lazy_artist.config import device, repository_results, scale, seeds
 from lazy_artist.data import load_digits
-from lazy_artist.store import records
+from lazy_artist.results import read_index
+from lazy_artist.store import digits_checksum, machine
 from lazy_artist.training import low_precision
 
 SOFTWARE = ("lazy-artist", "torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
@@ -46,23 +48,31 @@ def commit() -> str:
 def colophon() -> pd.DataFrame:
     """What this copy was made from, `what` and `value`: commit (where git knows it), data, scale,
     seeds, software, builder, machine, time."""
-    digits = {split: load_digits(split) for split in ("train", "test")}
-    kept = records()
-    minutes = sum(record["wall_seconds"] for record in kept) / 60
-    made_from = commit()
+    here = repository_results() is None
+    digits = load_digits("train").source if here else "MNIST, by the checksum of the results"
+    made_from, origins = commit(), result_origins()
+    results = f"{origins['cache'] + origins['computed']} from this machine"
+    if came := origins["repository"]:
+        index = read_index()
+        results += (
+            f", {came} with the repository, computed from `{index['commit'][:12]}` on "
+            f"{index['created']} ({index['machine']})"
+        )
     versions = [f"{name} {importlib.metadata.version(name)}" for name in SOFTWARE]
     info = {
         **({"commit": made_from} if made_from else {}),
-        "digits": digits["train"].source,
-        **{f"checksum of {split} digits (md5)": f"`{d.md5}`" for split, d in digits.items()},
+        "digits": digits,
+        "checksums of train and test digits (md5)": f"`{digits_checksum()}`",
         "scale": scale(),
         "seeds of every network": ", ".join(str(seed) for seed in seeds()),
-        "precision": f"{str(low_precision()).removeprefix('torch.')} to train, float32 to measure",
-        "results kept, of all builds": f"{len(kept)}, made in {minutes:.1f} minutes",
+        "precision here": f"{low_precision(device())} to train, float32 to measure".replace(
+            "torch.", ""
+        ),
+        "results": results,
         "builder": os.environ.get("LAZY_ARTIST_BUILDER") or "Quarto, started by hand",
         "software": ", ".join(versions),
         "Python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processor cores",
+        "machine": f"{platform.system()} {machine()}",
         "built": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     }
     return pd.DataFrame(info.items(), columns=["what", "value"])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES, Split
+from lazy_artist.config import device
 from lazy_artist.debias.amplified import gce, gce_loss, train_amplified
 from lazy_artist.debias.protocol import Trained, inverse_frequency, train_by_recipe, train_new
 from lazy_artist.models import build
@@ -41,9 +42,9 @@ def learning_from_failure(split: Split, seed: int, arch: str, epoch_scale: float
     weights l_biased / (l_biased + l_debiased), where each l is a running mean of the image's
     cross-entropy, over the largest of its class.
     """
-    running = torch.zeros(2, len(split))  # biased, debiased
-    largest = torch.ones(2, N_CLASSES)
-    seen = torch.zeros(len(split), dtype=torch.bool)
+    running = torch.zeros(2, len(split), device=device())  # biased, debiased
+    largest = torch.ones(2, N_CLASSES, device=device())
+    seen = torch.zeros(len(split), dtype=torch.bool, device=device())
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         biased, debiased = model.biased(images).float(), model.debiased(images).float()
@@ -107,16 +108,17 @@ def contradicting_pairs(split: Split, seed: int, arch: str, epoch_scale: float) 
     shortcut, or the shortcut but not the label. The shortcut is what the bias-amplified network
     predicts; labels are mixed alike."""
     amplified = train_amplified(split, seed, arch, epoch_scale)
-    predictions = torch.from_numpy(amplified.predictions)
+    predictions = torch.from_numpy(amplified.predictions).to(device())
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         if torch.rand(()) < 0.5:
             return F.cross_entropy(model(images).float(), labels)
         same_label = labels[:, None] == labels
         same_prediction = predictions[index][:, None] == predictions[index]
-        suitable = torch.rand(len(labels), len(labels)) * (same_label ^ same_prediction)
+        suitable = (same_label ^ same_prediction).float()
+        suitable *= torch.rand_like(suitable)
         partner = suitable.argmax(1)
-        own = 0.5 + 0.5 * torch.rand(len(labels))
+        own = 0.5 + 0.5 * torch.rand(len(labels), device=images.device)
         share = own[:, None, None, None].to(images.dtype)
         logits = model(share * images + (1 - share) * images[partner]).float()
         here, there = (

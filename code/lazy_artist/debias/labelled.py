@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES, Split
+from lazy_artist.config import device
 from lazy_artist.debias.protocol import Trained, inverse_frequency, train_new
 from lazy_artist.evaluate import predict
 
@@ -27,14 +28,14 @@ def group_dro(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained
     Groups are the combinations of label and colour, drawn equally often; their weights q grow with
     their losses, q_g <- q_g exp(step * loss_g), and add up to 1.
     """
-    groups = torch.from_numpy(split.labels * N_CLASSES + split.colours)
-    q = torch.full((N_CLASSES * N_CLASSES,), 1 / N_CLASSES**2)
+    groups = torch.from_numpy(split.labels * N_CLASSES + split.colours).to(device())
+    q = torch.full((N_CLASSES * N_CLASSES,), 1 / N_CLASSES**2, device=device())
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         losses = F.cross_entropy(model(images).float(), labels, reduction="none")
         group = groups[index]
         count = torch.bincount(group, minlength=len(q))
-        mean = torch.zeros(len(q)).index_add(0, group, losses) / count.clamp_min(1)
+        mean = torch.zeros_like(q).index_add(0, group, losses) / count.clamp_min(1)
         q.mul_(torch.exp(STEP * mean.detach()))
         q.div_(q.sum())
         present = count > 0
@@ -55,7 +56,7 @@ def last_layer(split: Split, seed: int, arch: str, epoch_scale: float) -> Traine
     chosen = np.concatenate([order[group == g][:least] for g in np.unique(group)])
     features = predict(model, split.images[chosen], precision="low", output="features")
     head = list(model.children())[-1]
-    refit(head, torch.from_numpy(features), torch.from_numpy(split.labels[chosen]))
+    refit(head, *(torch.from_numpy(x).to(device()) for x in (features, split.labels[chosen])))
     return model, {"balanced images": len(chosen)}
 
 

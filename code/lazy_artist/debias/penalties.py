@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES, Split
-from lazy_artist.config import DEBIAS_RECIPES
+from lazy_artist.config import DEBIAS_RECIPES, device
 from lazy_artist.debias.protocol import Trained, train_by_recipe, train_new
 from lazy_artist.debias.views import mix_colours
 from lazy_artist.models import build
@@ -74,13 +74,11 @@ class _WithHead(nn.Module):
     def __init__(self, network: nn.Module, seed: int):
         super().__init__()
         self.network = network
+        width = network.features(torch.zeros(2, 3, 28, 28, device=device())).shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.colour = nn.Sequential(
-                nn.Linear(network.features(torch.zeros(2, 3, 28, 28)).shape[1], 64),
-                nn.ReLU(),
-                nn.Linear(64, N_CLASSES),
-            )
+            head = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, N_CLASSES))
+        self.colour = head.to(device())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
@@ -89,7 +87,7 @@ class _WithHead(nn.Module):
 def adversary(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     """Cross-entropy, and that of a second head on the colour, whose gradient is reversed (Kim et
     al. 2019, arXiv:1812.10352; here with plain gradient reversal)."""
-    colours = torch.from_numpy(split.colours)
+    colours = torch.from_numpy(split.colours).to(device())
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         features = model.network.features(images)
@@ -108,7 +106,7 @@ def irm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     aligned images are in the second environment, and four fifths of the conflicting ones."""
     rng = np.random.default_rng(seed)
     conflict = split.colours != split.labels
-    second = torch.from_numpy(rng.random(len(split)) < np.where(conflict, 0.8, 0.5))
+    second = torch.from_numpy(rng.random(len(split)) < np.where(conflict, 0.8, 0.5)).to(device())
     recipe = DEBIAS_RECIPES[arch]
     steps = recipe.epochs * epoch_scale * len(split) / min(recipe.batch_size, len(split))
     warm_up, done = max(1, round(steps * WARM_UP)), 0
@@ -121,7 +119,7 @@ def irm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
         risk, penalty = logits.new_zeros(()), logits.new_zeros(())
         for where in (second[index], ~second[index]):
             if where.any():
-                scale = torch.ones((), requires_grad=True)
+                scale = torch.ones((), device=device(), requires_grad=True)
                 own = F.cross_entropy(logits[where] * scale, labels[where])
                 (slope,) = torch.autograd.grad(own, scale, create_graph=True)
                 risk, penalty = risk + own / 2, penalty + slope.square() / 2

@@ -20,9 +20,11 @@ def mix_colours(images: Tensor, strength: float = 1.0) -> Tensor:
     M = (1 - strength) I + strength A, where A has independent uniform entries and rows that add up
     to a number drawn from [0.6, 1.4].
     """
-    draws = torch.rand(len(images), 3, 3) + 1e-3
-    rows = draws / draws.sum(2, keepdim=True) * (0.6 + 0.8 * torch.rand(len(images), 3, 1))
-    return _recoloured(images, (1 - strength) * torch.eye(3) + strength * rows)
+    device = images.device
+    draws = torch.rand(len(images), 3, 3, device=device) + 1e-3
+    sums = 0.6 + 0.8 * torch.rand(len(images), 3, 1, device=device)
+    rows = draws / draws.sum(2, keepdim=True) * sums
+    return _recoloured(images, (1 - strength) * torch.eye(3, device=device) + strength * rows)
 
 
 def swap_colours(images: Tensor, invented: float = 0.5, keep_background: bool = True) -> Tensor:
@@ -40,9 +42,9 @@ def swap_colours(images: Tensor, invented: float = 0.5, keep_background: bool = 
     """
     own, background = stroke_and_background(images)
     background = background * keep_background
-    new = own[torch.randperm(len(own))]
-    fresh = 0.1 + 0.9 * torch.rand(len(own), 3)
-    new = torch.where(torch.rand(len(own), 1) < invented, fresh, new)
+    new = own[torch.randperm(len(own), device=own.device)]
+    fresh = 0.1 + 0.9 * torch.rand_like(own)
+    new = torch.where(torch.rand_like(own[:, :1]) < invented, fresh, new)
     matrices = swap_matrices(own, background, new)
     offsets = background - torch.einsum("bij,bj->bi", matrices, background)
     return _recoloured(images, matrices, offsets)
@@ -51,7 +53,7 @@ def swap_colours(images: Tensor, invented: float = 0.5, keep_background: bool = 
 def swap_matrices(own: Tensor, background: Tensor, new: Tensor) -> Tensor:
     """The linear parts (B, 3, 3) of `swap_colours` for colours and backgrounds (B, 3)."""
     scale = (own * (own - background)).sum(1)[:, None, None]
-    return torch.eye(3) + (new - own)[:, :, None] * own[:, None, :] / scale
+    return torch.eye(3, device=own.device) + (new - own)[:, :, None] * own[:, None, :] / scale
 
 
 def stroke_and_background(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +71,7 @@ def stroke_and_background(images: Tensor) -> tuple[Tensor, Tensor]:
 def affine(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: float = 2) -> Tensor:
     """Rotations up to `degrees`, stretches by up to `scale`, slants up to `degrees` and shifts up
     to `pixels`, drawn uniformly for each image (bilinear; the border is continued)."""
-    draws = 2 * torch.rand(len(images), 6) - 1
+    draws = 2 * torch.rand(len(images), 6, device=images.device) - 1
     radians = math.radians(degrees)
     turn, stretch = radians * draws[:, 0], 1 + scale * draws[:, 1:3]
     slant, shift = radians * draws[:, 3], pixels / 14 * draws[:, 4:6]  # shift in half images

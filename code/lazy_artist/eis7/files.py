@@ -12,7 +12,6 @@ import functools
 import hashlib
 import io
 import os
-import pickle
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,9 @@ import numpy as np
 import torch
 
 from lazy_artist import data
-from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir, load_digits
+from lazy_artist.config import repository_results
+from lazy_artist.data import ArraysOnly, DataNotFoundError, DataWarning, StandInWarning, cache_dir
+from lazy_artist.store import MNIST_CHECKSUM, digits_checksum
 
 CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
 MD5 = {
@@ -95,21 +96,13 @@ def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
     return content["labels"] == 1, content["model_labels"] == 1
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Lets a pickle make NumPy arrays; raises pickle.UnpicklingError if it asks for more."""
-
-    def find_class(self, module: str, name: str):
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda kind, shape, dtype: np.ndarray(shape, dtype)
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"this pickle asks for {module}.{name}: it is not read")
-
-
 @functools.cache
 def source(challenge: str) -> str:
     """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided
-    once a process."""
+    once a process. The results that came with the repository are of the released files, which need
+    not be here."""
+    if repository_results():
+        return "released"
     name = CHALLENGES[challenge]
     try:
         read(name)
@@ -129,7 +122,7 @@ def notice(challenge: str) -> str:
             f"were made by the recovered program, and the network was trained here on them. That "
             f"the program agrees with them proves nothing about the challenge."
         )
-    elif challenge == "cnn" and "MNIST" not in load_digits("train").source:
+    elif challenge == "cnn" and digits_checksum() != MNIST_CHECKSUM:
         text = (
             f"## Drawn digits\nThe released network is here (`{name}`), but MNIST is not: it is "
             f"shown digits drawn by a program, which it was not trained on."

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lazy_artist.config import device
 from lazy_artist.interface import Array, public
 from lazy_artist.training import _one_thread
 
@@ -188,9 +189,9 @@ def train_transformer(labels: np.ndarray, seen: np.ndarray, seed: int, steps: in
     ten steps of warm-up, then half a cosine; one thread, so that the same arguments give the same
     weights.
     """
-    cells = torch.from_numpy(np.flatnonzero(seen))
-    targets = torch.from_numpy(labels.flatten()).long()
-    model = Transformer(seed)
+    cells = torch.from_numpy(np.flatnonzero(seen)).to(device())
+    targets = torch.from_numpy(labels.flatten()).long().to(device())
+    model = Transformer(seed).to(device())
     generator = torch.Generator().manual_seed(seed + 1_000_000)
     optimiser = torch.optim.AdamW(
         model.parameters(), 1e-3, weight_decay=1.0, betas=(0.9, 0.98), fused=True
@@ -198,14 +199,14 @@ def train_transformer(labels: np.ndarray, seen: np.ndarray, seed: int, steps: in
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda k: min(1, (k + 1) / 10) * (1 + math.cos(math.pi * k / steps)) / 2
     )
-    order = torch.empty(0, dtype=torch.int64)
+    order = cells[:0]
     for _ in range(steps):
         if len(order) < 256:
-            order = cells[torch.randperm(len(cells), generator=generator)]
+            order = cells[torch.randperm(len(cells), generator=generator).to(cells.device)]
         batch, order = order[:256], order[256:]
         loss = F.cross_entropy(model(batch // SIDE, batch % SIDE), targets[batch])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return model.eval()
+    return model.cpu().eval()

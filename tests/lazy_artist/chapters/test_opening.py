@@ -1,5 +1,6 @@
 """The opening page and the colophon tell what the chapters measured."""
 
+import json
 import shutil
 import subprocess
 
@@ -12,6 +13,7 @@ from lazy_artist.canvas import SPLITS
 from lazy_artist.chapters import cheater, opening
 from lazy_artist.data import load_digits
 from lazy_artist.evaluate import estimate, percent
+from lazy_artist.store import MNIST_CHECKSUM
 
 KINDS = ("cheater", "long-trained", "cure", "oracle")
 
@@ -47,16 +49,30 @@ def test_the_opening_page_tells_what_was_measured(monkeypatch):
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["cheater", "oracle"]
 
 
-def test_the_colophon_names_data_scale_seeds_and_what_is_kept(monkeypatch):
-    kept = [{"wall_seconds": seconds} for seconds in (30.0, 45.0, 12.0)]
-    monkeypatch.setattr(opening, "records", lambda: kept)
-    told = opening.colophon().set_index("what")["value"]
-    assert told["digits"] == "procedural stand-in"
-    assert told["scale"] == "quick" and told["seeds of every network"] == "0, 1"
-    for split in ("train", "test"):
-        assert told[f"checksum of {split} digits (md5)"] == f"`{load_digits(split).md5}`"
-    assert told["results kept, of all builds"] == "3, made in 1.4 minutes"  # 87 s
-    assert f"numpy {np.__version__}" in told["software"]
+def test_the_colophon_names_data_scale_seeds_and_where_results_came_from(monkeypatch, tmp_path):
+    def told():
+        return opening.colophon().set_index("what")["value"]
+
+    origins = {"cache": 2, "computed": 3, "repository": 0}
+    monkeypatch.setattr(opening, "result_origins", lambda: origins)
+    here = told()
+    assert here["digits"] == "procedural stand-in" and here["results"] == "5 from this machine"
+    assert here["scale"] == "quick" and here["seeds of every network"] == "0, 1"
+    md5 = " ".join(load_digits(split).md5 for split in ("train", "test"))
+    assert here["checksums of train and test digits (md5)"] == f"`{md5}`"
+    assert f"numpy {np.__version__}" in here["software"]
+
+    index = {"commit": "0123456789abcdef", "created": "2026-11-28", "machine": "a large one"}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    for name, value in (("RESULTS", tmp_path), ("SOURCE", "auto"), ("SCALE", "full")):
+        monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
+    origins["repository"] = 7
+    came = told()
+    assert came["digits"].startswith("MNIST") and MNIST_CHECKSUM in came.iloc[2]
+    assert came["results"] == (
+        "5 from this machine, 7 with the repository, computed from `0123456789ab` on 2026-11-28 "
+        "(a large one)"
+    )
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")

@@ -1,0 +1,418 @@
+"""The results that came with the repository, in its folder `results`: which of them today's code
+still has, how they are renewed, and whether this machine computes the same.
+
+    python -m lazy_artist.results plan              what the next full build has to compute
+    python -m lazy_artist.results check             whether they lag behind the code (no failure)
+    python -m lazy_artist.results verify [--all]    computes a sample (all) afresh, and compares
+    python -m lazy_artist.results ready             whether they could be renewed from this folder
+    python -m lazy_artist.results fill              takes them from the cache, after a full build
+
+`results/` has what chapters ask for, file by file as in the cache, and index.json: of each result,
+and of all that it stands on, function, arguments, time, and what it used, by address; the digests
+of all code that they reach; commit, machine and date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from lazy_artist import store
+from lazy_artist.claims import book_chapters
+from lazy_artist.config import repository_results, scale
+from lazy_artist.data import cache_dir, load_digits, write_whole
+from lazy_artist.reach import code_of
+
+LIMIT = 15_000_000  # bytes of all that lies in results/
+NETWORKS = ("train_network", "train_debiased")  # compared by accuracy, not by weights
+SAMPLE_SECONDS = 20.0  # what a chapter's measurement in the sample may have taken
+NEAR, SHARE = 0.02, 0.95  # verified: this share of numbers differs by less of their largest
+NEAR_ACCURACY = 0.02  # and accuracies of a network that is trained again by less than this
+
+
+class Refused(Exception):
+    """Why something cannot be done; the message ends with what to do."""
+
+
+def folder() -> Path:
+    """Where the results lie that came, or will come, with the repository."""
+    named = os.environ.get("LAZY_ARTIST_RESULTS")
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "results"
+
+
+def read_index() -> dict[str, Any]:
+    """The index; of no folder that of no results. Raises Refused for one that cannot be read."""
+    path = folder() / "index.json"
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {"results": {}, "code": {}}
+    except ValueError:
+        raise Refused(f"{path} is damaged: take it from the repository again") from None
+
+
+def named(reference: str) -> Any:
+    """The function or class "module:name", None if it is gone."""
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
+
+
+def addresses(index: dict[str, Any]) -> dict[str, str | None]:
+    """The address that each result of the index would have by today's code; None if its function,
+    or one of its arguments, is gone."""
+
+    def renewed(value: Any) -> Any:
+        match value:
+            case {"made by": function, "address": old}:
+                return {"made by": function, "address": today(old)}
+            case {"code of": reference}:
+                return store.described(named(reference))
+            case dict():
+                return {name: renewed(item) for name, item in value.items()}
+            case list():
+                return [renewed(item) for item in value]
+        return value
+
+    @cache
+    def today(old: str) -> str | None:
+        entry = index["results"][old]
+        function = named(f"{entry['module']}:{entry['name']}")
+        try:
+            return store.address(function, renewed(entry["arguments"]))
+        except (TypeError, AttributeError, KeyError):
+            return None
+
+    return {old: today(old) for old in index["results"]}
+
+
+def lacking(index: dict[str, Any], places: Iterable[Path]) -> list[dict[str, Any]]:
+    """The entries, with what they stand on, whose results lie in none of the places."""
+    now, found, places = addresses(index), {}, list(places)
+
+    def visit(old: str) -> None:
+        entry = index["results"][old]
+        if old in found or any((p / entry["name"] / f"{now[old]}.json").exists() for p in places):
+            return
+        found[old] = entry
+        for used in entry["uses"]:
+            visit(used)
+
+    for old, entry in index["results"].items():
+        if entry["chapters"]:
+            visit(old)
+    return list(found.values())
+
+
+def told(entries: list[dict[str, Any]]) -> str:
+    counts = Counter(entry["name"] for entry in entries)
+    return shorten(", ".join(f"{n} {name}" for name, n in counts.most_common()), 300)
+
+
+def edited(index: dict[str, Any]) -> str:
+    """Which code that the results reach is not what it was."""
+    now: dict[str, str] = {}
+    for entry in index["results"].values():
+        if function := named(f"{entry['module']}:{entry['name']}"):
+            now |= code_of(function)
+    parts = [part for part, digest in index["code"].items() if now.get(part) != digest]
+    return shorten(", ".join(parts), 200)
+
+
+def plan() -> str:
+    """What a full build has to compute, and how long that took, in a sentence or two."""
+    index = read_index()
+    if scale() != "full" or not index["results"]:
+        return ""
+    total = sum(bool(entry["chapters"]) for entry in index["results"].values())
+    places = [cache_dir() / "results", *filter(None, [repository_results()])]
+    entries = lacking(index, places)
+    came = f"results: {total} came with the repository ({index['commit'][:12]}, {index['created']})"
+    if not entries:
+        return f"{came}; none has to be computed"
+    minutes = sum(entry["seconds"] for entry in entries) / 60
+    why = f", since {parts} changed" if (parts := edited(index)) else ""
+    return (
+        f"{came}; to compute{why}: {told(entries)}. That took {minutes:.1f} minutes of a core; "
+        f"here are {joblib.cpu_count()}"
+    )
+
+
+def lag() -> str:
+    """How the results lag behind the code, by name; empty if they do not."""
+    index = read_index()
+    if not index["results"]:
+        return "there are none (make results)"
+    entries = [e for e in lacking(index, [folder()]) if e["chapters"]]
+    return f"these lag behind the code: {told(entries)}. `make results` renews them" * bool(entries)
+
+
+# --- renewing ------------------------------------------------------------------------------------
+
+
+def ready() -> str:
+    """The commit that results filled now would be of. Raises Refused for uncommitted work, another
+    scale than full, and other digits than MNIST."""
+
+    def git(*arguments: str) -> str:
+        root = folder().parent
+        try:
+            how = {"cwd": root, "capture_output": True, "text": True, "check": True}
+            return subprocess.run(["git", *arguments], **how).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            raise Refused(f"git knows nothing of {root}: fill results/ in a checkout") from None
+
+    changed = git("status", "--porcelain", "--", "code", "report", "index.qmd", "_quarto.yml")
+    if changed:
+        files = shorten(", ".join(line[2:].strip() for line in changed.splitlines()), 200)
+        raise Refused(f"uncommitted work ({files}): commit it, or put it aside")
+    if scale() != "full":
+        raise Refused(f"the scale is {scale()}, not full: unset LAZY_ARTIST_SCALE and SCALE")
+    for split in ("train", "test"):
+        if not (source := load_digits(split).source).startswith("MNIST"):
+            what = f"the {split} digits are not MNIST but: {source}"
+            raise Refused(f"{what}. Set LAZY_ARTIST_DATA to a folder that holds mnist/")
+    return git("rev-parse", "HEAD")
+
+
+def fill() -> str:
+    """Puts what the chapters of the book asked for in its last build into `results/`, whole or not
+    at all. Raises Refused as `ready`, for what was not asked for by today's code, and for more than
+    `LIMIT` bytes."""
+    commit, old = ready(), read_index()
+    asked: dict[str, set[str]] = {}  # "name/address": chapters
+    for chapter in book_chapters():
+        log = cache_dir() / "asked" / f"{chapter}.jsonl"
+        for line in log.read_text("utf-8").splitlines() if log.exists() else []:
+            name, address, _ = json.loads(line)
+            asked.setdefault(f"{name}/{address}", set()).add(chapter)
+    if not asked:
+        raise Refused("no chapter has asked for a result yet: run `make results`, which builds")
+    kept = {record["address"]: record for record in store.records(cache_dir() / "results")}
+    entries, code, todo = {}, {}, [name.rpartition("/")[2] for name in asked]
+    while todo:
+        if (address := todo.pop()) in entries:
+            continue
+        if address in kept:
+            about = ("module", "name", "arguments", "uses")
+            entry = {name: kept[address][name] for name in about}
+            entry["seconds"] = kept[address]["wall_seconds"]
+        elif address in old["results"]:
+            entry = dict(old["results"][address])
+        else:
+            raise Refused(f"result {address} is gone from the cache: run `make results` again")
+        entry["chapters"] = sorted(asked.get(f"{entry['name']}/{address}", ()))
+        entries[address] = entry
+        todo += entry["uses"]
+        code |= code_of(named(f"{entry['module']}:{entry['name']}"))
+    index = {
+        "commit": commit, "created": f"{datetime.now(UTC):%Y-%m-%d}", "machine": store.machine(),
+        "torch": torch.__version__, "code": dict(sorted(code.items())),
+        "results": dict(sorted(entries.items(), key=lambda e: (e[1]["name"], e[0]))),
+    }  # fmt: skip
+    if stale := [e["name"] for a, e in entries.items() if addresses(index)[a] != a]:
+        raise Refused(f"{stale[0]} was asked for by other code: run `make results` again")
+    with tempfile.TemporaryDirectory(prefix="results.", dir=folder().parent) as work:
+        new, replaced = Path(work, "new"), Path(work, "old")
+        for name in asked:
+            for place in (cache_dir() / "results", folder()):
+                for file in place.glob(f"{name}.*[!k]"):  # but locks
+                    (new / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file, new / f"{name}{file.suffix}")
+                if (new / f"{name}.json").exists():
+                    break
+        write_whole(new / "index.json", (json.dumps(index, indent=0) + "\n").encode())
+        size = sum(path.stat().st_size for path in new.rglob("*.*"))
+        if size > LIMIT:
+            told = f"they have {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}"
+            raise Refused(f"{told}: let chapters ask for less")
+        if folder().exists():
+            os.rename(folder(), replaced)
+        os.rename(new, folder())
+    return f"{len(asked)} results, {size / 1e6:.1f} MB, of {commit[:12]}. Commit them"
+
+
+# --- verifying -----------------------------------------------------------------------------------
+
+
+def arguments_of(index: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a result, from its record. Raises Refused if they held arrays."""
+
+    def value(content: Any) -> Any:
+        match content:
+            case {"sha256": _}:
+                raise Refused(f"{entry['name']} was called with an array, which no record has")
+            case {"made by": _, "address": address}:
+                made = index["results"][address]
+                function = named(f"{made['module']}:{made['name']}")
+                return store.Call(function, arguments_of(index, made))
+            case {"code of": reference}:
+                return named(reference)
+            case {"tuple": reference, "items": items}:
+                return named(reference)(*map(value, items))
+            case dict():
+                return {name: value(item) for name, item in content.items()}
+            case list():
+                return [value(item) for item in content]
+        return content
+
+    return value(entry["arguments"])
+
+
+def compare(kept: Any, fresh: Any) -> tuple[int, int, float]:
+    """How many numbers (and texts) two results hold, how many differ by more than `NEAR` of the
+    largest of their column or array, and the largest difference in these units."""
+    if isinstance(kept, dict | pd.DataFrame) and list(kept) != list(fresh):
+        return 1, 1, np.inf
+    if isinstance(kept, dict | pd.DataFrame):
+        parts = [compare(kept[name], fresh[name]) for name in kept]
+    elif isinstance(kept, list) and len(kept) == len(fresh) and not _plain(kept):
+        parts = [compare(*pair) for pair in zip(kept, fresh, strict=True)]
+    else:
+        one, other = np.asarray(kept), np.asarray(fresh)
+        if one.shape != other.shape:
+            return one.size, one.size, np.inf
+        if one.dtype.kind not in "biuf":
+            differ = (one != other).astype(float)
+        else:
+            one, other = one.astype(float), other.astype(float)
+            differ = np.abs(one - other) / max(np.nanmax(np.abs(one), initial=0), 1e-12)
+            differ = np.where(np.isnan(one) & np.isnan(other), 0, differ)
+        return one.size, int((~(differ <= NEAR)).sum()), float(np.nanmax(differ, initial=0))
+    if not parts:
+        return 0, 0, 0.0
+    sizes, wrong, worst = zip(*parts, strict=True)
+    return sum(sizes), sum(wrong), max(worst)
+
+
+def _plain(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float | str | None) for value in values)
+
+
+def sample(index: dict[str, Any]) -> list[str]:
+    """Of each chapter the measurement that took longest, with all that it stands on and that is not
+    in the repository, but no more than `SAMPLE_SECONDS`; else the shortest."""
+    entries = index["results"]
+
+    @cache
+    def cost(address: str) -> float:
+        used = [a for a in entries[address]["uses"] if not entries[a]["chapters"]]
+        return entries[address]["seconds"] + sum(map(cost, used))
+
+    chosen = []
+    for chapter in sorted({c for entry in entries.values() for c in entry["chapters"]}):
+        own = [
+            a for a, e in entries.items() if chapter in e["chapters"] and e["name"] not in NETWORKS
+        ]
+        short = [a for a in own if cost(a) <= SAMPLE_SECONDS]
+        if own:
+            chosen.append(max(short, key=cost) if short else min(own, key=cost))
+    return list(dict.fromkeys(chosen))
+
+
+def verify(everything: bool) -> pd.DataFrame:
+    """Computes results afresh, in a cache of their own, and compares them: a row each. Networks are
+    compared by their accuracies on easy and hard images. The cache is kept if this is interrupted
+    (and then goes on). Raises Refused without results, or if they lag behind the code."""
+    from lazy_artist.canvas import test_split
+    from lazy_artist.evaluate import accuracy
+    from lazy_artist.models import build
+
+    index = read_index()
+    if lagging := lag():
+        raise Refused(f"nothing to verify: {lagging}")
+    entries, work = index["results"], cache_dir() / "verify"
+    asked = [a for a, entry in entries.items() if entry["chapters"]]
+    networks = [a for a in asked if entries[a]["name"] in NETWORKS]
+    chosen = asked if everything else [*networks[:1], *sample(index)]
+    settings = {"LAZY_ARTIST_CACHE": str(work), "LAZY_ARTIST_FRESH": "1" * everything}
+    settings["LAZY_ARTIST_DATA"] = os.environ.get("LAZY_ARTIST_DATA") or str(cache_dir() / "data")
+    load_digits("train", "mnist")  # before the cache is another one
+    kept = {a: store._read(folder() / entries[a]["name"] / a) for a in chosen}
+    splits = [test_split(name, 2000) for name in ("validation", "hard")]
+    before, rows = dict(os.environ), []
+    os.environ.update(settings)
+    try:
+        for address in tqdm(chosen, "verifying", disable=None):
+            entry, start = entries[address], time.perf_counter()
+            function = named(f"{entry['module']}:{entry['name']}")
+            given = arguments_of(index, entry)
+            fresh = function(**given) if everything else function.__wrapped__(**given)
+            seconds = time.perf_counter() - start
+            if address in networks:
+                pair = [build(given["arch"], 0) for _ in range(2)]
+                for model, value in zip(pair, (kept[address], fresh), strict=True):
+                    model.load_state_dict(value["weights"])
+                told = [[accuracy(model.eval(), split) for split in splits] for model in pair]
+                worst = float(np.abs(np.subtract(*told)).max())
+                size, wrong, holds = 2, int(worst > NEAR_ACCURACY), worst <= NEAR_ACCURACY
+            else:
+                size, wrong, worst = compare(kept[address], fresh)
+                holds = wrong <= (1 - SHARE) * size
+            rows.append({
+                "result": f"{entry['name']} {address[:6]}",
+                "chapters": ", ".join(entry["chapters"]),
+                "then, s": entry["seconds"], "now, s": seconds, "numbers": size, "differ": wrong,
+                "largest difference": worst, "verdict": "same" if holds else "OTHER",
+            })  # fmt: skip
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    shutil.rmtree(work, ignore_errors=True)
+    return pd.DataFrame(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 1 if something was refused, or if a result was not verified."""
+    how = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m lazy_artist.results", **how)
+    parser.add_argument("step", choices=["plan", "check", "verify", "ready", "fill"])
+    parser.add_argument("--all", action="store_true", help="verify all, networks too")
+    options = parser.parse_args(arguments)
+    try:
+        if options.step == "plan":
+            print(plan())
+        elif options.step == "check":
+            print(f"results: {lag() or 'as new as the code'}")
+        elif options.step == "ready":
+            print(f"Computing the results of {ready()[:12]}, at full scale, from MNIST")
+        elif options.step == "fill":
+            print(f"results: {fill()}")
+        else:
+            table = verify(options.all)
+            print(table.to_markdown(index=False, floatfmt=".3g"))
+            print(
+                f"same: {SHARE:.0%} of the numbers within {NEAR:.0%} of the largest of their kind; "
+                f"accuracies of a network within {100 * NEAR_ACCURACY:.0f} percentage points"
+            )
+            return int((table["verdict"] != "same").any())
+    except Refused as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
