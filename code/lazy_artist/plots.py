@@ -5,12 +5,12 @@ so that they read alike on light and dark pages; lines differ in dash and marker
 alone, and colours of digits carry their names.
 
 `show` ends a figure that shows numbers. In a notebook its PNG holds the table that was plotted as
-CSV in a text chunk (iTXt), so that picture and data cannot come apart; `data_in` takes it out.
+CSV in a text chunk (iTXt), so that picture and data cannot come apart; `bookbinder.reader` takes
+it out.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,6 @@ from matplotlib import figure as _figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import PercentFormatter
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES
@@ -209,12 +208,6 @@ def with_data(figure: Figure) -> dict[str, Any]:
     info = PngInfo()
     info.add_itxt(_KEYWORD, figure.data_csv, zip=True)
     return {"format": "png", "pil_kwargs": {"pnginfo": info}}
-
-
-def data_in(png: bytes) -> str:
-    """The CSV that a PNG file carries; empty if there is none."""
-    with Image.open(io.BytesIO(png)) as image:
-        return str(getattr(image, "text", {}).get(_KEYWORD, ""))
 
 
 def _in_notebooks() -> None:

@@ -38,9 +38,12 @@ import torch
 from tqdm import tqdm
 
 from lazy_artist import store
+from lazy_artist.canvas import test_split
 from lazy_artist.claims import book_chapters
 from lazy_artist.config import repository_results, scale
-from lazy_artist.data import cache_dir, load_digits, write_whole
+from lazy_artist.data import ask_again, cache_dir, load_digits, write_whole
+from lazy_artist.evaluate import accuracy
+from lazy_artist.models import build
 from lazy_artist.reach import code_of
 
 LIMIT = 15_000_000  # bytes of all that lies in results/
@@ -144,6 +147,7 @@ def edited(index: dict[str, Any]) -> str:
 def plan() -> str:
     """What a full build has to compute, and how long that took, in a sentence or two."""
     index = read_index()
+    ask_again()  # for what could not be reached in the last build
     if scale() != "full" or not index["results"]:
         return ""
     total = sum(bool(entry["chapters"]) for entry in index["results"].values())
@@ -210,7 +214,7 @@ def fill() -> str:
             asked.setdefault(f"{name}/{address}", set()).add(chapter)
     if not asked:
         raise Refused("no chapter has asked for a result yet: run `make results`, which builds")
-    kept = {record["address"]: record for record in store.records(cache_dir() / "results")}
+    kept = {record["address"]: record for record in store.records()}
     entries, code, todo = {}, {}, [name.rpartition("/")[2] for name in asked]
     while todo:
         if (address := todo.pop()) in entries:
@@ -243,6 +247,10 @@ def fill() -> str:
                     shutil.copy(file, new / f"{name}{file.suffix}")
                 if (new / f"{name}.json").exists():
                     break
+            try:
+                store.read(new / name)
+            except store._Damaged as damage:
+                raise Refused(f"{damage}: delete it, and run `make results` again") from None
         write_whole(new / "index.json", (json.dumps(index, indent=0) + "\n").encode())
         size = sum(path.stat().st_size for path in new.rglob("*.*"))
         if size > LIMIT:
@@ -336,10 +344,6 @@ def verify(everything: bool) -> pd.DataFrame:
     """Computes results afresh, in a cache of their own, and compares them: a row each. Networks are
     compared by their accuracies on easy and hard images. The cache is kept if this is interrupted
     (and then goes on). Raises Refused without results, or if they lag behind the code."""
-    from lazy_artist.canvas import test_split
-    from lazy_artist.evaluate import accuracy
-    from lazy_artist.models import build
-
     index = read_index()
     if lagging := lag():
         raise Refused(f"nothing to verify: {lagging}")
@@ -350,7 +354,7 @@ def verify(everything: bool) -> pd.DataFrame:
     settings = {"LAZY_ARTIST_CACHE": str(work), "LAZY_ARTIST_FRESH": "1" * everything}
     settings["LAZY_ARTIST_DATA"] = os.environ.get("LAZY_ARTIST_DATA") or str(cache_dir() / "data")
     load_digits("train", "mnist")  # before the cache is another one
-    kept = {a: store._read(folder() / entries[a]["name"] / a) for a in chosen}
+    kept = {a: store.read(folder() / entries[a]["name"] / a) for a in chosen}
     splits = [test_split(name, 2000) for name in ("validation", "hard")]
     before, rows = dict(os.environ), []
     os.environ.update(settings)

@@ -151,7 +151,11 @@ def run(
     missing = list({e.stem: e for e in entries if found[e.stem] is _MISSING}.values())
     if missing:
         if made := [call for entry in missing for call in entry.made_by]:
-            run(made, "training what it stands on", jobs)
+            token = _used.set([])  # the chapter did not ask for these
+            try:
+                run(made, "training what it stands on", jobs)
+            finally:
+                _used.reset(token)
         cores = joblib.cpu_count()
         most = cores if device().type == "cpu" else min(cores, ON_ACCELERATOR)
         jobs = 1 if _at_work.get() else min(jobs or most, len(missing))
@@ -450,13 +454,13 @@ class _Damaged(Exception):
 
 def _lookup(stem: Path) -> Any:
     try:
-        value = _read(stem)
+        value = read(stem)
     except _Damaged:
         with _lock(stem):  # it may only be that another process writes it just now
             value = _read_or_remove(stem)
     if value is _MISSING and (folder := repository_results()):
         try:
-            return _read(folder / stem.parent.name / stem.name)
+            return read(folder / stem.parent.name / stem.name)
         except _Damaged as damage:
             warnings.warn(f"{damage}; it is not used, and computed", ArtifactWarning, stacklevel=2)
     return value
@@ -465,7 +469,7 @@ def _lookup(stem: Path) -> Any:
 def _read_or_remove(stem: Path) -> Any:
     """For the holder of the lock."""
     try:
-        return _read(stem)
+        return read(stem)
     except _Damaged as damage:
         warnings.warn(f"{damage}; it is removed and computed again", ArtifactWarning, stacklevel=2)
         for suffix in (".json", ".safetensors"):
@@ -473,7 +477,8 @@ def _read_or_remove(stem: Path) -> Any:
         return _MISSING
 
 
-def _read(stem: Path) -> Any:
+def read(stem: Path) -> Any:
+    """The result in the files of this stem, `_MISSING` if there are none. Raises `_Damaged`."""
     try:
         record = _read_record(stem)
     except (FileNotFoundError, NotADirectoryError):

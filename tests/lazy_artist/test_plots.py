@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from bookbinder.reader import data_in
 from lazy_artist import plots
 from lazy_artist.evaluate import Estimate
 
@@ -21,6 +22,7 @@ import pandas as pd
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 shell = InteractiveShell.instance()
+from bookbinder.reader import data_in
 from lazy_artist import plots
 
 figure, axes = plots.grid(3, 2, 2, 3, sharex=True)
@@ -31,7 +33,7 @@ plots.show(figure, pd.DataFrame({"x": [1.5, 2]}), "x: “seconds”")
 data, metadata = shell.display_formatter.format(figure)
 assert sorted(data) == ["image/png", "text/plain"] and "matplotlib.pyplot" not in sys.modules
 png = base64.b64decode(data["image/png"])
-assert plots.data_in(png) == "# x: “seconds”\\nx\\n1.5\\n2\\n"
+assert data_in(png) == "# x: “seconds”\\nx\\n1.5\\n2\\n"
 size, image = metadata["image/png"], Image.open(io.BytesIO(png))
 assert 250 < size["width"] < 400 and size["width"] > size["height"]  # about 3 inches of 110
 assert image.format == "PNG" and image.width // 2 == size["width"]  # two pixels for one
@@ -110,6 +112,6 @@ def test_a_figure_keeps_the_frame_that_was_plotted_as_csv():
 def test_the_png_carries_the_csv():
     figure, file = plots.grid(2, 1)[0], io.BytesIO()
     plots.show(figure, FRAME, NOTE).savefig(file, **plots.with_data(figure))
-    assert plots.data_in(file.getvalue()) == CSV
+    assert data_in(file.getvalue()) == CSV
     figure.savefig(file := io.BytesIO(), format="png")
-    assert plots.data_in(file.getvalue()) == ""
+    assert data_in(file.getvalue()) == ""

@@ -20,9 +20,13 @@ import numpy as np
 import torch
 
 from lazy_artist import data
+<<<<<<< HEAD
 from lazy_artist.config import repository_results
 from lazy_artist.data import ArraysOnly, DataNotFoundError, DataWarning, StandInWarning, cache_dir
 from lazy_artist.store import MNIST_CHECKSUM, digits_checksum
+=======
+from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir, load_digits
+>>>>>>> wtA
 
 CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
 MD5 = {
@@ -92,7 +96,7 @@ def clue_picture() -> np.ndarray:
 def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
     """The true labels of the second challenge, and the released network's predictions: bool
     (113, 113) each, by x (row) and y (column)."""
-    content = ArraysOnly(io.BytesIO(read("transformer_label_info.pkl"))).load()
+    content = data.ArraysOnly(io.BytesIO(read("transformer_label_info.pkl"))).load()
     return content["labels"] == 1, content["model_labels"] == 1
 
 

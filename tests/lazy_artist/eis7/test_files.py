@@ -72,7 +72,7 @@ def test_the_pickle_may_hold_arrays_and_nothing_else(monkeypatch):
 
     for content in (Trap(), np.eye, {"x": np.array([Trap()], object)}):
         with pytest.raises(pickle.UnpicklingError, match="it is not read"):
-            files.ArraysOnly(io.BytesIO(pickle.dumps(content, protocol=4))).load()
+            data.ArraysOnly(io.BytesIO(pickle.dumps(content, protocol=4))).load()
 
 
 def test_the_clue_picture_is_averaged_down(monkeypatch):
