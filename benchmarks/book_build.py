@@ -5,11 +5,11 @@
 
 Builds a copy of this checkout in a temporary folder with a cache of its own, so that neither the
 book nor the cache here is touched; the virtual environment (`make setup`) and LAZY_ARTIST_DATA are
-shared. Three clocks, all with bookbinder: the first build of a clone (its cache is empty, and it has
-the results that come with the repository), one where nothing changed, and one after an edit to the
-text of one chapter. On request also the set-up of an environment, as the first command in a clone
-does it, and a build that computes all anew. Memory is the most that make and all its descendants
-held at once (proportional set size, so shared pages count once; Linux only).
+shared. Three clocks, all with bookbinder: the first build of a clone (with an empty cache, and the
+results that come with the repository), one where nothing changed, and one after an edit to the text
+of one chapter. On request also the set-up of an environment, and a build that computes all anew.
+Memory is the most that make and all its descendants held at once (proportional set size, so shared
+pages count once; Linux only).
 """
 
 from __future__ import annotations

@@ -20,13 +20,9 @@ import numpy as np
 import torch
 
 from lazy_artist import data
-<<<<<<< HEAD
 from lazy_artist.config import repository_results
-from lazy_artist.data import ArraysOnly, DataNotFoundError, DataWarning, StandInWarning, cache_dir
+from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir
 from lazy_artist.store import MNIST_CHECKSUM, digits_checksum
-=======
-from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir, load_digits
->>>>>>> wtA
 
 CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
 MD5 = {
