@@ -20,13 +20,9 @@ import numpy as np
 import torch
 
 from lazy_artist import data
-<<<<<<< HEAD
 from lazy_artist.config import repository_results
-from lazy_artist.data import ArraysOnly, DataNotFoundError, DataWarning, StandInWarning, cache_dir
+from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir
 from lazy_artist.store import MNIST_CHECKSUM, digits_checksum
-=======
-from lazy_artist.data import DataNotFoundError, DataWarning, StandInWarning, cache_dir, load_digits
->>>>>>> wtA
 
 CHALLENGES = {"cnn": "mnist_model.pt", "transformer": "transformer_label_info.pkl"}
 MD5 = {
@@ -102,17 +98,19 @@ def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def source(challenge: str) -> str:
-    """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided
-    once a process. The results that came with the repository are of the released files, which need
-    not be here."""
+    """ "released", or "stand-in" (announced, once a build) if the file in `CHALLENGES` cannot be
+    had: decided once a process. The results that came with the repository are of the released
+    files, which need not be here."""
     if repository_results():
         return "released"
     name = CHALLENGES[challenge]
     try:
         read(name)
     except DataNotFoundError as error:
-        announced = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
-        warnings.warn(f"{announced}. {error}", StandInWarning, stacklevel=2)
+        if name not in data.noted():
+            data.note(name, "announced")
+            what = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
+            warnings.warn(f"{what}. {error}", StandInWarning, stacklevel=2)
         return "stand-in"
     return "released"
 
