@@ -405,7 +405,7 @@ def noted() -> dict[str, str]:
 
 
 def note(place: str, why: str) -> None:
-    """Notes that a place is not to be asked, or a thing not to be announced, again in this build."""
+    """Notes that a place is not to be asked, or a thing not to be told, again in this build."""
     _own_notes[place] = why
     with suppress(OSError):
         write_whole(cache_dir() / "data" / "notes.json", json.dumps(noted()).encode())
