@@ -21,7 +21,8 @@ from lazy_artist.networks import Network
 from lazy_artist.store import stored
 
 LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
-TOP, SHOWN = 9, 6  # dataset images on a card; channels of a layer whose cards the chapter shows
+TOP = 9  # dataset images on a card
+SHOWN = 6  # channels of a layer whose cards the chapter shows
 BINS = 24  # of a card's histogram
 PERMUTATIONS = 199
 DRAWS = 5  # random sets of channels for each size, to compare an ablation with
