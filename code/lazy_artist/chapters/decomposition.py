@@ -201,11 +201,8 @@ def describe_latents(network: Network, options: dict[str, Any], n_per_class: int
     """What `label_latents` says of a network's latents as a whole: its "auroc" and "summary";
     "shares", of all latents, by label; and "mark", a short text that two autoencoders share only if
     their weights (rounded to three places) are the same."""
-    found, decoder = (
-        label_latents(network, options, n_per_class),
-        load_sae(network, **options).decoder,
-    )
-    labels, weights = found["latents"].label, np.round(decoder.numpy(), 3) + 0.0
+    found, sae = label_latents(network, options, n_per_class), load_sae(network, **options)
+    labels, weights = found["latents"].label, np.round(sae.decoder.numpy(), 3) + 0.0
     shares = {label: float((labels == label).mean()) for label in ("colour", "shape", "mixed")}
     mark = hashlib.sha256(weights.tobytes()).hexdigest()[:12]
     return {"auroc": found["auroc"], "summary": found["summary"], "shares": shares, "mark": mark}
@@ -219,7 +216,7 @@ def labels_by_eye(mark: str, path: Path = LABELS_BY_EYE) -> dict[str, str]:
     if wrong := rows.index[~rows.latent.str.isdigit() | (rows.label == "")].tolist():
         raise ValueError(f"{path.name}, line {wrong[0] + 2}: give autoencoder, latent and label")
     rows = rows[rows.autoencoder == mark]
-    return dict(zip(rows.latent, rows.label.str.strip(), strict=True))
+    return dict(zip(rows.latent.astype(int).astype(str), rows.label.str.strip(), strict=True))
 
 
 @stored
@@ -233,20 +230,22 @@ def show_latents(
     grid = colour_grid("validation", n_per_class, PAINT_SEED)
     images, cards = np.round(255 * grid.images).astype(np.uint8), []
     names = [f"{COLOUR_NAMES[c]} {k}" for c, k in zip(grid.colours, grid.labels, strict=True)]
-    labelled = [label_latents(network, options, n_per_class) for network in networks]
-    for network, result, own in zip(networks, labelled, (by_eye, {}), strict=True):
-        latent, name = result["latents"].latent, network.name
-        result["latents"]["by_eye"] = [own.get(str(k), "") for k in latent]
+    labelled = {one.name: label_latents(one, options, n_per_class) for one in networks}
+    first, *others = labelled.values()
+    first["latents"]["by_eye"] = [by_eye.get(str(k), "") for k in first["latents"].latent]
+    for other in others:
+        other["latents"]["by_eye"] = ""
+    for name, result in labelled.items():
         for row in result["latents"].itertuples():
-            k, by_eye = row.latent, f"“{row.by_eye}”" if row.by_eye else ""
+            k, quoted = row.latent, f"“{row.by_eye}”" if row.by_eye else ""
             pictures = [(names[i], images[i]) for i in result["top"][k]]
             cards.append(atlas.Card(
                 path=f"{name}/latent/{k}", title=f"{name}, latent {k}",
-                subtitle=" ".join(filter(None, (row.label, row.prefers, by_eye))),
+                subtitle=" ".join(filter(None, (row.label, row.prefers, quoted))),
                 facets={
                     "network": (name,), "label": (row.label,),
                     "answers to": (row.prefers,) if row.prefers else (),
-                    "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(by_eye),
+                    "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(quoted),
                 },
                 measures={
                     "η² colour": row.colour, "η² digit": row.digit,
@@ -255,7 +254,7 @@ def show_latents(
                 pictures=pictures[:1], examples=pictures[1:], grid=result["cells"][k],
                 histogram=result["histogram"][k], most=row.most, mark=row.most,
             ))  # fmt: skip
-    first, sheet = labelled[0], labelled[0]["sheet"]
+    sheet = first["sheet"]
     return {
         "atlas": atlas.compose(cards, histogram_title="validation digits in all colours"),
         "latents": first["latents"], "sheet": sheet, "effect": first["effect"][sheet],
@@ -510,15 +509,15 @@ def sparse_front(frame: pd.DataFrame) -> Figure:
     return plots.show(figure, frame, note)
 
 
-def latent_sheet(latents: dict[str, Any]) -> Figure:
+def latent_sheet(found: dict[str, Any]) -> Figure:
     """A card for each latent of the sheet of `show_latents`: number and labels, its nine top
     images, and what it adds to the ten logits."""
-    rows = -(-len(latents["sheet"]) // 4)
+    rows = -(-len(found["sheet"]) // 4)
     figure = plots.Figure(figsize=(8.4, 2.75 * rows))
-    effect = latents["effect"] - latents["effect"].mean(1, keepdims=True)
-    shown = latents["latents"].loc[latents["sheet"], ["latent", "label", "prefers", "by_eye"]]
+    effect = found["effect"] - found["effect"].mean(1, keepdims=True)
+    shown = found["latents"].loc[found["sheet"], ["latent", "label", "prefers", "by_eye"]]
     panels = figure.subfigures(rows, 4, squeeze=False).flat
-    each = zip(panels, shown.itertuples(), latents["pictures"], effect, strict=False)
+    each = zip(panels, shown.itertuples(), found["pictures"], effect, strict=False)
     for panel, row, pictures, adds in each:
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
         mosaic = pictures.reshape(3, 3, 3, 28, 28)

@@ -1,6 +1,7 @@
 """Chapter 7's measurements on a small network that cheats, against that network steered by hooks;
 and its cells on frames made by hand."""
 
+import copy
 import functools
 import inspect
 from collections import OrderedDict
@@ -448,11 +449,9 @@ def test_the_cells_show_what_was_measured(monkeypatch):
 
     def measured(function, given, title=None):
         inspect.signature(function).bind(**given[0])
-        return (
-            trained(given)
-            if function is d.train_sae
-            else [function.__wrapped__(**one) for one in given]
-        )
+        if function is d.train_sae:
+            return trained(given)
+        return [function.__wrapped__(**one) for one in given]
 
     def load_sae(network, seed=0, **options):
         return SparseAutoencoder(16, LATENTS, "topk", 1, seed=seed).requires_grad_(False)
