@@ -119,6 +119,18 @@ def training_run(split: str, seed: int) -> dict[str, Any]:
 
 
 @stored(data=transformer_checksum)
+def label_tables(origin: str) -> dict[str, np.ndarray]:
+    """The "truth" and the answers of the "released" network; of a "stand-in", the program's labels
+    and the answers of a network of our own that serves for nothing else."""
+    if origin == "released":
+        truth, released = files.transformer_labels()
+    else:
+        truth = transformer.transformer_label(*all_pairs())
+        released = predict_cells(training_run("half", seed=99))["predictions"]
+    return {"truth": truth, "released": released}
+
+
+@stored(data=transformer_checksum)
 def transformer_weights(origin: str, split: str, seed: int, steps: int) -> dict[str, torch.Tensor]:
     """Weights of a network of the challenge's architecture, trained on `seen_cells` of the
     "released" labels, or of the program's ("stand-in")."""

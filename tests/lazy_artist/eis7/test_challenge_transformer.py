@@ -285,6 +285,7 @@ def chapter(dissected) -> tuple[dict, dict]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "source", lambda challenge: "stand-in")
+        patch.setattr(challenge, "label_tables", challenge.label_tables.__wrapped__)
         patch.setattr(challenge, "predict_cells", predict_cells)
         patch.setattr(challenge, "dissect", dissect)
         patch.setattr(stored, "run", here)
