@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy import stats
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from lazy_artist import attack, canvas, plots
@@ -276,6 +274,8 @@ def attack_image(network: Network, shared: dict[str, Any], number: int) -> dict[
     "ssim", structural similarity as published (Wang et al. 2004, doi:10.1109/TIP.2003.819861),
     Gaussian windows of 11 pixels, mean over channels.
     """
+    from skimage.metrics import structural_similarity  # slow to import
+
     model, images = network.load(), shared_images(**shared)["images_of_7"][[number]]
     changed, size = images, 0.0
     if predict(model, images).argmax() != TARGET:
@@ -330,6 +330,8 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
     ties left out, censored images as larger than all others), and p of the two-sided sign test;
     cheater_unreached, cure_unreached: shares; images: how many the test counts.
     """
+    from scipy import stats  # slow to import
+
     rows = []
     for norm, goal in itertools.product(NORMS, GOALS):
         cheated, cured = (matrix(sizes, name, norm, goal) for name in ("cheater", "cure"))

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from lazy_artist import atlas, canvas, erasure, latents, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
-from lazy_artist.config import NO_BIAS, TEST_SEED, pick
+from lazy_artist.config import NO_BIAS, TEST_SEED, device, pick
 from lazy_artist.evaluate import balanced
+from lazy_artist.interface import to_array
 from lazy_artist.networks import Network, network, networks
 from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, matched_cosine, quality, steer
 from lazy_artist.store import stored
@@ -82,7 +83,7 @@ def load_sae(network: Network, **options: Any) -> SparseAutoencoder:
     latents, width = weights["decoder"].shape
     sae = SparseAutoencoder(width, latents, options["kind"], options["sparsity"])
     sae.load_state_dict(weights)
-    return sae.requires_grad_(False).eval()
+    return sae.requires_grad_(False).eval().to(device())
 
 
 def train_saes() -> pd.DataFrame:
@@ -173,15 +174,15 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
             row = {"basis": basis, "attribute": attribute, "level": range(N_CLASSES)}
             rows.append(pd.DataFrame(row | {"auroc": values}))
 
-    head, offset = model.head.weight.detach(), model.head.bias.detach().numpy()
-    effect = (sae.directions() @ head.T).numpy()
+    head, offset = model.head.weight.detach(), to_array(model.head.bias)
+    effect = to_array(sae.directions() @ head.T)
     means = z.reshape(N_CLASSES, N_CLASSES, n_per_class, -1).mean(2).transpose(2, 1, 0)
     frame = latents.describe(z, grid.colours, grid.labels, means, effect)
     bins = np.minimum(z / np.maximum(z.max(0), 1e-12) * N_BINS, N_BINS - 1).astype(int)
     sheet = list(dict.fromkeys(best["colour", "SAE latents"].tolist()))
     sheet += [k for k in np.argsort((frame.colour - frame.digit).to_numpy()) if k not in sheet]
     of_colour = (frame.label == "colour").to_numpy()
-    logits = test_x @ head.numpy().T + offset
+    logits = test_x @ to_array(head).T + offset
     ablated = logits - (test_z - z.mean(0))[:, of_colour] @ effect[of_colour]
     summary |= {
         "colour_latents": float(of_colour.sum() / max(1, (frame.most > 0).sum())),
@@ -202,7 +203,7 @@ def describe_latents(network: Network, options: dict[str, Any], n_per_class: int
     "shares", of all latents, by label; and "mark", a short text that two autoencoders share only if
     their weights (rounded to three places) are the same."""
     found, sae = label_latents(network, options, n_per_class), load_sae(network, **options)
-    labels, weights = found["latents"].label, np.round(sae.decoder.numpy(), 3) + 0.0
+    labels, weights = found["latents"].label, np.round(to_array(sae.decoder), 3) + 0.0
     shares = {label: float((labels == label).mean()) for label in ("colour", "shape", "mixed")}
     mark = hashlib.sha256(weights.tobytes()).hexdigest()[:12]
     return {"auroc": found["auroc"], "summary": found["summary"], "shares": shares, "mark": mark}
@@ -313,11 +314,11 @@ def intervene_on_latents(
         probabilities for red ones as the ablated latents' scale goes from 1 to 0.
     """
     model, sae = network.load(), load_sae(network, **options)
-    head, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+    head, bias = to_array(model.head.weight), to_array(model.head.bias)
     sets, cells = intervention_sets(n_search, n_validation, n_eval), latents.cell_weights(CUTS)
     digits, colours = sets["search"].labels, sets["search"].colours
     size, k, seed = sae.decoder.shape[::-1], options["sparsity"], network.seed
-    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False)
+    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False).to(device())
     untrained.centre.copy_(sae.centre)
     untrained.scale.copy_(sae.scale)
 
@@ -334,11 +335,11 @@ def intervene_on_latents(
         name: ((x - means).reshape(-1, len(centre)) @ axes).reshape(len(x), -1)
         for name, x in channels.items()
     }
-    effect = sae.directions().numpy() @ head.T
+    effect = to_array(sae.directions()) @ head.T
     bases = {
         "SAE latents": (z, effect),
         "random latents": (z, effect),
-        "untrained latents": (noise, untrained.directions().numpy() @ head.T),
+        "untrained latents": (noise, to_array(untrained.directions()) @ head.T),
         "raw channels": (channels, head.T),
         "PCA directions": (principal, axes.T @ head.T),
     }

@@ -252,7 +252,7 @@ def compare_references(network: Network, layers: list[str], n_per_class: int) ->
     """The largest difference, "error", of `grad_cam` for true digits from each "reference",
     absolute or relative to the map's largest value, whichever is larger: `numerical_grad_cam` for
     each "layer", and for the CNN ReLU(CAM) / (h * w) for its last one."""
-    model, (_, images, labels, _) = network.load(), _probes(n_per_class)
+    model, (_, images, labels, _) = network.load().cpu(), _probes(n_per_class)
     found = {
         ("finite differences", layer): numerical_grad_cam(model, layer, images, labels)
         for layer in layers

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.spatial import cKDTree
 
 from lazy_artist import plots
 from lazy_artist.config import pick
@@ -162,6 +161,8 @@ def _predictions(logits: torch.Tensor) -> np.ndarray:
 def nearest_seen(truth: np.ndarray, seen: np.ndarray, row_weight: float) -> np.ndarray:
     """For each cell of a table the label of the nearest seen cell, by squared distance
     row_weight * dx^2 + dy^2; the first such cell at a tie. bool, of the table's shape."""
+    from scipy.spatial import cKDTree  # slow to import
+
     scales = [np.sqrt(row_weight), 1.0]
     cells, known = np.argwhere(np.ones_like(seen)) * scales, np.argwhere(seen) * scales
     return truth[seen][cKDTree(known).query(cells)[1]].reshape(truth.shape)
