@@ -1,7 +1,6 @@
 """Our minimal-norm search against those of adv-lib, foolbox and torchattacks: how small, how fast.
 
-pip install --no-deps adv-lib foolbox eagerpy requests torchattacks   # in another environment
-python benchmarks/attack_strength.py [--images 48] [--networks cheater oracle] [--split validation]
+python benchmarks/run_all.py attack_strength.py [--images 48] [--networks cheater] [--split …]
 
 Seconds are processor seconds on one thread, so that other work on the machine disturbs them little.
 On validation sevens the search's settings were chosen; the test sevens are the report.

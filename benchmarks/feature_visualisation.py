@@ -1,7 +1,6 @@
 """How fast is our feature visualisation, a channel, against torch-lucent's?
 
-    pip install torch-lucent           # in an environment of its own: the report does not need it
-    python benchmarks/feature_visualisation.py [--steps N] [--channels N] [--repetitions N]
+    python benchmarks/run_all.py feature_visualisation.py [--steps N] [--channels N] …
 
 Both maximise the mean of channels of the CNN's last block, from waves with decorrelated colours,
 under small shifts, turns and zooms, for the same number of steps on 28 x 28 pixels. Ours takes all
@@ -57,11 +56,6 @@ def main() -> int:
     parser.add_argument("--channels", type=int, default=16, help="that torch-lucent is given")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    try:
-        import lucent  # noqa: F401
-    except ImportError:
-        print("torch-lucent is not installed: nothing to compare with", file=sys.stderr)
-        return 1
     torch.set_num_threads(1)
     print(f"{machine()}, torch {torch.__version__}, {options.steps} steps\n", flush=True)
 

@@ -1,7 +1,6 @@
 """How fast is our Grad-CAM on 1,000 images, against captum's and pytorch-grad-cam's?
 
-    pip install captum grad-cam        # in an environment of its own: the report needs neither
-    python benchmarks/gradcam_speed.py [--images N] [--repetitions N] [--threads N]
+    python benchmarks/run_all.py gradcam_speed.py [--images N] [--repetitions N] [--threads N]
 
 Every contender gives raw maps of the same layer for the same classes; that they agree is checked
 first. Ours takes all images in one call and cuts them into batches itself; the peers get them in

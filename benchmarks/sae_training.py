@@ -1,13 +1,12 @@
 """How fast do our sparse autoencoders train, and how well, against three libraries?
 
-    PYTHON benchmarks/sae_training.py [--steps N] [--repetitions N]
+    python benchmarks/run_all.py sae_training.py [--steps N] [--repetitions N]
 
-PYTHON has torch, this project, and any of dictionary-learning, overcomplete and sae-lens (kept out
-of the project's own environment); those that are missing are named and left out. All train a TopK
-autoencoder of equal width, k, batch and number of steps, on the same activations of the cheater's
-last maps, on one thread. Activations are scaled to a mean square of 1 for all. Ours runs at its
-default learning rate, chosen on validation images; each peer at several, and dictionary-learning at
-that of its own rule too. The best run counts for variance, the fastest for time.
+Against dictionary-learning, overcomplete and sae-lens. All train a TopK autoencoder of equal width,
+k, batch and number of steps, on the same activations of the cheater's last maps, on one thread.
+Activations are scaled to a mean square of 1 for all. Ours runs at its default learning rate, chosen
+on validation images; each peer at several, and dictionary-learning at that of its own rule too. The
+best run counts for variance, the fastest for time.
 """
 
 from __future__ import annotations
@@ -156,12 +155,8 @@ def main() -> None:
     }
     for name, run in libraries.items():
         contenders |= {f"{name}, {rate:g}": partial(run, rate=rate) for rate in RATES}
-    for name, run in list(contenders.items()):
-        try:
-            run(x, 2)  # warms up
-        except ImportError as error:
-            print(f"without {name}: {error}", flush=True)
-            del contenders[name]
+    for run in contenders.values():
+        run(x, 2)  # warms up
     rows = []
     for repetition in range(options.repetitions):
         for name, run in contenders.items():

@@ -1,5 +1,5 @@
 """The attacks against the reference library: the same algorithm gives the same numbers, and our
-search is no weaker. The library serves for this comparison alone: `pip install adv-lib`."""
+search is no weaker. The library serves for this comparison alone; `make bench` installs it."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ from lazy_artist.models import build
 @pytest.mark.parametrize(("norm", "order"), [("linf", math.inf), ("l2", 2)])
 def test_fmn_is_the_published_one_and_ours_finds_no_larger_changes(monkeypatch, norm, order):
     monkeypatch.setitem(sys.modules, "visdom", types.ModuleType("visdom"))  # which only draws
-    reference = pytest.importorskip("adv_lib.attacks", reason="for this alone: pip install adv-lib")
+    reference = pytest.importorskip("adv_lib.attacks", reason="make bench installs it")
     rng = np.random.default_rng(3)
     x, others = (rng.random((n, 3, 28, 28), dtype=np.float32) for n in (20, 64))
     model = build("cnn", 0).requires_grad_(False)

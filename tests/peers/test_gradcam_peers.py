@@ -1,6 +1,6 @@
 """Grad-CAM equals the reference libraries, on three architectures and several layers.
 
-The libraries serve for this comparison alone: `pip install captum grad-cam`.
+The libraries serve for this comparison alone; `make bench` installs them.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import nn
 from lazy_artist.gradcam import grad_cam
 from lazy_artist.models import build
 
-WHY = "a reference library for this comparison alone: pip install captum grad-cam"
+WHY = "make bench installs it"
 IMAGES = np.random.default_rng(2).random((64, 3, 28, 28), dtype=np.float32)
 CLASSES = np.arange(16) % 10
 CASES = [

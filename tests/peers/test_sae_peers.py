@@ -1,5 +1,6 @@
 """Autoencoders equal those of dictionary-learning with the same weights, and LEACE that of
-concept-erasure, by its authors (libraries that serve for these comparisons alone)."""
+concept-erasure, by its authors (libraries that serve for this alone; `make bench` installs them).
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lazy_artist.sae import SparseAutoencoder
 
 @pytest.mark.parametrize("kind", ["topk", "batchtopk"])
 def test_latents_and_reconstructions_are_those_of_dictionary_learning(kind):
-    pytest.importorskip("dictionary_learning", reason="pip install dictionary-learning")
+    pytest.importorskip("dictionary_learning", reason="make bench installs it")
     from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
     from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
@@ -34,7 +35,7 @@ def test_latents_and_reconstructions_are_those_of_dictionary_learning(kind):
 
 
 def test_leace_is_that_of_concept_erasure():
-    peers = pytest.importorskip("concept_erasure", reason="pip install concept-erasure")
+    peers = pytest.importorskip("concept_erasure", reason="make bench installs it")
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 10, 3000)
     x = rng.normal(size=(3000, 24)) @ rng.normal(size=(24, 24))
