@@ -219,12 +219,13 @@ def error_curve(truth: np.ndarray, predictions: np.ndarray, seen: np.ndarray) ->
 
 
 @stored(data=transformer_checksum)
-def dissect(run: dict[str, Any]) -> dict[str, Any]:
+def dissect(run: dict[str, Any], maps: bool) -> dict[str, Any]:
     """What the network of a `training_run` holds and needs, over all 12,769 cells.
 
-    "attention": (8, 2, 113), the mean weight that each head gives to x by x, and to x by y;
-    "neurons": (4, 113, 113), the four neurons that move the margin most; "plane": (2, 113, 113),
-    the last stream's first two principal components; "live neurons": how many fire on any cell.
+    "live neurons": how many fire on any cell; and with `maps` "attention": (8, 2, 113), the mean
+    weight that each head gives to x by x, and to x by y; "neurons": (4, 113, 113), the four neurons
+    that move the margin most; "plane": (2, 113, 113), the last stream's first two principal
+    components.
     Frames: "ranks": share of predictions "unchanged" when a "stream" keeps so many "components";
     "ablations": the same when the part "ablated" is held at its mean; "probes": `linear_probes`,
     cells split by the network's seed; "variance": `two_way`, by "stage".
@@ -273,10 +274,12 @@ def dissect(run: dict[str, Any]) -> dict[str, Any]:
     last = s.resid_post.double().numpy()
     centred = last - last.mean(0)
     scores = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-    return {
+    shown = {
         "attention": torch.stack([to_x.mean(2), to_x.mean(1)], dim=1).numpy(),
         "neurons": s.neurons[:, strongest[:4]].T.reshape(4, SIDE, SIDE).numpy(),
         "plane": scores[:, :2].T.reshape(2, SIDE, SIDE).astype(np.float32),
+    }
+    return (shown if maps else {}) | {
         "live neurons": int((s.neurons > 0).any(0).sum()),
         "ranks": pd.DataFrame(ranks),
         "ablations": pd.DataFrame(ablations.items(), columns=["ablated", "unchanged"]),

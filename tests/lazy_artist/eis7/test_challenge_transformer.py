@@ -143,7 +143,7 @@ def network() -> Transformer:
 def dissected(network) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(challenge, "load_transformer", lambda run: network)
-        return challenge.dissect.__wrapped__({"seed": 5})
+        return challenge.dissect.__wrapped__({"seed": 5}, maps=True)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,8 @@ def chapter(dissected) -> tuple[dict, dict]:
         predictions.flat[np.flatnonzero(seen)[-count:]] ^= True
         return {"predictions": predictions, "seen": seen}
 
-    def dissect(run: dict) -> dict:
+    def dissect(run: dict, maps: bool) -> dict:
+        assert maps == (run["seed"] == 0)
         ranks = dissected["ranks"].assign(unchanged=np.arange(12) / 20 + run["seed"] / 10)
         return dissected | {"ranks": ranks, "live neurons": 500 + 100 * run["seed"]}
 
