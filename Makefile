@@ -67,7 +67,7 @@ quarto: $(READY)  ## put Quarto into .venv, from PyPI and GitHub, for `make repo
 	  exit 1; fi
 
 report: $(READY)  ## build the book into _book/ (SCALE=full or quick)
-	@$(RUN) python -m lazy_artist.results plan
+	@$(if $(CHAPTER),,$(if $(filter full,$(SCALE)),$(RUN) python -m lazy_artist.results plan))
 ifneq ($(QUARTO),)
 	@echo "Building with Quarto: $(QUARTO)"
 ifdef CHAPTER

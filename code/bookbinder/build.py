@@ -17,7 +17,7 @@ from bookbinder.notebooks import add_notebooks
 from bookbinder.pages import bind
 from bookbinder.pdf import bind_pdf
 from bookbinder.source import Book, Chapter, read_book
-from lazy_artist.data import write_whole
+from lazy_artist.data import ask_again, write_whole
 
 
 def build(root: Path, only: Sequence[Path] = ()) -> Path:
@@ -27,6 +27,7 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
     or settings are not those of their last execution. Raises BookError with the old book in place.
     """
     book = read_book(root)
+    ask_again()  # for what could not be reached in the last build
     files = {chapter.file for chapter in book.chapters}
     again = {path.as_posix() for path in only}
     for path in again - files:

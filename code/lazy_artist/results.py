@@ -41,7 +41,7 @@ from lazy_artist import store
 from lazy_artist.canvas import test_split
 from lazy_artist.claims import book_chapters
 from lazy_artist.config import repository_results, scale
-from lazy_artist.data import ask_again, cache_dir, load_digits, write_whole
+from lazy_artist.data import cache_dir, load_digits, write_whole
 from lazy_artist.evaluate import accuracy
 from lazy_artist.models import build
 from lazy_artist.reach import code_of
@@ -147,7 +147,6 @@ def edited(index: dict[str, Any]) -> str:
 def plan() -> str:
     """What a full build has to compute, and how long that took, in a sentence or two."""
     index = read_index()
-    ask_again()  # for what could not be reached in the last build
     if scale() != "full" or not index["results"]:
         return ""
     total = sum(bool(entry["chapters"]) for entry in index["results"].values())
