@@ -1,13 +1,17 @@
-"""What all chapters' cells have in common: none of them touches digits, but through the store."""
+"""What all chapters have in common: no cell touches digits, but through the store, whose functions
+take plain arguments."""
 
 import ast
 import importlib
+import inspect
+import pkgutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from cells import CODE, REPORT
 
+import lazy_artist
 from lazy_artist import reach
 
 PAGES = sorted([*REPORT.glob("*.qmd"), REPORT.parent / "index.qmd"], key=lambda path: path.stem)
@@ -63,6 +67,19 @@ def test_cells_take_digits_from_the_store_alone(page):
     """Where the results came with the repository, a book is built without any digits."""
     for start in sorted(named_in(page)):
         assert path_to_digits(start) == [], f"{page.name} names {start[1]}: let it be @stored"
+
+
+def test_stored_functions_take_no_arrays():
+    """So that a record says what a result is of, and no digits are needed to ask for it."""
+    names = [each.name for each in pkgutil.walk_packages(lazy_artist.__path__, "lazy_artist.")]
+    loaded = [vars(importlib.import_module(name)).values() for name in names]
+    members = {one for values in loaded for one in values if inspect.isfunction(one)}
+    stored = [function for function in members if hasattr(function, "data")]
+    assert len(stored) > 50
+    for function in stored:
+        for parameter in inspect.signature(function).parameters.values():
+            kinds = [kind for kind in ("ndarray", "Tensor", "Array") if kind in str(parameter)]
+            assert not kinds, f"{function.__module__}.{function.__name__}({parameter})"
 
 
 def test_a_cell_that_paints_is_found():

@@ -508,6 +508,9 @@ def test_the_cells_show_what_was_measured(monkeypatch):
     assert front == [[[n, n / 100], [n + 1, (n + 1) / 100]] for n in (11, 13, 15)]
     balanced = outputs["fig-silence"].axes[1].lines[8].get_ydata()  # after its two thin lines
     np.testing.assert_allclose(balanced, [0.705, 0.505, 0.305])
+    images = 255 * d.colour_grid("validation", 10, 2000).images.transpose(0, 2, 3, 1)
+    second = outputs["fig-latents"].axes[2].images[0].get_array()  # the latent 2: images 18 to 26
+    np.testing.assert_allclose(second[28:56, :28], images[21], atol=0.501)
     page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
     cells = "colour red “red ones”", "0.9", "0", "50", "1", "2"
     assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]
