@@ -235,7 +235,7 @@ def fill() -> str:
         "torch": torch.__version__, "code": dict(sorted(code.items())),
         "results": dict(sorted(entries.items(), key=lambda e: (e[1]["name"], e[0]))),
     }  # fmt: skip
-    if stale := [e["name"] for a, e in entries.items() if addresses(index)[a] != a]:
+    if stale := [entries[a]["name"] for a, now in addresses(index).items() if now != a]:
         raise Refused(f"{stale[0]} was asked for by other code: run `make results` again")
     with tempfile.TemporaryDirectory(prefix="results.", dir=folder().parent) as work:
         new, replaced = Path(work, "new"), Path(work, "old")
