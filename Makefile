@@ -31,7 +31,7 @@ export QUARTO_PYTHON := $(BIN)/python
 RUN := PATH="$(BIN):$$PATH"
 BUILDER = LAZY_ARTIST_BUILDER="Quarto $$("$(QUARTO)" --version)"
 
-.PHONY: help setup quarto report pdf preview test check results verify publish bench lint lock clean
+.PHONY: help setup quarto report pdf notebooks preview test check results verify publish bench lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,7 +67,7 @@ quarto: $(READY)  ## put Quarto into .venv, from PyPI and GitHub, for `make repo
 	  exit 1; fi
 
 report: $(READY)  ## build the book into _book/ (SCALE=full or quick)
-	@$(RUN) python -m lazy_artist.results plan
+	@$(if $(CHAPTER),,$(if $(filter full,$(SCALE)),$(RUN) python -m lazy_artist.results plan))
 ifneq ($(QUARTO),)
 	@echo "Building with Quarto: $(QUARTO)"
 ifdef CHAPTER
@@ -86,6 +86,9 @@ endif
 # By bookbinder also where Quarto is, so that there is one PDF and one way to it.
 pdf: $(READY)  ## put the whole book as one PDF into _book/, through Typst (no TeX)
 	$(RUN) python -m bookbinder --pdf
+
+notebooks: $(READY)  ## put each chapter into _book/ as an executed Jupyter notebook, too
+	$(RUN) python -m bookbinder --notebooks
 
 preview: $(READY)  ## build, then show the book in a browser (Quarto rebuilds as you edit)
 ifneq ($(QUARTO),)
@@ -115,7 +118,7 @@ verify: $(READY)  ## compute a sample of results/ afresh and compare (ALL=1: all
 # docs/ is replaced when all has succeeded, and not before. What is committed meanwhile is noticed.
 publish: $(READY)  ## build the book that others read into docs/: full scale, MNIST, Quarto, all committed
 	@$(RUN) QUARTO="$(QUARTO)" python -m bookbinder.publish ready
-	@commit=$$(git rev-parse HEAD) && for target in report pdf; do \
+	@commit=$$(git rev-parse HEAD) && for target in report pdf notebooks; do \
 	  LAZY_ARTIST_COMMIT=$$commit $(MAKE) --no-print-directory $$target CHAPTER= STRICT= \
 	    $(if $(filter bookbinder,$(PUBLISH_WITH)),QUARTO=) || exit 1; done
 	@$(RUN) QUARTO="$(QUARTO)" python -m bookbinder.publish place

@@ -24,11 +24,11 @@ WANTED = 0.95
 
 
 def copy(folder: Path) -> Path:
-    """Copies what git tracks, and what it does not know yet, without docs/."""
+    """Copies what git tracks, and what it does not know yet, without docs/ and results/."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.check_output(command, cwd=ROOT, text=True)
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith("docs/"):
+        if (ROOT / name).is_file() and not name.startswith(("docs/", "results/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder

@@ -1,4 +1,4 @@
-"""`python -m bookbinder [--project DIR] [--chapter FILE ...] [--pdf]`"""
+"""`python -m bookbinder [--project DIR] [--chapter FILE ... | --pdf | --notebooks]`"""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bookbinder import BookError, __version__
-from bookbinder.build import build, build_pdf
+from bookbinder.build import build, build_notebooks, build_pdf
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,11 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--chapter", type=Path, nargs="+", action="extend", default=[], help=what)
     what = "write the whole book as one PDF among the pages, with the cells of the last build"
     one.add_argument("--pdf", action="store_true", help=what)
+    what = "put the chapters among the pages as notebooks too, with the cells of the last build"
+    one.add_argument("--notebooks", action="store_true", help=what)
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
         root = options.project
-        output = build_pdf(root) if options.pdf else build(root, options.chapter)
+        if options.pdf or options.notebooks:
+            output = build_pdf(root) if options.pdf else build_notebooks(root)
+        else:
+            output = build(root, options.chapter)
     except BookError as error:
         print(f"bookbinder: {error}", file=sys.stderr)
         return 1

@@ -13,10 +13,11 @@ from nbformat import NotebookNode
 
 from bookbinder import BookError
 from bookbinder.execute import execute, keep_notebook, kept_notebook
+from bookbinder.notebooks import add_notebooks
 from bookbinder.pages import bind
 from bookbinder.pdf import bind_pdf
 from bookbinder.source import Book, Chapter, read_book
-from lazy_artist.data import write_whole
+from lazy_artist.data import ask_again, write_whole
 
 
 def build(root: Path, only: Sequence[Path] = ()) -> Path:
@@ -26,6 +27,7 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
     or settings are not those of their last execution. Raises BookError with the old book in place.
     """
     book = read_book(root)
+    ask_again()  # for what could not be reached in the last build
     files = {chapter.file for chapter in book.chapters}
     again = {path.as_posix() for path in only}
     for path in again - files:
@@ -44,19 +46,34 @@ def build(root: Path, only: Sequence[Path] = ()) -> Path:
 
 
 def build_pdf(root: Path) -> Path:
-    """Writes the book in the folder `root` as one PDF among its pages, and returns its file.
+    """Writes the book in the folder `root`, as it was built last, as one PDF among its pages, and
+    returns its file. Raises BookError."""
+    book, notebooks = _last_build(root)
+    file = book.root / book.output_dir / (re.sub(r"\W+", "-", book.title).strip("-") + ".pdf")
+    write_whole(file, bind_pdf(book, notebooks))
+    return file
 
-    It holds the cells of the last build; chapters whose text, settings or modules (`code/**/*.py`)
-    have changed since are executed again, and those marked `always` with them. Raises BookError.
-    """
+
+def build_notebooks(root: Path) -> Path:
+    """Puts the chapters of the book in the folder `root`, as it was built last, among its pages as
+    Jupyter notebooks, and returns its folder. Raises BookError."""
+    book, notebooks = _last_build(root)
+    output = book.root / book.output_dir
+    for page in ("index.html", *(chapter.page for chapter in book.chapters)):
+        if not (output / page).is_file():
+            raise BookError(f"{output / page}:1: no such page; build the book first")
+    add_notebooks(book, notebooks, output)
+    return output
+
+
+def _last_build(root: Path) -> tuple[Book, dict[str, NotebookNode]]:
+    """The book with the cells of its last build; chapters whose text, settings or modules
+    (`code/**/*.py`) have changed since are executed again, and those marked `always` with them."""
     book = read_book(root)
     changed = max((f.stat().st_mtime for f in book.root.glob("code/**/*.py")), default=0.0)
     fitting = [c for c in book.chapters if not c.code or kept_notebook(book, c, changed)]
     stale = len(fitting) < len(book.chapters)
-    notebooks = _execute_but(book, [c for c in fitting if not (stale and c.always)])
-    file = book.root / book.output_dir / (re.sub(r"\W+", "-", book.title).strip("-") + ".pdf")
-    write_whole(file, bind_pdf(book, notebooks))
-    return file
+    return book, _execute_but(book, [c for c in fitting if not (stale and c.always)])
 
 
 def _execute_but(book: Book, others: Sequence[Chapter]) -> dict[str, NotebookNode]:

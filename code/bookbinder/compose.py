@@ -68,15 +68,18 @@ class Page:
         return [string(f"{number}\u2002")] * bool(number) + self.title
 
 
-def compose(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> list[Page]:
+def compose(
+    book: Book, notebooks: dict[str, NotebookNode], out: Path, marked: bool = False
+) -> list[Page]:
     """The chapters in order; writes the images that they show below the existing folder `out`.
+    marked: each cell stands in a Div of the class `piece`, its place in the code as attribute `n`.
 
     Raises BookError for what can only be seen now: a figure cell without exactly one image, a
     missing image file, a cross-reference or citation that leads nowhere.
     """
 
     def read(chapter: Chapter) -> Page:
-        text = _markdown(book, chapter, notebooks[chapter.file], out)
+        text = _markdown(book, chapter, notebooks[chapter.file], out, marked)
         tree = json.loads(pandoc(chapter, ["-f", "markdown", "-t", "json"], text))
         at = next(i for i, block in enumerate(tree["blocks"]) if block["t"] == "Header")
         _, (identifier, _, _), title = tree["blocks"].pop(at)["c"]
@@ -104,7 +107,7 @@ def string(text: str) -> Node:
 # Cells to Markdown
 
 
-def _markdown(book: Book, chapter: Chapter, notebook: NotebookNode, out: Path) -> str:
+def _markdown(book: Book, chapter: Chapter, notebook: NotebookNode, out: Path, marked: bool) -> str:
     """The chapter's Markdown with the results of its code; writes its images below `out`."""
     cells = iter(notebook.cells)
     parts = []
@@ -120,7 +123,9 @@ def _markdown(book: Book, chapter: Chapter, notebook: NotebookNode, out: Path) -
         if piece.options is None:
             parts.append(_inline_value(chapter, piece, cell))
         else:
-            parts.append(_cell_markdown(book, chapter, piece, cell, out))
+            shown = _cell_markdown(book, chapter, piece, cell, out)
+            n = chapter.code.index(piece)
+            parts.append(_div(shown, f".piece n={n}") if marked else shown)
     return "".join(parts)
 
 

@@ -47,7 +47,7 @@ def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
             f"{temporary}: this folder for temporary files has a long name ({len(temporary)} "
             f"characters): too long for the sockets in it, which may have 107; set TMPDIR=/tmp"
         )
-    notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
+    notebooks = {chapter.file: empty_notebook(chapter) for chapter in chapters}
     # New processes are better for few kernels; macOS cannot safely fork what has loaded libraries.
     forked = sum(bool(c.code) for c in chapters) > JOBS + 1 and sys.platform == "linux"
     at_once = asyncio.Semaphore(JOBS)
@@ -88,7 +88,7 @@ async def _execute_cell(chapter: Chapter, code: Code, client: NotebookClient, i:
         raise chapter.error(code.line, f"{what} ended the kernel; is memory short?") from None
 
 
-def _empty_notebook(chapter: Chapter) -> NotebookNode:
+def empty_notebook(chapter: Chapter) -> NotebookNode:
     """The notebook before it is executed, with what its results depend on besides the modules."""
     new = nbformat.v4.new_code_cell
     cells = [new(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)]
@@ -110,7 +110,7 @@ def kept_notebook(book: Book, chapter: Chapter, since: float = 0.0) -> NotebookN
     file = _kept(book, chapter)
     try:
         notebook = nbformat.read(file, as_version=4)
-        fits = notebook.metadata["bookbinder"] == _empty_notebook(chapter).metadata["bookbinder"]
+        fits = notebook.metadata["bookbinder"] == empty_notebook(chapter).metadata["bookbinder"]
         return notebook if fits and file.stat().st_mtime >= since else None
     except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError):
         return None  # never executed, or damaged: it is executed again

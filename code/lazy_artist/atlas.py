@@ -1,8 +1,8 @@
 """The atlas: many cards of channels, or of other units, on one page to browse.
 
-`write` puts all of it into a single HTML file: a sheet of pictures, the numbers as JSON (deflated),
-and a small script to filter, sort and link. The page loads nothing else, works from a file, and
-without scripts shows a table instead.
+`compose` makes of the cards what is kept: a sheet of pictures, and all else as JSON (deflated).
+`write` puts both into a single HTML file with a small script to filter, sort and link. The page
+loads nothing else, works from a file, and without scripts shows a table instead.
 """
 
 from __future__ import annotations
@@ -54,15 +54,14 @@ class Card(NamedTuple):
     mark: float
 
 
-def write(
-    path: Path, cards: Sequence[Card], *, title: str, intro: str, back: tuple[str, str],
-    histogram_title: str, grid_title: str = "digit by colour", rows: Sequence[str] = DIGITS[:10],
-    columns: Sequence[str] = COLOUR_NAMES,
-) -> None:  # fmt: skip
-    """Write the page of `cards`, in their order, to `path`.
+def compose(
+    cards: Sequence[Card], histogram_title: str, grid_title: str = "digit by colour",
+    rows: Sequence[str] = DIGITS[:10], columns: Sequence[str] = COLOUR_NAMES,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """What a page of `cards` shows, in their order, as bytes, uint8 (n,): "cards", deflated JSON;
+    "sheet", an AVIF of their pictures, equal ones once.
 
-    intro: HTML, some paragraphs on how to read a card; title, back: as of `fill`; rows, columns:
-    names of the grid's rows and columns, which are shown by their first letters.
+    rows, columns: names of the grid's rows and columns, which are shown by their first letters.
 
     Raises ValueError, naming the card, for what cannot be shown, as `_check` says.
     """
@@ -74,7 +73,6 @@ def write(
 
     facets, measures = list(cards[0].facets), list(cards[0].measures)
     shown: list[dict[str, Any]] = []
-    table: dict[str, list[str]] = {}
     for card in cards:
         top = np.unravel_index(card.grid.argmax(), card.grid.shape)
         shown.append(
@@ -90,12 +88,6 @@ def write(
                 "mark": round(card.mark / card.most, 3) if card.most > 0 else 0,
             }
         )
-        index, alt = shown[-1]["pictures"][0]
-        at = " ".join(f"-{PITCH * at + MARGIN}px" for at in (index % COLUMNS, index // COLUMNS))
-        tile = f'<span class="t" role="img" aria-label="{html.escape(alt)}" '
-        tile += f'style="background-position:{at}"></span>'
-        cells = [html.escape(card.title), tile, html.escape(card.subtitle)]
-        table[card.path] = cells + [f"{value:g}" for value in shown[-1]["measures"]]
     levels = [sorted({level for card in cards for level in card.facets[name]}) for name in facets]
     data = {
         "cards": shown, "facets": facets, "levels": levels, "measures": measures,
@@ -104,10 +96,35 @@ def write(
         "histogramTitle": histogram_title,
     }  # fmt: skip
     packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
+    return {
+        name: np.frombuffer(part, np.uint8)
+        for name, part in (("cards", packed), ("sheet", _sheet(tiles)))
+    }
+
+
+def write(
+    path: Path, composed: dict[str, np.ndarray], *, title: str, intro: str, back: tuple[str, str]
+) -> int:
+    """Write the page of what `compose` made to `path`, and return the number of its cards.
+
+    intro: HTML, some paragraphs on how to read a card; title, back: as of `fill`.
+    """
+    data = json.loads(zlib.decompress(composed["cards"].tobytes()))
+    table: dict[str, list[str]] = {}
+    for card in data["cards"]:
+        index, alt = card["pictures"][0]
+        at = " ".join(f"-{PITCH * at + MARGIN}px" for at in (index % COLUMNS, index // COLUMNS))
+        tile = f'<span class="t" role="img" aria-label="{html.escape(alt)}" '
+        tile += f'style="background-position:{at}"></span>'
+        cells = [html.escape(card["title"]), tile, html.escape(card["subtitle"])]
+        table[card["path"]] = cells + [f"{value:g}" for value in card["measures"]]
+    packed, sheet = (base64.b64encode(composed[name].tobytes()).decode() for name in composed)
     fill(
-        path, "atlas.html", title, back, ["card", "", "label", *measures], table, intro=intro,
-        data=base64.b64encode(packed).decode(), sheet=_sheet(tiles), width=str(COLUMNS * PITCH),
+        path, "atlas.html", title, back, ["card", "", "label", *data["measures"]], table,
+        intro=intro, data=packed, sheet=f"data:image/avif;base64,{sheet}",
+        width=str(COLUMNS * PITCH),
     )  # fmt: skip
+    return len(table)
 
 
 def fill(
@@ -138,8 +155,8 @@ def _digits(values: np.ndarray) -> str:
     return "".join(DIGITS[round(value / top * (len(DIGITS) - 1))] for value in values.tolist())
 
 
-def _sheet(tiles: dict[bytes, int]) -> str:
-    """All tiles, in rows of COLUMNS, each with a rim of its own edge, as a data URI."""
+def _sheet(tiles: dict[bytes, int]) -> bytes:
+    """All tiles, in rows of COLUMNS, each with a rim of its own edge, as an AVIF."""
     images = np.frombuffer(b"".join(tiles), np.uint8).reshape(-1, 3, SIDE, SIDE)
     rims = (0, -len(images) % COLUMNS), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)
     images = np.pad(images.transpose(0, 2, 3, 1), rims, mode="edge")
@@ -147,7 +164,7 @@ def _sheet(tiles: dict[bytes, int]) -> str:
     file = io.BytesIO()
     picture = Image.fromarray(sheet.reshape(-1, COLUMNS * PITCH, 3))
     picture.save(file, "AVIF", quality=QUALITY, subsampling="4:4:4", speed=8)
-    return "data:image/avif;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def _check(cards: Sequence[Card], rows: Sequence[str], columns: Sequence[str]) -> None:

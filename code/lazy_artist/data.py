@@ -182,8 +182,8 @@ def _has_mnist(place: tuple[Path | None, Path, bool]) -> bool:
                 f"{error} (Drawn digits and the results that came with the repository, which are "
                 f"of MNIST, do not go together: LAZY_ARTIST_SOURCE=procedural does without both.)"
             ) from None
-        if _STANDIN_SOURCE not in _noted():
-            _note(_STANDIN_SOURCE, "announced")
+        if _STANDIN_SOURCE not in noted():
+            note(_STANDIN_SOURCE, "announced")
             announced = f"USING THE PROCEDURAL STAND-IN: digits drawn by a program. {error}"
             warnings.warn(announced, StandInWarning, stacklevel=3)
         return False
@@ -273,11 +273,11 @@ def _download(dataset: str, file: str) -> dict[str, bytes]:
             failed.setdefault(str(error), []).append(urlsplit(mirror).netloc)
     if dataset == "mnist":
         try:
-            if _INDEX in _noted():
-                raise OSError(_noted()[_INDEX])
+            if _INDEX in noted():
+                raise OSError(noted()[_INDEX])
             return _unpack(_ask_pip())
         except (OSError, _Damaged) as error:
-            _note(_INDEX, str(error))
+            note(_INDEX, str(error))
             failed.setdefault(str(error), []).append(_INDEX)
     raise OSError("; ".join(f"{', '.join(places)}: {why}" for why, places in failed.items()))
 
@@ -297,8 +297,8 @@ def download(url: str, seconds: float = 5.0) -> bytes:
     import pooch
 
     host, answer = urlsplit(url).netloc, Future()
-    if host in _noted():
-        raise OSError(_noted()[host])
+    if host in noted():
+        raise OSError(noted()[host])
 
     def fetch(file: Path) -> None:
         try:
@@ -313,7 +313,7 @@ def download(url: str, seconds: float = 5.0) -> bytes:
         while not wait([answer], seconds).done:
             size = file.stat().st_size if file.exists() else 0
             if size < before + _LEAST_BYTES:
-                _note(host, f"no answer in {seconds:g} seconds")
+                note(host, f"no answer in {seconds:g} seconds")
                 raise TimeoutError(f"no answer in {seconds:g} seconds")
             before = size
         if error := answer.exception():
@@ -322,7 +322,7 @@ def download(url: str, seconds: float = 5.0) -> bytes:
                 root = root.__context__
             why = getattr(root, "strerror", None) or str(root).partition(" for url")[0]
             if getattr(error, "response", None) is None:
-                _note(host, why)
+                note(host, why)
             raise OSError(why) from error
         return file.read_bytes()
 
@@ -392,7 +392,7 @@ class ArraysOnly(pickle.Unpickler):
 _own_notes: dict[str, str] = {}
 
 
-def _noted() -> dict[str, str]:
+def noted() -> dict[str, str]:
     """Places not to be asked again, and why: what this process has noted and, if it is a kernel or
     a worker, others with this cache in the last ten minutes. A build has many, and each would wait
     for dead mirrors and announce the same; a process that a user starts asks anew."""
@@ -404,10 +404,11 @@ def _noted() -> dict[str, str]:
     return _own_notes
 
 
-def _note(place: str, why: str) -> None:
+def note(place: str, why: str) -> None:
+    """Notes that a place is not to be asked, or a thing not to be told, again in this build."""
     _own_notes[place] = why
     with suppress(OSError):
-        write_whole(cache_dir() / "data" / "notes.json", json.dumps(_noted()).encode())
+        write_whole(cache_dir() / "data" / "notes.json", json.dumps(noted()).encode())
 
 
 def ask_again() -> None:

@@ -41,7 +41,7 @@ from lazy_artist import store
 from lazy_artist.canvas import test_split
 from lazy_artist.claims import book_chapters
 from lazy_artist.config import repository_results, scale
-from lazy_artist.data import ask_again, cache_dir, load_digits, write_whole
+from lazy_artist.data import cache_dir, load_digits, write_whole
 from lazy_artist.evaluate import accuracy
 from lazy_artist.models import build
 from lazy_artist.reach import code_of
@@ -147,7 +147,6 @@ def edited(index: dict[str, Any]) -> str:
 def plan() -> str:
     """What a full build has to compute, and how long that took, in a sentence or two."""
     index = read_index()
-    ask_again()  # for what could not be reached in the last build
     if scale() != "full" or not index["results"]:
         return ""
     total = sum(bool(entry["chapters"]) for entry in index["results"].values())
@@ -236,7 +235,7 @@ def fill() -> str:
         "torch": torch.__version__, "code": dict(sorted(code.items())),
         "results": dict(sorted(entries.items(), key=lambda e: (e[1]["name"], e[0]))),
     }  # fmt: skip
-    if stale := [e["name"] for a, e in entries.items() if addresses(index)[a] != a]:
+    if stale := [entries[a]["name"] for a, now in addresses(index).items() if now != a]:
         raise Refused(f"{stale[0]} was asked for by other code: run `make results` again")
     with tempfile.TemporaryDirectory(prefix="results.", dir=folder().parent) as work:
         new, replaced = Path(work, "new"), Path(work, "old")

@@ -32,10 +32,9 @@ def card(path: str = "net/block1/0", **changes) -> atlas.Card:
 def written(tmp_path, cards) -> tuple[str, BeautifulSoup, dict]:
     """The page, parsed, and its data."""
     path = tmp_path / "pages" / "atlas.html"
-    atlas.write(
-        path, cards, title="A & B", intro="<p>Intro.</p>", back=("report/x.html", "Back"),
-        rows="01", columns=["red", "green", "blue"], histogram_title="images",
-    )  # fmt: skip
+    composed = atlas.compose(cards, "images", rows="01", columns=["red", "green", "blue"])
+    about = {"title": "A & B", "intro": "<p>Intro.</p>", "back": ("report/x.html", "Back")}
+    assert atlas.write(path, composed, **about) == len(cards)
     page = path.read_text(encoding="utf-8")
     soup = BeautifulSoup(page, "html.parser")
     return page, soup, json.loads(zlib.decompress(base64.b64decode(soup.find(id="data").string)))
@@ -44,6 +43,7 @@ def written(tmp_path, cards) -> tuple[str, BeautifulSoup, dict]:
 def test_the_page_holds_every_card_as_data_and_as_a_table(tmp_path):
     cards = [card(), card("net/block1/1", mark=1.0, subtitle="</script><b>")]
     page, soup, data = written(tmp_path, cards)
+    assert data["histogramTitle"] == "images"
     assert (data["facets"], data["measures"]) == (["label", "answers to"], ["eta", "things"])
     assert data["levels"] == [["colour"], ["blue", "red"]]
     first, second = data["cards"]

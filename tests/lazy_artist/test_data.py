@@ -321,7 +321,7 @@ def test_a_name_that_is_looked_up_for_ever_counts_as_no_answer(monkeypatch):
         REAL_DOWNLOAD("http://somewhere/", 0.05)
     assert "somewhere" in notes().read_text()
     data.ask_again()
-    assert not data._noted() and not notes().exists()
+    assert not data.noted() and not notes().exists()
     never.set()
 
 

@@ -31,12 +31,10 @@ def card(network: str, k: int) -> atlas.Card:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("atlas") / "atlas.html"
-    atlas.write(
-        path, [card(network, k) for network in NETWORKS for k in range(EACH)],
-        title="The Atlas", intro="<p>How to read it.</p>", back=("x.html", "Back"),
-        rows=[str(digit) for digit in range(10)], columns=list("rgbymcovpw"),
-        grid_title="digit by colour", histogram_title="training images",
-    )  # fmt: skip
+    cards = [card(network, k) for network in NETWORKS for k in range(EACH)]
+    composed = atlas.compose(cards, "training images", columns=list("rgbymcovpw"))
+    about = {"title": "The Atlas", "intro": "<p>How to read it.</p>", "back": ("x.html", "Back")}
+    atlas.write(path, composed, **about)
     return path
 
 

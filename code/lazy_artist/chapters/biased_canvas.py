@@ -33,6 +33,35 @@ def count_colours(splits: list[str]) -> dict[str, Any]:
 
 
 @stored
+def example_pictures(n_per_class: int) -> dict[str, Any]:
+    """Pictures uint8 (n, 3, 28, 28). "validation", "hard": for each digit the first `n_per_class`
+    of the split, "images", with their "colours". "unseen": the first in each colour of that split.
+    "stroke", "flat fill": the first ten test digits as `canvas.paint` and `canvas.flat_fill` draw
+    them in their dominant colours, which "digits" names."""
+
+    def as_bytes(images: np.ndarray) -> np.ndarray:
+        return np.round(255 * images).astype(np.uint8)
+
+    shown: dict[str, Any] = {}
+    for name in ("validation", "hard"):
+        split = canvas.colour_split(name, TEST_SEED)
+        found = [np.flatnonzero(split.labels == k)[:n_per_class] for k in range(canvas.N_CLASSES)]
+        shown[name] = {
+            "images": [as_bytes(split.images[index]) for index in found],
+            "colours": [[canvas.COLOUR_NAMES[k] for k in split.colours[index]] for index in found],
+        }
+    unseen = canvas.colour_split("unseen", TEST_SEED)
+    first = [list(unseen.colours).index(10 + k) for k in range(10)]
+    images, labels = (part[:10] for part in canvas.split_digits("aligned"))
+    return shown | {
+        "unseen": as_bytes(unseen.images[first]),
+        "stroke": as_bytes(canvas.paint(images, labels, TEST_SEED)),
+        "flat fill": as_bytes(canvas.flat_fill(images, labels, TEST_SEED)),
+        "digits": [canvas.COLOUR_NAMES[label] for label in labels],
+    }
+
+
+@stored
 def colour_or_shape(n_train: int, n_eval: int) -> pd.DataFrame:
     """`accuracy` of linear models that see (`sees`) an image's mean colour alone or its grey pixels
     alone, on the first `n_eval` images of each `split`."""
@@ -90,16 +119,18 @@ def palette() -> Figure:
     return figure
 
 
-def contact_sheet(easy: canvas.Split, hard: canvas.Split, n_per_class: int = 5) -> Figure:
-    """For each digit (row) its first images of two splits, with the names of their colours."""
+def contact_sheet(examples: dict[str, Any], n_per_class: int) -> Figure:
+    """For each digit (row) its first images of two splits, with the names of their colours; of
+    `example_pictures`."""
     figure = plots.Figure(figsize=(7.5, 8.6))
-    parts = figure.subfigures(1, 2)
-    for part, title, split in zip(parts, ("easy validation", "hard"), (easy, hard), strict=True):
+    titles = {"validation": "easy validation", "hard": "hard"}
+    for part, (name, title) in zip(figure.subfigures(1, 2), titles.items(), strict=True):
         part.suptitle(title)
         for digit, row in enumerate(part.subplots(canvas.N_CLASSES, n_per_class)):
             row[0].text(-0.35, 0.5, str(digit), transform=row[0].transAxes, va="center")
-            for ax, index in zip(row, np.flatnonzero(split.labels == digit), strict=False):
-                plots.picture(ax, split.images[index], canvas.COLOUR_NAMES[split.colours[index]])
+            images, colours = (values[digit] for values in examples[name].values())
+            for ax, image, colour in zip(row, images, colours, strict=False):
+                plots.picture(ax, image, colour)
     return figure
 
 

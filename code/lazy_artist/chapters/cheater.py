@@ -80,14 +80,14 @@ def counterfactuals(network: Network, n_per_class: int) -> dict[str, pd.DataFram
 
 @stored
 def hue_response(network: Network, n_per_class: int, steps: int) -> pd.DataFrame:
-    """`share` of each `digit`'s test images that is given each `prediction`, as the `hue` of the
-    colour (degrees) turns once round in `steps`."""
+    """`share` of test images, equally many of each digit, that is given each `prediction`, as the
+    `hue` of the colour (degrees) turns once round in `steps`."""
     images, labels = balanced(*split_digits("hard"), n_per_class)
     logits = repaint(network.load(), images, hue_palette(steps), TEST_SEED, "low")
-    share = np.stack([confusion(labels, predictions) for predictions in logits.argmax(2)])
-    hue, digit, prediction = np.indices(share.shape).reshape(3, -1)
+    share = np.stack([confusion(labels, predictions).mean(0) for predictions in logits.argmax(2)])
+    hue, prediction = np.indices(share.shape).reshape(2, -1)
     run = {"network": network.name, "seed": network.seed, "hue": hue * (360 / steps)}
-    return pd.DataFrame(run | {"digit": digit, "prediction": prediction, "share": share.ravel()})
+    return pd.DataFrame(run | {"prediction": prediction, "share": share.ravel()})
 
 
 @stored
@@ -196,7 +196,7 @@ def probability_bars(images: np.ndarray, probabilities: np.ndarray) -> Figure:
 
 def hue_maps(responses: pd.DataFrame) -> Figure:
     """Share of each prediction (row) as the hue turns (column) over a strip of the hues, pooled
-    over digits and seeds (rows of `hue_response`), a panel for each network."""
+    over seeds (rows of `hue_response`), a panel for each network."""
     mean = responses.groupby(["network", "hue", "prediction"], sort=False)["share"].mean()
     networks = list(responses["network"].unique())
     figure, axes = plots.grid(8, 3.9, 2, len(networks), height_ratios=[10, 0.7], sharex="col")

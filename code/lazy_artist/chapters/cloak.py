@@ -1,6 +1,8 @@
 """Chapter 6: how little noise makes a network see a 3 in a 7, cheater against cure.
 
-Numbers are smallest sizes by `attack.minimal_epsilon`; other measurements are controls of it.
+Numbers are smallest sizes by `attack.minimal_epsilon`; other measurements are controls of it. Of
+most measurements `shared` is what `shared_images` is given, and `n` how many of its sevens are
+taken, the first; None: all.
 """
 
 from __future__ import annotations
@@ -14,11 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy import stats
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from lazy_artist import attack, plots
+from lazy_artist import attack, canvas, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, test_split
 from lazy_artist.config import NO_BIAS, TEST_SEED, pick
 from lazy_artist.evaluate import Estimate, predict
@@ -107,7 +107,7 @@ def gather(function: Callable, calls: list[dict[str, Any]]) -> pd.DataFrame:
 
 @stored
 def smallest_changes(
-    network: Network, images: np.ndarray, norms: list[str], steps: int
+    network: Network, shared: dict[str, Any], n: int | None, norms: list[str], steps: int
 ) -> pd.DataFrame:
     """Smallest changes: a row for each norm, goal and image that the network classifies correctly.
 
@@ -115,7 +115,7 @@ def smallest_changes(
     how often ten random sign patterns of the smallest linf size reach the target, NaN for other
     norms and goals.
     """
-    model, rows = network.load(), []
+    model, rows, images = network.load(), [], shared_images(**shared)["images_of_7"][:n]
     index = np.flatnonzero(predict(model, images).argmax(1) == DIGIT)
     own = images[index]
     for norm, goal in itertools.product(norms, GOALS) if len(index) else ():
@@ -142,7 +142,7 @@ def random_signs(model: nn.Module, images: np.ndarray, sizes: np.ndarray) -> np.
 
 @stored
 def match_confidence(
-    network: Network, like: Network, images: np.ndarray, steps: int
+    network: Network, like: Network, shared: dict[str, Any], n: int, steps: int
 ) -> pd.DataFrame:
     """Smallest linf sizes for p(3) > 0.9 once the network's mean confidence on the images equals
     that of `like`, by a temperature on its logits (Guo et al. 2017, arXiv:1706.04599): a row for
@@ -151,7 +151,7 @@ def match_confidence(
     def confidence(logits: np.ndarray) -> float:
         return float(torch.from_numpy(logits).double().softmax(1).amax(1).mean())
 
-    model = network.load()
+    model, images = network.load(), shared_images(**shared)["images_of_7"][:n]
     wanted, logits = confidence(predict(like.load(), images)), predict(model, images)
     low, high = -5.0, 5.0  # of log temperature
     for _ in range(50):
@@ -168,10 +168,11 @@ def match_confidence(
 
 
 @stored
-def sizes_by_colour(network: Network, grey: np.ndarray, steps: int) -> pd.DataFrame:
-    """Smallest linf sizes of the same digits, uint8 (n, 28, 28), in every colour: a row for each
-    colour, goal and image. prediction: the network's, unchanged; size: NaN unless that is a 7."""
+def sizes_by_colour(network: Network, shared: dict[str, Any], n: int, steps: int) -> pd.DataFrame:
+    """Smallest linf sizes of the same sevens in every colour: a row for each colour, goal and
+    image. prediction: the network's, unchanged; size: NaN unless that is a 7."""
     model, parts = network.load(), []
+    grey = canvas.split_digits("aligned")[0][shared_images(**shared)["index"][:n]]
     for colour, name in enumerate(COLOUR_NAMES):
         painted = paint(grey, np.full(len(grey), colour), TEST_SEED)
         predictions = predict(model, painted).argmax(1)
@@ -188,9 +189,9 @@ def sizes_by_colour(network: Network, grey: np.ndarray, steps: int) -> pd.DataFr
 
 
 @stored
-def colour_changes(network: Network, images: np.ndarray) -> pd.DataFrame:
+def colour_changes(network: Network, shared: dict[str, Any], n: int) -> pd.DataFrame:
     """Smallest sizes by `attack.colour_attack`: a row for each change and image."""
-    model, parts = network.load(), []
+    model, parts, images = network.load(), [], shared_images(**shared)["images_of_7"][:n]
     titles = {"tint": "one colour added everywhere", "hue": "hue turned everywhere"}
     for kind, title in titles.items():
         found = attack.colour_attack(model, images, TARGET, kind, grid=32)
@@ -200,11 +201,11 @@ def colour_changes(network: Network, images: np.ndarray) -> pd.DataFrame:
 
 
 @stored
-def sizes_by_pair(network: Network, pairs: np.ndarray, steps: int) -> pd.DataFrame:
-    """Median smallest linf size from every digit to every other, over the images of `pairs` (10, n,
-    3, 28, 28): a row for each digit and target."""
+def sizes_by_pair(network: Network, shared: dict[str, Any], steps: int) -> pd.DataFrame:
+    """Median smallest linf size from every digit to every other, over the "pairs" of
+    `shared_images`: a row for each digit and target."""
     model, rows = network.load(), []
-    for digit, few in enumerate(pairs):
+    for digit, few in enumerate(shared_images(**shared)["pairs"]):
         others = np.delete(np.arange(N_CLASSES), digit)
         repeated, targets = np.repeat(few, len(others), axis=0), np.tile(others, len(few))
         found = attack.minimal_epsilon(model, repeated, targets, steps=steps)
@@ -215,7 +216,7 @@ def sizes_by_pair(network: Network, pairs: np.ndarray, steps: int) -> pd.DataFra
 
 
 @stored
-def masking_signs(network: Network, other: Network, images: np.ndarray) -> pd.DataFrame:
+def masking_signs(network: Network, other: Network, shared: dict[str, Any], n: int) -> pd.DataFrame:
     """Signs of gradient masking (Athalye et al. 2018, arXiv:1802.00420): a row for each measurement
     and setting.
 
@@ -224,7 +225,7 @@ def masking_signs(network: Network, other: Network, images: np.ndarray) -> pd.Da
     smallest sizes, that work on this one, and "own": the same of attacks on itself; "square": share
     for which a search without gradients succeeds at 0.98 of the smallest size.
     """
-    model = network.load()
+    model, images = network.load(), shared_images(**shared)["images_of_7"][:n]
     found = attack.minimal_epsilon(model, images, TARGET, steps=STEPS)
     away = attack.minimal_epsilon(other.load(), images, TARGET, steps=STEPS).images
     median = float(np.median(found.epsilon))
@@ -247,11 +248,13 @@ def masking_signs(network: Network, other: Network, images: np.ndarray) -> pd.Da
 
 
 @stored
-def compare_with_fmn(network: Network, images: np.ndarray, steps: dict[str, int]) -> pd.DataFrame:
+def compare_with_fmn(
+    network: Network, shared: dict[str, Any], n: int, steps: dict[str, int]
+) -> pd.DataFrame:
     """Smallest sizes by our full search ("ours"; steps of a descent, by norm) and by the fast
     minimum-norm attack with `FMN_FACTOR` times as many gradients ("fmn"), NaN where nothing was
     found: a row for each norm and image."""
-    model, parts = network.load(), []
+    model, parts, images = network.load(), [], shared_images(**shared)["images_of_7"][:n]
     for norm, count in steps.items():
         ours = attack.minimal_epsilon(model, images, TARGET, norm, steps=count)
         gradients = count * (1 + attack.HOPS[norm]) * FMN_FACTOR
@@ -262,16 +265,18 @@ def compare_with_fmn(network: Network, images: np.ndarray, steps: dict[str, int]
 
 
 @stored
-def attack_image(network: Network, image: np.ndarray) -> dict[str, Any]:
-    """One image (3, 28, 28) attacked below the bound for p(3) > 0.9; left alone if it is predicted
-    a 3 already.
+def attack_image(network: Network, shared: dict[str, Any], number: int) -> dict[str, Any]:
+    """The seven of this number attacked below the bound for p(3) > 0.9; left alone if it is
+    predicted a 3 already.
 
-    "changed" (3, 28, 28), "before" and "after" (10,) probabilities, "size" of the change, and
-    whether it can be seen: "colour_mean" and "colour_max", CIEDE2000 over pixels, and "ssim",
-    structural similarity as published (Wang et al. 2004, doi:10.1109/TIP.2003.819861), Gaussian
-    windows of 11 pixels, mean over channels.
+    "image" and "changed" (3, 28, 28), "before" and "after" (10,) probabilities, "size" of the
+    change, and whether it can be seen: "colour_mean" and "colour_max", CIEDE2000 over pixels, and
+    "ssim", structural similarity as published (Wang et al. 2004, doi:10.1109/TIP.2003.819861),
+    Gaussian windows of 11 pixels, mean over channels.
     """
-    model, images = network.load(), image[None]
+    from skimage.metrics import structural_similarity  # slow to import
+
+    model, images = network.load(), shared_images(**shared)["images_of_7"][[number]]
     changed, size = images, 0.0
     if predict(model, images).argmax() != TARGET:
         search = {"criterion": CONFIDENCE, "steps": 100, "restarts": 3}
@@ -280,10 +285,10 @@ def attack_image(network: Network, image: np.ndarray) -> dict[str, Any]:
     logits = torch.from_numpy(predict(model, np.concatenate([images, changed])))
     before, after = logits.softmax(1).numpy()
     colour = attack.ciede2000(images, changed)
-    pair = image.astype(np.float64), changed[0].astype(np.float64)
+    pair = images[0].astype(np.float64), changed[0].astype(np.float64)
     windows = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return {
-        "changed": changed[0], "before": before, "after": after, "size": size,
+        "image": images[0], "changed": changed[0], "before": before, "after": after, "size": size,
         "colour_mean": float(colour.mean()), "colour_max": float(colour.max()),
         "ssim": float(structural_similarity(*pair, channel_axis=0, data_range=1, **windows)),
     }  # fmt: skip
@@ -325,6 +330,8 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
     ties left out, censored images as larger than all others), and p of the two-sided sign test;
     cheater_unreached, cure_unreached: shares; images: how many the test counts.
     """
+    from scipy import stats  # slow to import
+
     rows = []
     for norm, goal in itertools.product(NORMS, GOALS):
         cheated, cured = (matrix(sizes, name, norm, goal) for name in ("cheater", "cure"))
@@ -378,15 +385,15 @@ def judge_masking(signs: pd.DataFrame) -> pd.DataFrame:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def exhibit(image: np.ndarray, shown: dict[str, dict[str, Any]]) -> Figure:
-    """For each network, with its `attack_image`: the image (3, 28, 28), the change around grey and
-    ten times as strong, the changed image, and the probabilities before and after."""
+def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
+    """For each network, with its `attack_image`: the image, the change around grey and ten times as
+    strong, the changed image, and the probabilities before and after."""
     figure, axes = plots.grid(8, 4.2, len(shown), 4, width_ratios=[1, 1, 1, 1.6])
     parts, digits = [], np.arange(N_CLASSES)
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         bound = f"{math.ceil(100 * entry['size']) / 100:.2f}"
-        change = np.clip(0.5 + 10 * (entry["changed"] - image), 0, 1)
-        plots.picture(row[0], image, f"{name}: the seven", 8)
+        change = np.clip(0.5 + 10 * (entry["changed"] - entry["image"]), 0, 1)
+        plots.picture(row[0], entry["image"], f"{name}: the seven", 8)
         plots.picture(row[1], change, "change, 10 times", 8)
         plots.picture(row[2], entry["changed"], f"the sum (change ≤ {bound})", 8)
         shares = {"before": entry["before"], "after": entry["after"]}

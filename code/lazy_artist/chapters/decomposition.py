@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 
 from lazy_artist import atlas, canvas, erasure, latents, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
-from lazy_artist.config import NO_BIAS, TEST_SEED, pick
+from lazy_artist.config import NO_BIAS, TEST_SEED, device, pick
 from lazy_artist.evaluate import balanced
+from lazy_artist.interface import to_array
 from lazy_artist.networks import Network, network, networks
-from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, quality, steer
+from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, matched_cosine, quality, steer
 from lazy_artist.store import stored
 
 LAYER = "block3"  # (N, 128, 7, 7)
@@ -82,7 +83,7 @@ def load_sae(network: Network, **options: Any) -> SparseAutoencoder:
     latents, width = weights["decoder"].shape
     sae = SparseAutoencoder(width, latents, options["kind"], options["sparsity"])
     sae.load_state_dict(weights)
-    return sae.requires_grad_(False).eval()
+    return sae.requires_grad_(False).eval().to(device())
 
 
 def train_saes() -> pd.DataFrame:
@@ -97,12 +98,24 @@ def train_saes() -> pd.DataFrame:
         for value in values[:: pick(1, 2)]:  # at quick scale the ends alone
             runs.append(("sparsity", first, sae_options(kind=kind, sparsity=value)))
     runs += [("expansion", first, sae_options(expansion=factor)) for factor in EXPANSIONS]
-    given = [{"network": one, **options} for _, one, options in runs]
-    trained = stored.map(train_sae, given, title="training sparse autoencoders")
+    rated = rate_saes([{"network": one, **options} for _, one, options in runs])
     return pd.DataFrame(
-        {"study": study, "network": one.name, "network_seed": one.seed, **options, **sae["info"]}
-        for (study, one, options), sae in zip(runs, trained, strict=True)
+        {"study": study, "network": one.name, "network_seed": one.seed, **options, **info}
+        for (study, one, options), info in zip(runs, rated, strict=True)
     )
+
+
+@stored
+def rate_saes(given: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The "info" of `train_sae` for each of these arguments, trained in parallel."""
+    trained = stored.map(train_sae, given, title="training sparse autoencoders")
+    return [sae["info"] for sae in trained]
+
+
+@stored
+def compare_saes(network: Network, options: list[dict[str, Any]]) -> float:
+    """`matched_cosine` of two autoencoders of a network, by their `sae_options`."""
+    return matched_cosine(*(load_sae(network, **each) for each in options))
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -161,15 +174,15 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
             row = {"basis": basis, "attribute": attribute, "level": range(N_CLASSES)}
             rows.append(pd.DataFrame(row | {"auroc": values}))
 
-    head, offset = model.head.weight.detach(), model.head.bias.detach().numpy()
-    effect = (sae.directions() @ head.T).numpy()
+    head, offset = model.head.weight.detach(), to_array(model.head.bias)
+    effect = to_array(sae.directions() @ head.T)
     means = z.reshape(N_CLASSES, N_CLASSES, n_per_class, -1).mean(2).transpose(2, 1, 0)
     frame = latents.describe(z, grid.colours, grid.labels, means, effect)
     bins = np.minimum(z / np.maximum(z.max(0), 1e-12) * N_BINS, N_BINS - 1).astype(int)
     sheet = list(dict.fromkeys(best["colour", "SAE latents"].tolist()))
     sheet += [k for k in np.argsort((frame.colour - frame.digit).to_numpy()) if k not in sheet]
     of_colour = (frame.label == "colour").to_numpy()
-    logits = test_x @ head.numpy().T + offset
+    logits = test_x @ to_array(head).T + offset
     ablated = logits - (test_z - z.mean(0))[:, of_colour] @ effect[of_colour]
     summary |= {
         "colour_latents": float(of_colour.sum() / max(1, (frame.most > 0).sum())),
@@ -184,35 +197,56 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
     }  # fmt: skip
 
 
-def labels_by_eye(sae: SparseAutoencoder, path: Path = LABELS_BY_EYE) -> tuple[str, dict[int, str]]:
-    """A short mark of an autoencoder, the same only for the same weights (rounded to three places),
-    and its labels by eye, by latent, from a file with the columns autoencoder (the mark), latent,
-    label. Raises ValueError, by line, for a row that cannot be read."""
-    mark = hashlib.sha256((np.round(sae.decoder.numpy(), 3) + 0.0).tobytes()).hexdigest()[:12]
+@stored
+def describe_latents(network: Network, options: dict[str, Any], n_per_class: int) -> dict[str, Any]:
+    """What `label_latents` says of a network's latents as a whole: its "auroc" and "summary";
+    "shares", of all latents, by label; and "mark", a short text that two autoencoders share only if
+    their weights (rounded to three places) are the same."""
+    found, sae = label_latents(network, options, n_per_class), load_sae(network, **options)
+    labels, weights = found["latents"].label, np.round(to_array(sae.decoder), 3) + 0.0
+    shares = {label: float((labels == label).mean()) for label in ("colour", "shape", "mixed")}
+    mark = hashlib.sha256(weights.tobytes()).hexdigest()[:12]
+    return {"auroc": found["auroc"], "summary": found["summary"], "shares": shares, "mark": mark}
+
+
+def labels_by_eye(mark: str, path: Path = LABELS_BY_EYE) -> dict[str, str]:
+    """The labels by eye of the autoencoder with this mark (see `describe_latents`), by latent, from
+    a file with the columns autoencoder (the mark), latent, label. Raises ValueError, by line, for a
+    row that cannot be read."""
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if wrong := rows.index[~rows.latent.str.isdigit() | (rows.label == "")].tolist():
         raise ValueError(f"{path.name}, line {wrong[0] + 2}: give autoencoder, latent and label")
     rows = rows[rows.autoencoder == mark]
-    return mark, dict(zip(rows.latent.astype(int), rows.label.str.strip(), strict=True))
+    return dict(zip(rows.latent.astype(int).astype(str), rows.label.str.strip(), strict=True))
 
 
-def latent_cards(labelled: dict[str, dict[str, Any]], n_per_class: int) -> list[atlas.Card]:
-    """A card for each latent, for the page of latents. labelled: results of `label_latents` by the
-    network's name, their frames with a column by_eye."""
+@stored
+def show_latents(
+    networks: list[Network], options: dict[str, Any], n_per_class: int, by_eye: dict[str, str]
+) -> dict[str, Any]:
+    """The latents in pictures. by_eye: labels of the first network's latents, by latent. "atlas":
+    of `atlas.compose`, a card for each latent of all networks. Of the first: "latents", its frame
+    of `label_latents` with a column by_eye; "sheet", see there, with "pictures" uint8 (N_SHEET,
+    N_TOP, 3, 28, 28) that excite those latents most, and their "effect" (N_SHEET, 10)."""
     grid = colour_grid("validation", n_per_class, PAINT_SEED)
     images, cards = np.round(255 * grid.images).astype(np.uint8), []
     names = [f"{COLOUR_NAMES[c]} {k}" for c, k in zip(grid.colours, grid.labels, strict=True)]
+    labelled = {one.name: label_latents(one, options, n_per_class) for one in networks}
+    first, *others = labelled.values()
+    first["latents"]["by_eye"] = [by_eye.get(str(k), "") for k in first["latents"].latent]
+    for other in others:
+        other["latents"]["by_eye"] = ""
     for name, result in labelled.items():
         for row in result["latents"].itertuples():
-            k, by_eye = row.latent, f"“{row.by_eye}”" if row.by_eye else ""
+            k, quoted = row.latent, f"“{row.by_eye}”" if row.by_eye else ""
             pictures = [(names[i], images[i]) for i in result["top"][k]]
             cards.append(atlas.Card(
                 path=f"{name}/latent/{k}", title=f"{name}, latent {k}",
-                subtitle=" ".join(filter(None, (row.label, row.prefers, by_eye))),
+                subtitle=" ".join(filter(None, (row.label, row.prefers, quoted))),
                 facets={
                     "network": (name,), "label": (row.label,),
                     "answers to": (row.prefers,) if row.prefers else (),
-                    "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(by_eye),
+                    "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(quoted),
                 },
                 measures={
                     "η² colour": row.colour, "η² digit": row.digit,
@@ -221,7 +255,12 @@ def latent_cards(labelled: dict[str, dict[str, Any]], n_per_class: int) -> list[
                 pictures=pictures[:1], examples=pictures[1:], grid=result["cells"][k],
                 histogram=result["histogram"][k], most=row.most, mark=row.most,
             ))  # fmt: skip
-    return cards
+    sheet = first["sheet"]
+    return {
+        "atlas": atlas.compose(cards, histogram_title="validation digits in all colours"),
+        "latents": first["latents"], "sheet": sheet, "effect": first["effect"][sheet],
+        "pictures": images[first["top"][sheet]],
+    }  # fmt: skip
 
 
 # --- interventions -------------------------------------------------------------------------------
@@ -275,11 +314,11 @@ def intervene_on_latents(
         probabilities for red ones as the ablated latents' scale goes from 1 to 0.
     """
     model, sae = network.load(), load_sae(network, **options)
-    head, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+    head, bias = to_array(model.head.weight), to_array(model.head.bias)
     sets, cells = intervention_sets(n_search, n_validation, n_eval), latents.cell_weights(CUTS)
     digits, colours = sets["search"].labels, sets["search"].colours
     size, k, seed = sae.decoder.shape[::-1], options["sparsity"], network.seed
-    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False)
+    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False).to(device())
     untrained.centre.copy_(sae.centre)
     untrained.scale.copy_(sae.scale)
 
@@ -296,11 +335,11 @@ def intervene_on_latents(
         name: ((x - means).reshape(-1, len(centre)) @ axes).reshape(len(x), -1)
         for name, x in channels.items()
     }
-    effect = sae.directions().numpy() @ head.T
+    effect = to_array(sae.directions()) @ head.T
     bases = {
         "SAE latents": (z, effect),
         "random latents": (z, effect),
-        "untrained latents": (noise, untrained.directions().numpy() @ head.T),
+        "untrained latents": (noise, to_array(untrained.directions()) @ head.T),
         "raw channels": (channels, head.T),
         "PCA directions": (principal, axes.T @ head.T),
     }
@@ -471,28 +510,28 @@ def sparse_front(frame: pd.DataFrame) -> Figure:
     return plots.show(figure, frame, note)
 
 
-def latent_sheet(labelled: dict[str, Any], n_per_class: int) -> Figure:
-    """A card for each latent of the sheet: number and labels, its nine top images, and what it adds
-    to the ten logits. labelled: of `label_latents`, its frame with a column by_eye."""
-    images = colour_grid("validation", n_per_class, PAINT_SEED).images
-    rows = -(-len(labelled["sheet"]) // 4)
+def latent_sheet(found: dict[str, Any]) -> Figure:
+    """A card for each latent of the sheet of `show_latents`: number and labels, its nine top
+    images, and what it adds to the ten logits."""
+    rows = -(-len(found["sheet"]) // 4)
     figure = plots.Figure(figsize=(8.4, 2.75 * rows))
-    effect = labelled["effect"] - labelled["effect"].mean(1, keepdims=True)
-    shown = labelled["latents"].loc[labelled["sheet"], ["latent", "label", "prefers", "by_eye"]]
-    panels = figure.subfigures(rows, 4, squeeze=False)
-    for panel, row in zip(panels.flat, shown.itertuples(), strict=False):
+    effect = found["effect"] - found["effect"].mean(1, keepdims=True)
+    shown = found["latents"].loc[found["sheet"], ["latent", "label", "prefers", "by_eye"]]
+    panels = figure.subfigures(rows, 4, squeeze=False).flat
+    each = zip(panels, shown.itertuples(), found["pictures"], effect, strict=False)
+    for panel, row, pictures, adds in each:
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
-        mosaic = images[labelled["top"][row.latent]].reshape(3, 3, 3, 28, 28)
+        mosaic = pictures.reshape(3, 3, 3, 28, 28)
         title = f"{row.latent}: {row.label} {row.prefers}\n" + f"“{row.by_eye}”" * bool(row.by_eye)
         plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title)
-        adds = effect[row.latent]
         bottom.bar(range(N_CLASSES), adds, color=np.where(adds == adds.max(), plots.BLUE, "#BBB"))
         bottom.axhline(0, color=plots.DARK, linewidth=0.6)
         plots.class_ticks(bottom.xaxis)
         bottom.set_yticks([])
         bottom.tick_params(length=0)
         bottom.spines[:].set_visible(False)
-    wide = shown.join(pd.DataFrame(effect, columns=[str(digit) for digit in range(N_CLASSES)]))
+    answers = [str(digit) for digit in range(N_CLASSES)]
+    wide = shown.join(pd.DataFrame(effect, index=shown.index, columns=answers))
     frame = wide.melt(list(shown), var_name="answer", value_name="effect")
     note = "effect: logits that a unit of the latent adds to an answer, less their mean"
     return plots.show(figure, frame, note)

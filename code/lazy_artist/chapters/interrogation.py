@@ -193,14 +193,14 @@ def memorise_labels(
 
 @stored
 def saliency_sanity(
-    network: Network, retrained: Network, memorised: np.ndarray, n_per_class: int
+    network: Network, retrained: Network, memorised: dict[str, Any], n_per_class: int
 ) -> pd.DataFrame:
     """Whether a network's maps depend on what it has learnt: their agreement with others, for each
     digit in its own colour, which all networks classify correctly, and the true digit. A row for
     each map "against" which they are held: of the network made random from the output down to each
-    layer of `CASCADE`; of "another image"; "retrained", with another seed; "memorised", float32 (N,
-    7, 7) of `memorise_labels`. "correlation": mean rank correlation over the images where neither
-    map is blank (0 if there are none); "blank": share of the others."""
+    layer of `CASCADE`; of "another image"; "retrained", with another seed; "memorised", of
+    `memorise_labels`, which is given `memorised`. "correlation": mean rank correlation over the
+    images where neither map is blank (0 if there are none); "blank": share of the others."""
     model, rows, others = network.load(), [], {}
     _, images, labels, _ = _probes(n_per_class, own_colours=True)
     maps = grad_cam(model, LAYER, images, labels)
@@ -209,7 +209,7 @@ def saliency_sanity(
         others[layer] = grad_cam(random, LAYER, images, labels)
     others["another image"] = np.roll(maps, len(maps) // 2, axis=0)
     others["retrained"] = grad_cam(retrained.load(), LAYER, images, labels)
-    others["memorised"] = memorised
+    others["memorised"] = memorise_labels(**memorised)["maps"]
     for against, other in others.items():
         values = faithfulness.rank_correlation(maps, other)
         blank = np.isnan(values)
@@ -252,7 +252,7 @@ def compare_references(network: Network, layers: list[str], n_per_class: int) ->
     """The largest difference, "error", of `grad_cam` for true digits from each "reference",
     absolute or relative to the map's largest value, whichever is larger: `numerical_grad_cam` for
     each "layer", and for the CNN ReLU(CAM) / (h * w) for its last one."""
-    model, (_, images, labels, _) = network.load(), _probes(n_per_class)
+    model, (_, images, labels, _) = network.load().cpu(), _probes(n_per_class)
     found = {
         ("finite differences", layer): numerical_grad_cam(model, layer, images, labels)
         for layer in layers

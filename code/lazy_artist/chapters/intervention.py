@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lazy_artist import plots
-from lazy_artist.canvas import N_CLASSES, PALETTE, Split, colour_split, paint, split_digits
+from lazy_artist.canvas import N_CLASSES, PALETTE, colour_split, paint, split_digits
 from lazy_artist.config import BIAS, TEST_SEED, pick, scale, seeds
 from lazy_artist.debias import ABLATIONS, BEST, METHODS, views
 from lazy_artist.evaluate import balanced, evaluate_networks, logit_variance, predict, repaint
@@ -81,16 +81,22 @@ def measure(groups: Sequence[Group], n_eval: int | None) -> pd.DataFrame:
     The rows of `evaluate.evaluate_networks` with the columns "correlation" and "seconds", of
     processor time that training took.
     """
-    networks = [one for members, _ in groups for one in members]
     longer, work = (BEST, "oracle-same-budget", *ABLATIONS), {"cnn": 1, "resnet18": 2, "mlp": 0.8}
-    networks.sort(key=lambda n: (5 if n.name in longer else 2) * work[n.arch], reverse=True)
-    stored.run([one.made_by for one in networks], "training networks")
+    members = [networks for networks, _ in groups]
+    members.sort(key=lambda n: (5 if n[0].name in longer else 2) * work[n[0].arch], reverse=True)
+    stored.map(training_seconds, [{"networks": n} for n in members], "timing networks")
     calls = [{"networks": nets, "splits": splits, "n_eval": n_eval} for nets, splits in groups]
     frames = stored.map(evaluate_networks, calls, "measuring networks")
     for frame, (members, splits) in zip(frames, groups, strict=True):
         frame["correlation"] = [one.correlation for one in members] * len(splits)
-        frame["seconds"] = [one.made_by.value()["seconds"] for one in members] * len(splits)
+        frame["seconds"] = training_seconds(members) * len(splits)
     return pd.concat(frames, ignore_index=True)
+
+
+@stored
+def training_seconds(networks: list[Network]) -> list[float]:
+    """Of processor time, that training each of the networks took."""
+    return [one.made_by.value()["seconds"] for one in networks]
 
 
 @stored
@@ -125,10 +131,11 @@ def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, pd.Data
     return {name: frame.assign(**run) for name, frame in frames.items()}
 
 
-def attend(networks: Sequence[Network], n: int = 6) -> tuple[Split, dict[str, Any]]:
-    """Grad-CAM on the first hard image of each of the first `n` digits: these, and for each network
-    by name its predictions int64 (n,), and its maps for them, float32 (n, 28, 28) in [0, 1] on one
-    scale a network."""
+@stored
+def attend(networks: list[Network], n: int = 6) -> dict[str, Any]:
+    """Grad-CAM on the first hard image of each of the first `n` digits: these "images", and for
+    each network "seen", by name: its "predictions" int64 (n,), and its "maps" for them, float32 (n,
+    28, 28) in [0, 1] on one scale a network."""
     split = colour_split("hard", TEST_SEED)
     split = split.take([np.flatnonzero(split.labels == digit)[0] for digit in range(n)])
     seen = {}
@@ -136,16 +143,14 @@ def attend(networks: Sequence[Network], n: int = 6) -> tuple[Split, dict[str, An
         model = watched.load()
         predictions = predict(model, split.images).argmax(1)
         maps = grad_cam(model, "block3", split.images, predictions)
-        seen[watched.name] = (predictions, display(maps))
-    return split, seen
+        seen[watched.name] = {"predictions": predictions, "maps": display(maps)}
+    return {"images": split.images, "seen": seen}
 
 
-# --- figures -------------------------------------------------------------------------------------
-
-
-def training_views(n: int = 6, seed: int = 0) -> Figure:
-    """What the methods show the network: the first training images in their dominant colours, as
-    painted, mixed, swapped, and swapped and augmented."""
+@stored
+def training_views(n: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+    """What the methods show the network, uint8 (n, 3, 28, 28) by title: the first training images
+    in their dominant colours, as painted, mixed, swapped, and swapped and augmented."""
     images, labels = (part[:64] for part in split_digits("train"))
     painted = torch.from_numpy(paint(images, labels, seed))
     with torch.random.fork_rng(devices=[]):
@@ -156,7 +161,11 @@ def training_views(n: int = 6, seed: int = 0) -> Figure:
             "colours swapped": views.swap_colours(painted),
         }
         shown["swapped, augmented"] = views.affine(views.swap_colours(painted))
-    return plots.picture_rows({title: view[:n].numpy() for title, view in shown.items()})[0]
+    inside = {title: view[:n].clamp(0, 1) for title, view in shown.items()}
+    return {title: (255 * view).round().byte().numpy() for title, view in inside.items()}
+
+
+# --- figures -------------------------------------------------------------------------------------
 
 
 def ranking(hard: pd.Series) -> Figure:
@@ -242,13 +251,13 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
     return plots.show(figure, pd.concat(frames[1:] + frames[:1])[order], note)
 
 
-def attention(split: Split, seen: dict[str, Any]) -> Figure:
-    """The images of a split, and below them, a row for each network (see `attend`), its predictions
-    and its maps as contours and brightness over a faded image."""
-    rows = {EXAMINED[name]: 0.35 * split.images for name in seen}
-    figure, axes = plots.picture_rows({"image": split.images} | rows, height=1.35)
-    for row, (predictions, maps) in zip(axes[1:], seen.values(), strict=True):
-        for ax, digit, heat in zip(row, predictions, maps, strict=True):
+def attention(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """The images of `attend`, and below them, a row for each network, its predictions and its maps
+    as contours and brightness over a faded image."""
+    rows = {EXAMINED[name]: 0.35 * images for name in seen}
+    figure, axes = plots.picture_rows({"image": images} | rows, height=1.35)
+    for row, found in zip(axes[1:], seen.values(), strict=True):
+        for ax, digit, heat in zip(row, found["predictions"], found["maps"], strict=True):
             ax.set_title(f"“{digit}”", fontsize=9)
             ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
             if heat.max() > 0.5:

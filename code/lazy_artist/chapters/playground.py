@@ -19,11 +19,6 @@ DIGIT, TARGET = 7, 3  # of the cloak, as in chapter 6
 CONFIDENCE = 0.9  # the probability of the target that a cloak at full strength reaches
 
 
-def examples() -> np.ndarray:
-    """The first test digit of every kind, uint8 (10, 28, 28)."""
-    return balanced(*split_digits("test"), 1)[0]
-
-
 def background() -> np.ndarray:
     """On which the page paints: the first background that `canvas.paint` makes for test images,
     float32 (3, 28, 28)."""
@@ -31,40 +26,41 @@ def background() -> np.ndarray:
 
 
 @stored
-def cloak_seven(networks: list[Network], n: int, steps: int) -> dict[str, np.ndarray]:
-    """The first of `n` test sevens, as the page paints them in their own colour, that all networks
-    read correctly and can be brought to take for a 3 with p > CONFIDENCE: "index" int64 (1,) among
-    the test digits, and "delta" float32 (networks, 3, 28, 28), the smallest change that was found
-    for each in `steps`. Where no seven will do, the first, and no changes."""
+def pick_digits(networks: list[Network], n: int, steps: int) -> dict[str, np.ndarray]:
+    """The test digits that the page begins with: "examples" uint8 (10, 28, 28), the first of every
+    kind, and the "background" that all are painted on. "seven" uint8 (28, 28) is the first of `n`
+    sevens, as the page paints them in their own colour, that all networks read correctly and can be
+    brought to take for a 3 with p > CONFIDENCE; "delta" float32 (networks, 3, 28, 28), the smallest
+    change that was found for each in `steps`. Where no seven will do, the first, and no changes."""
     models = [network.load() for network in networks]
     images, labels = split_digits("test")
+    found = {"examples": balanced(images, labels, 1)[0], "background": background()}
     index = np.flatnonzero(labels == DIGIT)[:n]
     sevens = np.stack([paint_digit(images[i], PALETTE[DIGIT], background()) for i in index])
     correct = np.all([playground.top_class(m, sevens)[0] == DIGIT for m in models], axis=0)
     for k in np.flatnonzero(correct):
         goal = {"criterion": CONFIDENCE, "steps": steps}
-        found = [minimal_epsilon(m, sevens[[k]], TARGET, **goal) for m in models]
-        if all(minimum.reached[0] for minimum in found):
-            delta = np.concatenate([minimum.images - sevens[[k]] for minimum in found])
-            return {"index": index[[k]], "delta": delta}
-    return {"index": index[:1], "delta": np.zeros((0, 3, 28, 28), np.float32)}
+        minima = [minimal_epsilon(m, sevens[[k]], TARGET, **goal) for m in models]
+        if all(minimum.reached[0] for minimum in minima):
+            delta = np.concatenate([minimum.images - sevens[[k]] for minimum in minima])
+            return found | {"seven": images[index[k]], "delta": delta}
+    return found | {"seven": images[index[0]], "delta": np.zeros((0, 3, 28, 28), np.float32)}
 
 
-def presets(names: Sequence[str], seven: dict[str, np.ndarray]) -> list[Preset]:
-    """What the page offers to begin with: a red 1, a green 0, and the `seven` of `cloak_seven` with
+def presets(names: Sequence[str], digits: dict[str, np.ndarray]) -> list[Preset]:
+    """What the page offers to begin with, of `pick_digits`: a red 1, a green 0, and the seven with
     the change made for each of the networks `names` and, as a control as large as the largest, one
-    of random signs. All digits are the first of the test digits that will do."""
-    zero, one, *_ = examples()
-    deltas = seven["delta"]
+    of random signs."""
+    zero, one, *_ = digits["examples"]
+    deltas = digits["delta"]
     cloaks = [Cloak(f"made for the {name}", d) for name, d in zip(names, deltas, strict=False)]
     if cloaks:
         signs = np.random.default_rng(0).choice(np.float32([-1, 1]), size=deltas[0].shape)
         noise = signs * np.abs(deltas).max()
         cloaks.append(Cloak("random signs, as large as the larger", noise))
-    grey = split_digits("test")[0][int(seven["index"][0])]
     title = f"a {DIGIT}" + " under its cloak" * bool(cloaks)
     return [
         Preset("red-1", "a red 1", one, 1, 0),
         Preset("green-0", "a green 0", zero, 0, 1),
-        Preset(f"cloaked-{DIGIT}", title, grey, DIGIT, DIGIT, cloaks),
+        Preset(f"cloaked-{DIGIT}", title, digits["seven"], DIGIT, DIGIT, cloaks),
     ]

@@ -22,6 +22,7 @@ from lazy_artist.store import stored
 
 LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
 TOP = 9  # dataset images on a card
+SHOWN = 6  # channels of a layer whose cards the chapter shows
 BINS = 24  # of a card's histogram
 PERMUTATIONS = 199
 DRAWS = 5  # random sets of channels for each size, to compare an ablation with
@@ -133,47 +134,78 @@ def draw_channels(
     return found
 
 
+def respond(
+    network: Network, n_per_class: int, n_train: int | None, steps: int
+) -> dict[str, dict[str, Any]]:
+    """What `probe_channels` and `draw_channels` say of each of the network's `LAYERS`. Of seed 0
+    the CNNs have two optima, and all have negatives."""
+    layers, first = LAYERS[network.arch], network.seed == 0
+    pair = 2 if first and network.arch == "cnn" else 1
+    drawn = draw_channels(network, layers, pair, first, steps)
+    probed = probe_channels(network, layers, n_per_class, n_train)
+    return {layer: probed[layer] | drawn[layer] for layer in layers}
+
+
+@stored
 def measure_channels(
+    network: Network, n_per_class: int, n_train: int | None, steps: int
+) -> pd.DataFrame:
+    """All channels of a network's `LAYERS`, by what `respond` found: a row a channel. layer,
+    channel, alive (active on any training image), label, prefers, concepts and the columns of
+    `tuning.tuning`, best_colour and best_digit (of its marginal means), most (largest activation on
+    a training image), score (activation on the best optimum), saturation (of that optimum: the
+    largest less the smallest of R, G and B, each in [0, 1], averaged over pixels)."""
+    frames = []
+    for layer, found in respond(network, n_per_class, n_train, steps).items():
+        cells, most, optima = found["cells"], found["most"], found["optima"][:, 0] / 255
+        frame = {
+            "layer": layer, "channel": np.arange(len(most)), "alive": most > 0,
+            "concepts": tuning.concepts(cells), "best_digit": cells.mean(2).argmax(1),
+            "best_colour": cells.mean(1).argmax(1), "most": most, "score": found["scores"][:, 0],
+            "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
+        }  # fmt: skip
+        labels = tuning.label(found["tuning"], cells, most > 0)
+        frames.append(pd.DataFrame(frame).join([labels, found["tuning"]]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def all_channels(networks: list[Network], **sizes: Any) -> pd.DataFrame:
+    """What `measure_channels` says of each network, in one frame with the columns arch, network,
+    seed and title (of network and layer); by layer (those of the ResNet last) and network."""
+    calls = [{"network": network, **sizes} for network in networks]
+    found = stored.map(measure_channels, calls, title="drawing and probing channels")
+    frames = []
+    for one, frame in zip(networks, found, strict=True):
+        title = f"{ARCH_NAMES[one.arch]}, {one.name}, " + frame["layer"]
+        about = {"title": title, "arch": one.arch, "network": one.name, "seed": one.seed}
+        frames.append(frame.assign(**about))
+    frame = pd.concat(frames)
+    return frame.sort_values(["arch", "layer"], kind="stable", ignore_index=True)
+
+
+@stored
+def show_channels(
     networks: list[Network], n_per_class: int, n_train: int | None, steps: int
-) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
-    """All channels of the `LAYERS` of networks: what `probe_channels` and `draw_channels` say.
-
-    Returns a frame, a row a channel, by layer (those of the ResNet last), network and seed: title
-    (of network and layer), arch, network, layer, seed, channel, alive (active on any training
-    image), label, prefers, concepts and the columns of `tuning.tuning`, best_colour and best_digit
-    (of its marginal means), most (largest activation on a training image), score (activation on the
-    best optimum), saturation (of that optimum: the largest less the smallest of R, G and B, each in
-    [0, 1], averaged over pixels). And for each title the arrays of both functions for seed 0: of
-    that the CNNs have two optima, all have negatives."""
-    draws, probes = [], []
+) -> dict[str, dict[str, Any]]:
+    """The pictures of networks of seed 0. "atlas": of `atlas.compose`, a card for each channel.
+    "layers": by title, of the last layer of each CNN, "optima" uint8 (K, 3, 28, 28), the best of
+    each channel; and of its first `SHOWN` channels "cells" and "histogram", see `probe_channels`,
+    and "pictures" uint8 (SHOWN, 7, 3, 28, 28): two that excite it, what suppresses it, and the four
+    training images that excite it most."""
+    sizes = {"n_per_class": n_per_class, "n_train": n_train, "steps": steps}
+    channels, found, layers = all_channels(networks, **sizes), {}, {}
     for network in networks:
-        common, first = {"network": network, "layers": LAYERS[network.arch]}, network.seed == 0
-        pair = 2 if first and network.arch == "cnn" else 1
-        draws.append((draw_channels, common | {"optima": pair, "negative": first, "steps": steps}))
-        probes.append((probe_channels, dict(common, n_per_class=n_per_class, n_train=n_train)))
-    found = stored.run(draws + probes, title="drawing and probing channels")
-
-    frames, pictures = [], {}
-    for network, drawn, probed in zip(networks, found, found[len(networks) :], strict=False):
-        for layer in LAYERS[network.arch]:
-            arrays = probed[layer] | drawn[layer]
-            tuned, cells, most = arrays.pop("tuning"), arrays["cells"], arrays["most"]
-            optima = arrays["optima"][:, 0] / 255
+        for layer, arrays in respond(network, **sizes).items():
             title = f"{ARCH_NAMES[network.arch]}, {network.name}, {layer}"
-            frame = {
-                "title": title, "arch": network.arch, "network": network.name, "layer": layer,
-                "seed": network.seed, "channel": np.arange(len(most)), "alive": most > 0,
-                "concepts": tuning.concepts(cells), "best_digit": cells.mean(2).argmax(1),
-                "best_colour": cells.mean(1).argmax(1), "most": most,
-                "score": arrays["scores"][:, 0],
-                "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
-            }  # fmt: skip
-            labels = tuning.label(tuned, cells, most > 0)
-            frames.append(pd.DataFrame(frame).join([labels, tuned]))
-            if network.seed == 0:
-                pictures[title] = arrays
-    frames.sort(key=lambda frame: (frame.arch[0] != "cnn", frame.layer[0]))
-    return pd.concat(frames, ignore_index=True), pictures
+            found[title] = arrays
+            if layer == LAYERS["cnn"][-1]:
+                optima, few = arrays["optima"], slice(SHOWN)
+                pictures = optima[few], arrays["negative"][few, None], arrays["top"][few, :4]
+                layers[title] = {
+                    "optima": optima[:, 0], "pictures": np.concatenate(pictures, axis=1),
+                    "cells": arrays["cells"][few], "histogram": arrays["histogram"][few],
+                }  # fmt: skip
+    return {"atlas": compose_atlas(channels, found), "layers": layers}
 
 
 # --- ablation ------------------------------------------------------------------------------------
@@ -230,12 +262,13 @@ shuffled labels do not reach it; else mixed; dead if no training image excites i
 </details>"""
 
 
-def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.Card]:
-    """Write a card for each channel of seed 0, of what `measure_channels` returns, to
-    pages/atlas.html in the cache folder, which goes into the finished book."""
-    cards = []
-    for row in channels[channels.seed == 0].itertuples():
-        arrays = {name: array[row.channel] for name, array in pictures[row.title].items()}
+def compose_atlas(
+    channels: pd.DataFrame, found: dict[str, dict[str, Any]]
+) -> dict[str, np.ndarray]:
+    """`atlas.compose` of a card for each of `all_channels`. found: by title, of `respond`."""
+    names, cards = ("optima", "negative", "top", "top_colours", "top_digits"), []
+    for row in channels.itertuples():
+        arrays = {name: found[row.title][name][row.channel] for name in (*names, "cells")}
         network = row.network if row.arch == "cnn" else f"{row.network}-{row.arch}"
         single = row.prefers and not row.prefers.startswith("all but")
         top = (arrays["top_colours"], arrays["top_digits"], arrays["top"])
@@ -256,17 +289,20 @@ def write_atlas(channels: pd.DataFrame, pictures: dict[str, Any]) -> list[atlas.
             pictures=[("excites", image) for image in arrays["optima"]]
             + [("suppresses", arrays["negative"])],
             examples=[(f"{COLOUR_NAMES[c]} {d}", image) for c, d, image in zip(*top, strict=True)],
-            grid=arrays["cells"], histogram=arrays["histogram"],
+            grid=arrays["cells"], histogram=found[row.title]["histogram"][row.channel],
             most=float(row.most), mark=float(row.score),
         )  # fmt: skip
         cards.append(card)
-    atlas.write(
-        cache_dir() / "pages" / "atlas.html", cards, title="The Atlas of Channels", intro=INTRO,
-        back=("report/prober.html", "Back to chapter 3, The Prober"),
-        rows="0123456789", columns=COLOUR_NAMES,
-        grid_title="digit by colour", histogram_title="training images",
+    return atlas.compose(cards, histogram_title="training images")
+
+
+def write_atlas(composed: dict[str, np.ndarray]) -> int:
+    """Write the atlas of `show_channels` to pages/atlas.html in the cache folder, which goes into
+    the finished book, and return the number of its cards."""
+    return atlas.write(
+        cache_dir() / "pages" / "atlas.html", composed, title="The Atlas of Channels",
+        intro=INTRO, back=("report/prober.html", "Back to chapter 3, The Prober"),
     )  # fmt: skip
-    return cards
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -291,24 +327,23 @@ def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def channel_cards(channels: pd.DataFrame, pictures: dict[str, Any], title: str) -> Figure:
-    """The first six channels of a layer (seed 0) in rows, of what `measure_channels` returns:
-    optima, what suppresses them, the training images that excite them most, mean activation by
-    digit and colour, and a histogram of the activation on training images."""
-    rows = channels[(channels.title == title) & (channels.seed == 0)].head(6)
+def channel_cards(channels: pd.DataFrame, layers: dict[str, Any], title: str) -> Figure:
+    """The first channels of a layer (seed 0) in rows: optima, what suppresses them, the training
+    images that excite them most, mean activation by digit and colour, and a histogram of the
+    activation on training images. channels: of `all_channels`; layers: of `show_channels`."""
+    rows = channels[(channels.title == title) & (channels.seed == 0)].head(SHOWN)
     widths = [1, 1, 1, 0.15, 1, 1, 1, 1, 0.15, 1.7, 2.2]
     figure, axes = plots.grid(8, 0.98 * len(rows) + 0.75, len(rows), 11, width_ratios=widths)
     frames, digits = [], np.arange(N_CLASSES).repeat(N_CLASSES)
     for line, channel in zip(axes, rows.itertuples(), strict=True):
-        arrays = {name: array[channel.channel] for name, array in pictures[title].items()}
-        shown = [*arrays["optima"], arrays["negative"], *arrays["top"][:4]]
-        for ax, image in zip(line[[0, 1, 2, 4, 5, 6, 7]], shown, strict=True):
+        shown = {name: array[channel.channel] for name, array in layers[title].items()}
+        for ax, image in zip(line[[0, 1, 2, 4, 5, 6, 7]], shown["pictures"], strict=True):
             plots.picture(ax, image)
         for ax in line[[3, 8]]:
             ax.set_axis_off()
         name = ": ".join(filter(None, (f"{channel.channel}, {channel.label}", channel.prefers)))
         line[0].set_title(name, fontsize=8, loc="left", pad=3).set_in_layout(False)
-        (square, bars), cells, counts = line[9:], arrays["cells"], arrays["histogram"]
+        (square, bars), cells, counts = line[9:], shown["cells"], shown["histogram"]
         square.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
         square.set(xticks=[], yticks=[0, 9])
         square.tick_params(length=0, labelsize=6)

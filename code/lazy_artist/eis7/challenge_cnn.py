@@ -3,7 +3,7 @@
 If the challenge's file cannot be had, a stand-in is studied, trained here on the program's labels.
 Thresholds, groups and templates are fitted on training digits; test digits only measure. In frames
 "prediction" is the network's (True for 1), "program" the program's; shares are fractions of 1.
-`test` is that of `observe`.
+`test` is the frame of that name of `observe`.
 """
 
 from __future__ import annotations
@@ -114,6 +114,21 @@ def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]
         "variance": pixels["train"].var(axis=0),
         "extremes": images["train"][np.array([margin.idxmax(), margin.idxmin()])],
     }  # fmt: skip
+
+
+@stored(data=cnn_checksum)
+def recap(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
+    """What the chapter shows of `observe`: all but the frame of training images, of which there are
+    "by digit", a frame of each digit's share of "prediction"s of 1; "agreement", the share on which
+    network and program agree; and "band", the two thresholds of `cnn.fit_band`."""
+    seen = observe(network, epochs, n_images)
+    train = seen.pop("train")
+    predicted = train["prediction"].to_numpy()
+    return seen | {
+        "by digit": train.groupby("digit")["prediction"].mean().reset_index(),
+        "agreement": float((predicted == train["program"]).mean()),
+        "band": list(cnn.fit_band(train["similarity"].to_numpy(), predicted)[:2]),
+    }
 
 
 @stored(data=cnn_checksum)

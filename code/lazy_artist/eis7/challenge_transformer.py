@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.spatial import cKDTree
 
 from lazy_artist import plots
 from lazy_artist.config import pick
@@ -119,6 +118,18 @@ def training_run(split: str, seed: int) -> dict[str, Any]:
 
 
 @stored(data=transformer_checksum)
+def label_tables(origin: str) -> dict[str, np.ndarray]:
+    """The "truth" and the answers of the "released" network; of a "stand-in", the program's labels
+    and the answers of a network of our own that serves for nothing else."""
+    if origin == "released":
+        truth, released = files.transformer_labels()
+    else:
+        truth = transformer.transformer_label(*all_pairs())
+        released = predict_cells(training_run("half", seed=99))["predictions"]
+    return {"truth": truth, "released": released}
+
+
+@stored(data=transformer_checksum)
 def transformer_weights(origin: str, split: str, seed: int, steps: int) -> dict[str, torch.Tensor]:
     """Weights of a network of the challenge's architecture, trained on `seen_cells` of the
     "released" labels, or of the program's ("stand-in")."""
@@ -150,6 +161,8 @@ def _predictions(logits: torch.Tensor) -> np.ndarray:
 def nearest_seen(truth: np.ndarray, seen: np.ndarray, row_weight: float) -> np.ndarray:
     """For each cell of a table the label of the nearest seen cell, by squared distance
     row_weight * dx^2 + dy^2; the first such cell at a tie. bool, of the table's shape."""
+    from scipy.spatial import cKDTree  # slow to import
+
     scales = [np.sqrt(row_weight), 1.0]
     cells, known = np.argwhere(np.ones_like(seen)) * scales, np.argwhere(seen) * scales
     return truth[seen][cKDTree(known).query(cells)[1]].reshape(truth.shape)
@@ -206,12 +219,13 @@ def error_curve(truth: np.ndarray, predictions: np.ndarray, seen: np.ndarray) ->
 
 
 @stored(data=transformer_checksum)
-def dissect(run: dict[str, Any]) -> dict[str, Any]:
+def dissect(run: dict[str, Any], maps: bool) -> dict[str, Any]:
     """What the network of a `training_run` holds and needs, over all 12,769 cells.
 
-    "attention": (8, 2, 113), the mean weight that each head gives to x by x, and to x by y;
-    "neurons": (4, 113, 113), the four neurons that move the margin most; "plane": (2, 113, 113),
-    the last stream's first two principal components; "live neurons": how many fire on any cell.
+    "live neurons": how many fire on any cell; and with `maps` "attention": (8, 2, 113), the mean
+    weight that each head gives to x by x, and to x by y; "neurons": (4, 113, 113), the four neurons
+    that move the margin most; "plane": (2, 113, 113), the last stream's first two principal
+    components.
     Frames: "ranks": share of predictions "unchanged" when a "stream" keeps so many "components";
     "ablations": the same when the part "ablated" is held at its mean; "probes": `linear_probes`,
     cells split by the network's seed; "variance": `two_way`, by "stage".
@@ -260,10 +274,12 @@ def dissect(run: dict[str, Any]) -> dict[str, Any]:
     last = s.resid_post.double().numpy()
     centred = last - last.mean(0)
     scores = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-    return {
+    shown = {
         "attention": torch.stack([to_x.mean(2), to_x.mean(1)], dim=1).numpy(),
         "neurons": s.neurons[:, strongest[:4]].T.reshape(4, SIDE, SIDE).numpy(),
         "plane": scores[:, :2].T.reshape(2, SIDE, SIDE).astype(np.float32),
+    }
+    return (shown if maps else {}) | {
         "live neurons": int((s.neurons > 0).any(0).sum()),
         "ranks": pd.DataFrame(ranks),
         "ablations": pd.DataFrame(ablations.items(), columns=["ablated", "unchanged"]),

@@ -98,17 +98,19 @@ def transformer_labels() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def source(challenge: str) -> str:
-    """ "released", or "stand-in" (announced) if the file in `CHALLENGES` cannot be had: decided
-    once a process. The results that came with the repository are of the released files, which need
-    not be here."""
+    """ "released", or "stand-in" (announced, once a build) if the file in `CHALLENGES` cannot be
+    had: decided once a process. The results that came with the repository are of the released
+    files, which need not be here."""
     if repository_results():
         return "released"
     name = CHALLENGES[challenge]
     try:
         read(name)
     except DataNotFoundError as error:
-        announced = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
-        warnings.warn(f"{announced}. {error}", StandInWarning, stacklevel=2)
+        if name not in data.noted():
+            data.note(name, "announced")
+            what = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
+            warnings.warn(f"{what}. {error}", StandInWarning, stacklevel=2)
         return "stand-in"
     return "released"
 

@@ -119,8 +119,19 @@ def test_the_page_shows_what_was_measured(monkeypatch):
     hard = canvas.colour_split("hard", TEST_SEED).take(slice(200))
     sevens = shown["fig-sheet"].axes[50 + 35 : 50 + 40]
     for ax, index in zip(sevens, np.flatnonzero(hard.labels == 7), strict=False):
-        np.testing.assert_allclose(ax.images[0].get_array(), hard.images[index].transpose(1, 2, 0))
+        image = 255 * hard.images[index].transpose(1, 2, 0)
+        np.testing.assert_allclose(ax.images[0].get_array(), image, atol=0.501)
         assert ax.get_title() == COLOUR_NAMES[hard.colours[index]]
     assert [ax.get_title() for ax in shown["fig-unseen"].axes] == list(UNSEEN_NAMES)
+    unseen = canvas.colour_split("unseen", TEST_SEED)
+    lime = unseen.images[unseen.colours == 10][0].transpose(1, 2, 0)
+    pixels = shown["fig-unseen"].axes[0].images[0].get_array()
+    np.testing.assert_allclose(pixels, 255 * lime, atol=0.501)
+    grey, labels = (part[:10] for part in canvas.split_digits("aligned"))
+    grounds = shown["fig-grounds"].axes
+    assert [ax.get_title() for ax in grounds[:10]] == [COLOUR_NAMES[label] for label in labels]
+    for row, draw in ((grounds[:10], canvas.paint), (grounds[10:], canvas.flat_fill)):
+        pixels = np.stack([ax.images[0].get_array() for ax in row]).transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(pixels, 255 * draw(grey, labels, TEST_SEED), atol=0.501)
     seen = shown["fig-palette"].axes[0].images[0].get_array()
     np.testing.assert_allclose(seen[3], canvas.simulate_deficiency(canvas.PALETTE, "tritanopia"))

@@ -53,6 +53,16 @@ def plain(reds: list[float], green: float = 0.4, blue: float = 0.6) -> np.ndarra
     return np.ones((1, 1, 28, 28), np.float32) * np.float32(rgb)[:, :, None, None]
 
 
+def sevens(images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a measurement is given, and then finds as `shared_images`, with `as_given`."""
+    return {"images_of_7": images}
+
+
+@pytest.fixture
+def as_given(monkeypatch):
+    monkeypatch.setattr(cloak, "shared_images", lambda **shared: shared)
+
+
 # --- networks and images -------------------------------------------------------------------------
 
 
@@ -100,10 +110,10 @@ def test_shared_images_are_the_first_that_all_judges_classify_correctly(monkeypa
 # --- measurements --------------------------------------------------------------------------------
 
 
-def test_smallest_changes_of_a_network_that_measures_red():
+def test_smallest_changes_of_a_network_that_measures_red(as_given):
     measure = cloak.smallest_changes.__wrapped__
-    images = plain([0.40, 0.30, 0.60, 0.45])  # the third is a 3 already
-    frame = measure(handle(RedMeter()), images, ["linf", "l2"], 20)
+    images = sevens(plain([0.40, 0.30, 0.60, 0.45, 0.35]))  # the third is a 3 already
+    frame = measure(handle(RedMeter()), images, 4, ["linf", "l2"], 20)
     for (norm, goal), part in frame.groupby(["norm", "goal"]):
         assert part["image"].tolist() == [0, 1, 3]
         need = np.array([0.10, 0.20, 0.05]) + MORE[goal]
@@ -111,9 +121,9 @@ def test_smallest_changes_of_a_network_that_measures_red():
         np.testing.assert_allclose(part["chroma"], 2 / 3, atol=1e-3)
         assert part["noise"].eq(0).all() == ((norm, goal) == ("linf", PREDICTS))
     assert len(frame) == 12
-    lost = measure(handle(RedMeter(1.2)), plain([0.4]), ["linf"], 5)
+    lost = measure(handle(RedMeter(1.2)), sevens(plain([0.4])), None, ["linf"], 5)
     assert lost["size"].tolist() == [UNREACHED] * 2 and lost["chroma"].isna().all()
-    blind = measure(handle(RedMeter(0.1)), plain([0.4]), ["linf"], 5)
+    blind = measure(handle(RedMeter(0.1)), sevens(plain([0.4])), None, ["linf"], 5)
     assert len(blind) == 0 and list(blind) == list(frame)
 
 
@@ -127,19 +137,22 @@ def test_random_signs_have_each_images_own_size(monkeypatch):
     assert cloak.random_signs(None, images, sizes).tolist() == [0, up[1], up[2]]
 
 
-def test_a_temperature_matches_confidence():
-    like, images = handle(RedMeter(0.48)), plain([0.47, 0.47])
-    frame = cloak.match_confidence.__wrapped__(handle(RedMeter()), like, images, 20)
+def test_a_temperature_matches_confidence(as_given):
+    like, images = handle(RedMeter(0.48)), sevens(plain([0.47, 0.47, 0.2]))
+    frame = cloak.match_confidence.__wrapped__(handle(RedMeter()), like, images, 2, 20)
     np.testing.assert_allclose(frame["temperature"], 3, rtol=1e-4)  # the margins are 3 and 1
     np.testing.assert_allclose(frame["before"], 1 / (1 + math.exp(-3)), rtol=1e-5)
     np.testing.assert_allclose(frame["after"], 1 / (1 + math.exp(-1)), rtol=1e-5)
     np.testing.assert_allclose(frame["size"], 0.03 + 3 * LOG9 / 100, rtol=3e-3)
 
 
-def test_sizes_in_every_colour():
+def test_sizes_in_every_colour(as_given, monkeypatch):
     grey = np.full((2, 28, 28), 255, np.uint8)
     grey[1, :, :4] = 0
-    frame = cloak.sizes_by_colour.__wrapped__(handle(RedMeter(0.7)), grey, 20)
+    digits = {"aligned": (np.stack([0 * grey[0], grey[1], grey[0]]), None)}
+    monkeypatch.setattr(cloak.canvas, "split_digits", digits.__getitem__)
+    shared = {"index": np.array([2, 1, 0])}
+    frame = cloak.sizes_by_colour.__wrapped__(handle(RedMeter(0.7)), shared, 2, 20)
     groups = frame.groupby(["colour", "goal"])
     for (name, goal), part in groups:
         red = paint(grey, np.full(2, COLOUR_NAMES.index(name)), TEST_SEED)[:, 0].mean((1, 2))
@@ -149,15 +162,16 @@ def test_sizes_in_every_colour():
     assert len(groups) == 20
 
 
-def test_changes_of_colour_alone():
+def test_changes_of_colour_alone(as_given):
     images = plain([0.2, 0.45], green=0.3, blue=0.8)
-    frame = cloak.colour_changes.__wrapped__(handle(RedMeter()), images)
+    more = sevens(np.concatenate([images, images]))
+    frame = cloak.colour_changes.__wrapped__(handle(RedMeter()), more, 2)
     tint, hue = (part["size"].tolist() for _, part in frame.groupby("change", sort=False))
     np.testing.assert_allclose(tint, [10 / 32, 2 / 32], atol=1e-6)  # the next above .3 and .05
     assert hue == attack.colour_attack(RedMeter(), images, 3, "hue", grid=32).size.tolist()
 
 
-def test_sizes_of_every_pair(monkeypatch):
+def test_sizes_of_every_pair(as_given, monkeypatch):
     tags = np.arange(30).reshape(10, 3)  # of images: digit and number
     tags[4] = [14, 12, 29]
     pairs = np.float32(tags)[:, :, None, None, None] * np.ones((3, 28, 28), np.float32)
@@ -167,16 +181,16 @@ def test_sizes_of_every_pair(monkeypatch):
         return SimpleNamespace(epsilon=np.where(tag > 26, np.inf, tag + targets / 100))
 
     monkeypatch.setattr(attack, "minimal_epsilon", search)
-    found = cloak.sizes_by_pair.__wrapped__(handle(None), pairs, 15)
+    found = cloak.sizes_by_pair.__wrapped__(handle(None), {"pairs": pairs}, 15)
     medians = [1, 4, 7, 10, 14, 16, 19, 22, 25, UNREACHED]  # of the three tags
     rows = [(d, t, medians[d] + t / 100) for d in range(10) for t in range(10) if d != t]
     np.testing.assert_allclose(found.to_numpy(float), rows, rtol=1e-6)
 
 
-def test_signs_of_masking():
-    images = plain([0.45, 0.38, 0.25, 0.05])  # .05, .12, .25, .45 away
+def test_signs_of_masking(as_given):
+    images = sevens(plain([0.45, 0.38, 0.25, 0.05, 0.04]))  # .05, .12, .25, .45 away, and one more
     other = handle(RedMeter(0.47))
-    frame = cloak.masking_signs.__wrapped__(handle(RedMeter()), other, images)
+    frame = cloak.masking_signs.__wrapped__(handle(RedMeter()), other, images, 4)
     expected = {("size", 0.1): 0.25, ("size", 0.2): 0.5, ("size", 0.4): 0.75, ("size", 0.8): 1}
     expected |= {("steps", n): 0.5 for n in (5, 10, 20, 40)}  # the median is .185
     # the other's sizes are .02, .09, .22, .42: doubled, all but the first suffice
@@ -184,15 +198,17 @@ def test_signs_of_masking():
     assert frame.set_index(["measured", "setting"])["share"].to_dict() == expected
 
 
-def test_fmn_gets_five_times_the_gradients_of_all_our_descents(monkeypatch):
+def test_fmn_gets_five_times_the_gradients_of_all_our_descents(as_given, monkeypatch):
     for name, size in {"minimal_epsilon": (1, np.inf), "fmn": (np.inf, 4)}.items():
 
         def search(model, images, target, norm, steps, size=size):
+            assert len(images) == 2
             return SimpleNamespace(epsilon=np.array([size[norm == "l2"], steps]))
 
         monkeypatch.setattr(attack, name, search)
     steps = {"linf": 100, "l2": 60}
-    frame = cloak.compare_with_fmn.__wrapped__(handle(RedMeter()), plain([0.1, 0.2]), steps)
+    images = sevens(plain([0.1, 0.2, 0.3]))
+    frame = cloak.compare_with_fmn.__wrapped__(handle(RedMeter()), images, 2, steps)
     assert frame["norm"].tolist() == ["linf", "linf", "l2", "l2"]
     np.testing.assert_array_equal(frame["ours"], [1, 100, np.nan, 60])
     np.testing.assert_array_equal(frame["fmn"], [np.nan, 500, 4, 1500])
@@ -209,11 +225,12 @@ def structural_similarity(x: np.ndarray, y: np.ndarray) -> float:
     return np.mean(light * (2 * (mean(x * y) - a * b) + 9e-4) / (spread + 9e-4))
 
 
-def test_an_image_under_attack(monkeypatch):
+def test_an_image_under_attack(as_given, monkeypatch):
+    images = sevens(plain([0.48, 0.40, 0.6]))
     near, far, seen_as_3 = (
-        cloak.attack_image.__wrapped__(handle(RedMeter()), plain([red])[0])
-        for red in (0.48, 0.40, 0.6)
+        cloak.attack_image.__wrapped__(handle(RedMeter()), images, number) for number in range(3)
     )
+    np.testing.assert_array_equal(far["image"], plain([0.40])[0])
     assert near["before"][3] == pytest.approx(1 / (1 + math.exp(2)), rel=1e-4)
     assert near["after"][3] > 0.9 and near["after"][7] == pytest.approx(1 - near["after"][3])
     pair = plain([0.48]), near["changed"][None]
@@ -227,7 +244,7 @@ def test_an_image_under_attack(monkeypatch):
     x, y = np.random.default_rng(0).uniform(0.4, 0.5, (2, 3, 28, 28)).astype(np.float32)
     found = SimpleNamespace(images=y[None], size=[0.1])
     monkeypatch.setattr(attack, "targeted_pgd", lambda *_, **__: found)
-    different = cloak.attack_image.__wrapped__(handle(RedMeter()), x)
+    different = cloak.attack_image.__wrapped__(handle(RedMeter()), sevens(x[None]), 0)
     assert different["ssim"] == pytest.approx(structural_similarity(x, y), abs=1e-6)
 
 
@@ -350,7 +367,7 @@ def seen(name: str, colour: str, goal: str, image: int) -> tuple[int, float]:
 @pytest.fixture(scope="module")
 def chapter(store):
     """What the chapter shows of frames made by hand, and what it asked for."""
-    both, asked, sevens = ("cheater", "cure"), {}, plain(np.arange(1, 10) / 10)
+    both, asked = ("cheater", "cure"), {}
     others = [name for name in OTHERS if name != "irm"]  # which reads nothing
     sizes = all_sizes(SIZES | {name: [[0.05 + 0.005 * k] * 5] for k, name in enumerate(others)})
     for k, name in enumerate(both):
@@ -387,8 +404,9 @@ def chapter(store):
     }  # fmt: skip
 
     def attacked(function, calls):
-        asked["exhibit"] = [(*of(c["network"]), c["image"][0, 0, 0]) for c in calls]
-        entry = {"before": np.arange(10) / 100, "changed": sevens[0], "size": 0.04999, "ssim": 0.7}
+        asked["exhibit"] = [(*of(call["network"]), call["number"]) for call in calls]
+        entry = {"before": np.arange(10) / 100, "size": 0.04999, "ssim": 0.7}
+        entry |= {"image": plain([0.1])[0], "changed": plain([0.2])[0]}
         entry |= {"colour_mean": 7.26, "colour_max": 26.1}
         return [entry | {"after": np.where(np.arange(10) == 3, p, 0.01)} for p in (0.6, 0.95, 0.99)]
 
@@ -396,11 +414,9 @@ def chapter(store):
         asked[function.__name__] = calls
         return frames[function]
 
-    shared = {"images_of_7": sevens, "index": np.arange(9), "pairs": np.zeros((10, 1))}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name, value in {"CACHE": store, "SCALE": "quick", "STANDIN_SIZE": 1500}.items():
             monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
-        monkeypatch.setattr(cloak, "shared_images", lambda judges, n_7, n_each: shared)
         monkeypatch.setattr(cloak.stored, "map", attacked)
         monkeypatch.setattr(cloak, "gather", gather)
         return *run_cells("cloak"), asked
@@ -412,13 +428,17 @@ def of(network) -> tuple[str, int, str]:
 
 def test_every_network_is_attacked_on_as_many_images_as_planned(chapter):
     calls = chapter[2]["smallest_changes"]
-    assert {(*of(call["network"]), len(call["images"]), *call["norms"]) for call in calls} == {
-        *((name, seed, "cnn", 9, *NORMS) for name in ("cheater", "cure") for seed in (0, 1)),
+    assert {(*of(call["network"]), call["n"], *call["norms"]) for call in calls} == {
+        *((name, seed, "cnn", None, *NORMS) for name in ("cheater", "cure") for seed in (0, 1)),
         *(("oracle", seed, "cnn", 8, *NORMS) for seed in (0, 1)),
         ("adversarially trained", 0, "cnn", 8, *NORMS),
         ("cheater, ResNet-18", 0, "resnet18", 8, "linf"),
         *((name, 0, "cnn", 8, "linf") for name in OTHERS),
     }
+    for call in calls:
+        judges = {(*of(judge),) for judge in call["shared"]["judges"]}
+        assert judges == {(name, seed, "cnn") for name in ("cheater", "cure") for seed in (0, 1)}
+        assert (call["shared"]["n_7"], call["shared"]["n_each"]) == (40, 1)
     yardstick = cloak.adversarially_trained().made_by.arguments
     assert (yardstick["correlation"], yardstick["epochs"]) == (0.1, 0.25)
     assert {call["like"].name for call in chapter[2]["match_confidence"]} == {"cure"}
@@ -429,9 +449,8 @@ def test_every_network_is_attacked_on_as_many_images_as_planned(chapter):
 def test_the_chapters_tables(chapter):
     shown, _, asked = chapter
     # the larger of the two: seed 0: .08, .4, .6, .12, .12; seed 1: .04, .6, .8, infinity, .12
-    red = np.float32(0.1)  # of the first seven
-    exhibited = [("cheater", 1, "cnn", red), ("cure", 1, "cnn", red)]
-    assert asked["exhibit"] == [*exhibited, ("cheater, ResNet-18", 0, "resnet18", red)]
+    exhibited = [("cheater", 1, "cnn", 0), ("cure", 1, "cnn", 0)]
+    assert asked["exhibit"] == [*exhibited, ("cheater, ResNet-18", 0, "resnet18", 0)]
     exhibit = table(shown["tbl-cloak"])
     assert exhibit["cure"] == ["0.070", "0.030", "0.950", "0.0500", "7.3", "26.1", "0.700"]
     column = [row[0] for row in table(shown["tbl-sizes"]).values()]
@@ -463,6 +482,7 @@ def test_the_chapters_claims_and_numbers(chapter):
         "cloak-as-strong-as-peers": 0.5,  # as large; 5% larger; none of theirs; none of ours
     })  # fmt: skip
     for code, text in {
+        'f"{needed.shape[1]}"': "5",
         "cloak.size_text(other['cheater'])": "0.210",
         "cloak.size_text(other['cure'])": "0.020",  # the smallest, in red
         "f\"{own['cheater']:.3f}\"": "0.020",

@@ -1,6 +1,7 @@
 """Chapter 7's measurements on a small network that cheats, against that network steered by hooks;
 and its cells on frames made by hand."""
 
+import copy
 import functools
 import inspect
 from collections import OrderedDict
@@ -137,6 +138,7 @@ def trained(given: list) -> list[dict]:
 
 def test_all_autoencoders_are_a_row_each_and_but_the_chosen_trained_for_a_shorter_time(monkeypatch):
     monkeypatch.setattr(d.stored, "map", lambda f, given, title: trained(given))
+    monkeypatch.setattr(d, "rate_saes", d.rate_saes.__wrapped__)
     frame = d.train_saes()
     assert frame.l0.tolist() == list(range(19))
     longer, names = frame[frame.steps == 60], ["study", "network", "network_seed", "seed"]
@@ -184,16 +186,26 @@ def test_labelled_latents_agree_with_the_network(monkeypatch):
     assert found["sheet"].tolist() == list(dict.fromkeys([*best, *rest]))[:16]
 
 
-def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path):
-    sae, file = subject().sae, tmp_path / "labels.csv"
-    mark, _ = d.labels_by_eye(sae)
-    other, _ = d.labels_by_eye(SparseAutoencoder(16, LATENTS, "topk", 1).requires_grad_(False))
+def test_labels_by_eye_count_only_for_their_own_autoencoder(tmp_path, monkeypatch):
+    saes, file = [], tmp_path / "labels.csv"
+    monkeypatch.setattr(d, "load_sae", lambda network, **options: saes.pop())
+    monkeypatch.setattr(d, "label_latents", lambda *given: labels_made(0))
+
+    def mark_of(sae) -> str:
+        saes.append(sae)
+        return d.describe_latents.__wrapped__(None, {}, 4)["mark"]
+
+    near, far = (copy.deepcopy(subject().sae) for _ in range(2))
+    near.decoder += 1e-7
+    far.decoder += 1e-2
+    mark, same, other = map(mark_of, (subject().sae, near, far))
+    assert mark == same != other
     file.write_text(f'autoencoder,latent,label\n{mark},3,"thin, red"\n{other},4,loop\n')
-    assert d.labels_by_eye(sae, file) == (mark, {3: "thin, red"})
+    assert d.labels_by_eye(mark, file) == {"3": "thin, red"}
     for row in (f"{mark},three,thin", f"{mark},3,"):
         file.write_text(f"autoencoder,latent,label\nelse,4,loop\n{row}\n")
         with pytest.raises(ValueError, match="line 3"):
-            d.labels_by_eye(sae, file)
+            d.labels_by_eye(mark, file)
 
 
 # --- interventions -------------------------------------------------------------------------------
@@ -437,17 +449,24 @@ def test_the_cells_show_what_was_measured(monkeypatch):
 
     def measured(function, given, title=None):
         inspect.signature(function).bind(**given[0])
-        networks = [one["network"] for one in given]
-        made = [labels_made(one.seed + up[one.name]) for one in networks]
-        return trained(given) if function is d.train_sae else made
+        if function is d.train_sae:
+            return trained(given)
+        return [function.__wrapped__(**one) for one in given]
 
     def load_sae(network, seed=0, **options):
         return SparseAutoencoder(16, LATENTS, "topk", 1, seed=seed).requires_grad_(False)
 
+    def label_latents(network, options, n_per_class):
+        assert n_per_class == 10
+        return labels_made(network.seed + up[network.name])
+
     monkeypatch.setattr(d.stored, "map", measured)
     monkeypatch.setattr(d.stored, "run", run)
     monkeypatch.setattr(d, "load_sae", load_sae)
-    monkeypatch.setattr(d, "labels_by_eye", lambda sae: ("abc", {0: "red ones", 2: "loops"}))
+    for name in ("rate_saes", "compare_saes", "show_latents"):
+        monkeypatch.setattr(d, name, getattr(d, name).__wrapped__)
+    monkeypatch.setattr(d, "label_latents", label_latents)
+    monkeypatch.setattr(d, "labels_by_eye", lambda mark: {"0": "red ones", "2": "loops"})
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
     outputs, inline = run_cells("decomposition")
@@ -489,6 +508,9 @@ def test_the_cells_show_what_was_measured(monkeypatch):
     assert front == [[[n, n / 100], [n + 1, (n + 1) / 100]] for n in (11, 13, 15)]
     balanced = outputs["fig-silence"].axes[1].lines[8].get_ydata()  # after its two thin lines
     np.testing.assert_allclose(balanced, [0.705, 0.505, 0.305])
+    images = 255 * d.colour_grid("validation", 10, 2000).images.transpose(0, 2, 3, 1)
+    second = outputs["fig-latents"].axes[2].images[0].get_array()  # the latent 2: images 18 to 26
+    np.testing.assert_allclose(second[28:56, :28], images[21], atol=0.501)
     page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
     cells = "colour red “red ones”", "0.9", "0", "50", "1", "2"
     assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]

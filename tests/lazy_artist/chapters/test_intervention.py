@@ -6,12 +6,13 @@ from unittest.mock import Mock
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from cells import measured_by, run_cells, table
 
-from lazy_artist.canvas import Split, paint, split_digits
+from lazy_artist.canvas import colour_split, paint, split_digits
 from lazy_artist.chapters import intervention
 from lazy_artist.config import TEST_SEED
-from lazy_artist.debias import ABLATIONS, METHODS
+from lazy_artist.debias import ABLATIONS, METHODS, views
 from lazy_artist.evaluate import balanced, estimate, percent
 from lazy_artist.networks import Network, network
 from lazy_artist.store import Call, stored
@@ -88,13 +89,25 @@ def test_grad_cam_is_shown_for_the_prediction_on_hard_images(monkeypatch, script
     monkeypatch.setattr(intervention, "grad_cam", maps := Mock(return_value=heat))
     answers = {"erm": [3, 1, 4, 1], "combination": [2, 7, 1, 8]}
     networks = [scripted(classes, name=name) for name, classes in answers.items()]
-    split, seen = intervention.attend(networks, n=4)
-    np.testing.assert_array_equal(split.labels, [0, 1, 2, 3])
-    assert (split.colours != split.labels).all()
+    found = intervention.attend.__wrapped__(networks, n=4)
+    split, seen = colour_split("hard", TEST_SEED), found["seen"]
+    first = [split.labels.tolist().index(digit) for digit in range(4)]
+    np.testing.assert_array_equal(found["images"], split.images[first])
     asked = [(call.args[1], [*call.args[3]]) for call in maps.call_args_list]
     assert asked == [("block3", classes) for classes in answers.values()]
-    assert {name: [*predictions] for name, (predictions, _) in seen.items()} == answers
-    np.testing.assert_allclose(seen["erm"][1][:, 0, 0], np.arange(4) / 3)  # on one scale
+    assert {name: [*own["predictions"]] for name, own in seen.items()} == answers
+    np.testing.assert_allclose(seen["erm"]["maps"][:, 0, 0], np.arange(4) / 3)  # on one scale
+
+
+def test_views_are_those_of_the_methods_on_training_images():
+    shown = intervention.training_views.__wrapped__(n=3, seed=5)
+    images, labels = (part[:64] for part in split_digits("train"))
+    painted = paint(images, labels, 5)
+    np.testing.assert_allclose(shown["as painted"], 255 * painted[:3], atol=0.501)
+    torch.manual_seed(5)
+    mixed = views.mix_colours(torch.from_numpy(painted)).clamp(0, 1)
+    np.testing.assert_allclose(shown["colours mixed"], 255 * mixed[:3], atol=0.501)
+    assert {one.shape for one in shown.values()} == {(3, 3, 28, 28)} and len(shown) == 4
 
 
 # --- the chapter's cells -------------------------------------------------------------------------
@@ -123,10 +136,12 @@ def measure_by_hand(patch: pytest.MonkeyPatch) -> None:
     def each(function, calls, title):
         if function is intervention.gradient_and_tuning:
             return examined_by_hand([call["network"] for call in calls])
-        return [measured(**call) for call in calls]
+        if function is intervention.evaluate_networks:
+            return [measured(**call) for call in calls]
+        return [function(**call) for call in calls]
 
-    patch.setattr(stored, "run", lambda calls, title: None)
     patch.setattr(stored, "map", each)
+    patch.setattr(intervention, "training_seconds", intervention.training_seconds.__wrapped__)
     patch.setattr(Call, "value", lambda self: {"seconds": seconds(names[self.arguments["method"]])})
 
 
@@ -147,9 +162,11 @@ def chapter(store):
         measure_by_hand(patch)
 
         def attended(networks):
-            images = Split(np.full((6, 3, 28, 28), 0.5, "f4"), np.arange(6), np.arange(6))
             heat = np.linspace(0, 1, 784, dtype="f4").reshape(1, 28, 28).repeat(6, 0)
-            return images, {n.name: (np.arange(6) + k, heat) for k, n in enumerate(networks)}
+            seen = [{"predictions": np.arange(6) + k, "maps": heat} for k in range(2)]
+            names = [one.name for one in networks]
+            images = np.full((6, 3, 28, 28), 0.5, "f4")
+            return {"images": images, "seen": dict(zip(names, seen, strict=True))}
 
         patch.setattr(intervention, "attend", attended)
         return run_cells("intervention")

@@ -91,13 +91,13 @@ def test_optima_are_drawn_in_decorrelated_colours_and_kept_strongest_first():
 KINDS = ("cheater", "cure", "oracle")
 
 
-def made(function, network, layer) -> dict:
+def made(what, network, layer) -> dict:
     """Four channels made by hand: the first for green, most for green sevens, the second for sevens
     and twos, the third for red, green and blue, the fourth dead. The third's drawing excites it
     less than a training image, in seed 0. Eta squared of colour differs by network, layer, seed;
     what is labelled colour, by network and seed."""
     n, seed = KINDS.index(network.name), network.seed
-    if function is prober.draw_channels:
+    if what == "draw":
         optima = np.zeros((4, 2, 3, 28, 28), np.uint8)
         optima[:, 0, 0] = 51 * (n + 1) + np.arange(4)[:, None, None]
         optima[:, 0, 1:, :14], optima[:, 1, 2] = 51 * seed, 255
@@ -116,13 +116,35 @@ def made(function, network, layer) -> dict:
     return {
         "tuning": pd.DataFrame(tuned).assign(**p), "cells": cells,
         "most": np.array([2, 4, 2, 0], np.float32), "histogram": np.arange(96).reshape(4, 24),
-        "top": np.zeros((4, 9, 3, 28, 28), np.uint8), "top_digits": places % 10,
+        "top": 90 * np.ones((4, 9, 3, 28, 28), np.uint8), "top_digits": places % 10,
         "top_colours": (places + 9) % 10,
     }  # fmt: skip
 
 
-def run_by_hand(calls, title):
-    return [{at: made(f, given["network"], at) for at in given["layers"]} for f, given in calls]
+ASKED = {}
+
+
+def drawn_by_hand(network, layers, optima, negative, steps):
+    ASKED["drawn", network.name, network.arch, network.seed] = (optima, negative, steps)
+    return {layer: made("draw", network, layer) for layer in layers}
+
+
+def probed_by_hand(network, layers, n_per_class, n_train):
+    ASKED["probed", network.name, network.arch, network.seed] = (n_per_class, n_train)
+    return {layer: made("probe", network, layer) for layer in layers}
+
+
+def by_hand(patch, **more):
+    """Drawings and probes made by hand; what stands on them, and `more`, works unstored."""
+    patch.setattr(prober, "draw_channels", drawn_by_hand)
+    patch.setattr(prober, "probe_channels", probed_by_hand)
+    patch.setattr(prober, "show_channels", prober.show_channels.__wrapped__)
+
+    def each(function, calls, title=""):
+        function = more.get(function.__name__, function.__wrapped__)
+        return [function(**given) for given in calls]
+
+    patch.setattr(prober.stored, "map", each)
 
 
 def csv_of(figure) -> pd.DataFrame:
@@ -131,33 +153,35 @@ def csv_of(figure) -> pd.DataFrame:
 
 def test_channels_are_put_together_by_layer_network_and_seed_and_shown_on_cards(monkeypatch):
     """Only of seed 0 are negatives drawn, and two optima of CNNs; the first networks' are first."""
-    asked = {}
-
-    def run(calls, title):
-        for function, (network, _, *sizes) in ((f, given.values()) for f, given in calls):
-            asked[function.__name__, network.name, network.arch, network.seed] = sizes
-        return run_by_hand(calls, title)
-
-    monkeypatch.setattr(prober.stored, "run", run)
+    by_hand(monkeypatch)
     given = [handle(seed, name=name) for name in ("cheater", "oracle") for seed in (0, 1)]
     networks = [handle(0, name="oracle", arch="resnet18"), *given]
-    frame, pictures = prober.measure_channels(networks, n_per_class=5, n_train=60, steps=8)
+    sizes = {"n_per_class": 5, "n_train": 60, "steps": 8}
+    frame = prober.all_channels(networks, **sizes)
     for network in networks:
         place, first = (network.name, network.arch, network.seed), network.seed == 0
-        assert asked["probe_channels", *place] == [5, 60]
+        assert ASKED["probed", *place] == (5, 60)
         pair = 2 if first and network.arch == "cnn" else 1
-        assert asked["draw_channels", *place] == [pair, first, 8]
+        assert ASKED["drawn", *place] == (pair, first, 8)
     titles = [f"three-layer CNN, {n}, block{k}" for k in (1, 2, 3) for n in ("cheater", "oracle")]
     titles.append("ResNet-18, oracle, layer4")
-    assert frame.title.unique().tolist() == titles and sorted(pictures) == sorted(titles)
+    assert frame.title.unique().tolist() == titles
     last = frame[frame.title == "three-layer CNN, oracle, block3"]
     assert last.seed.tolist() == [0] * 4 + [1] * 4 and last.channel.tolist() == [0, 1, 2, 3] * 2
     assert last.colour.tolist() == pytest.approx([0.46, 0.01, 0.46, 0, 0.76, 0.01, 0.76, 0])
     assert last.score.tolist() == [3, 8, 1, 0, 3, 8, 3, 0]
-    assert pictures[titles[5]]["scores"][2].tolist() == [1, 0]  # of seed 0
     assert frame.prefers.tolist()[:4] == ["green", "7, 2", "", ""]
 
-    cards = prober.write_atlas(frame, pictures)
+    with monkeypatch.context() as patch:
+        patch.setattr(prober.atlas, "compose", lambda cards, **given: cards)
+        shown = prober.show_channels([one for one in networks if one.seed == 0], **sizes)
+    cards, layers = shown["atlas"], shown["layers"]
+    assert sorted(layers) == [titles[4], titles[5]]  # of the last layer
+    last, first = layers[titles[5]], made("draw", networks[3], "block3")
+    np.testing.assert_array_equal(last["optima"], first["optima"][:, 0])
+    np.testing.assert_array_equal(last["pictures"][:, :2], first["optima"])
+    np.testing.assert_array_equal(last["pictures"][:, 2], first["negative"])
+    assert last["pictures"].shape[1] == 7 and (last["pictures"][1, 3:] == 90).all()
     assert len(cards) == 7 * 4 and cards[-1].title == "oracle-resnet18 layer4 3"
     first, *_, dead = cards[:4]
     assert first.subtitle == "colour: green" and dead.subtitle == "dead"
@@ -168,10 +192,11 @@ def test_channels_are_put_together_by_layer_network_and_seed_and_shown_on_cards(
     shown = [(name, picture[2].max()) for name, picture in first.pictures]
     assert shown == [("excites", 0), ("excites", 255), ("suppresses", 85)]
     assert [name for name, _ in first.examples][:3] == ["white 0", "red 1", "green 2"]
+    assert prober.write_atlas(prober.atlas.compose(cards, "training images")) == 7 * 4
     page = (cache_dir() / "pages" / "atlas.html").read_text("utf-8")
     assert 'id="oracle-resnet18/layer4/3"' in page
 
-    rows = csv_of(prober.channel_cards(frame, pictures, titles[0]))
+    rows = csv_of(prober.channel_cards(frame, layers, titles[4]))
     shown = dict(list(rows[rows.channel == 0].groupby("shows")))
     cell = shown["mean activation"].query("digit == 7 and colour == 'green'")
     assert cell.activation.item() == 5 and shown["best drawing"].activation.item() == 3
@@ -253,19 +278,15 @@ def chapter(tmp_path_factory):
     """What the cells show of the invented measurements, at quick scale."""
     invented = {"recover_patterns": invented_patterns, "ablate_channels": invented_ablation}
 
-    def run(calls, title):
-        assert {tuple(given.values())[-2:] for _, given in calls[6:]} == {(10, 5_000)}
-        assert {given["steps"] for _, given in calls[:6]} == {16}
-        return run_by_hand(calls, title)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAZY_ARTIST_CACHE", str(tmp_path_factory.mktemp("prober")))
         patch.setenv("LAZY_ARTIST_SCALE", "quick")
-        patch.setattr(prober.stored, "run", run)
-        patch.setattr(
-            prober.stored, "map", lambda f, calls: [invented[f.__name__](**c) for c in calls]
-        )
-        yield run_cells("prober")
+        by_hand(patch, **invented)
+        ASKED.clear()
+        cells = run_cells("prober")
+        assert {given for (what, *_), given in ASKED.items() if what == "probed"} == {(10, 5_000)}
+        assert {given[-1] for (what, *_), given in ASKED.items() if what == "drawn"} == {16}
+        return cells
 
 
 def test_known_patterns_and_what_drawings_beat(chapter):

@@ -143,7 +143,7 @@ def network() -> Transformer:
 def dissected(network) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(challenge, "load_transformer", lambda run: network)
-        return challenge.dissect.__wrapped__({"seed": 5})
+        return challenge.dissect.__wrapped__({"seed": 5}, maps=True)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,8 @@ def chapter(dissected) -> tuple[dict, dict]:
         predictions.flat[np.flatnonzero(seen)[-count:]] ^= True
         return {"predictions": predictions, "seen": seen}
 
-    def dissect(run: dict) -> dict:
+    def dissect(run: dict, maps: bool) -> dict:
+        assert maps == (run["seed"] == 0)
         ranks = dissected["ranks"].assign(unchanged=np.arange(12) / 20 + run["seed"] / 10)
         return dissected | {"ranks": ranks, "live neurons": 500 + 100 * run["seed"]}
 
@@ -285,6 +286,7 @@ def chapter(dissected) -> tuple[dict, dict]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "source", lambda challenge: "stand-in")
+        patch.setattr(challenge, "label_tables", challenge.label_tables.__wrapped__)
         patch.setattr(challenge, "predict_cells", predict_cells)
         patch.setattr(challenge, "dissect", dissect)
         patch.setattr(stored, "run", here)

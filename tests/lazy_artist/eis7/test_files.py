@@ -85,6 +85,7 @@ def test_the_clue_picture_is_averaged_down(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:USING THE PROCEDURAL")
 def test_stand_ins_are_announced_and_released_files_named(monkeypatch):
+    data.ask_again()  # as a new build does
     for challenge, name in files.CHALLENGES.items():
         with pytest.warns(StandInWarning, match=f"STAND-IN FOR THE CHALLENGE'S {name}"):
             assert files.source(challenge) == "stand-in"
