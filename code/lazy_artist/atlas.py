@@ -118,7 +118,9 @@ def write(
         tile += f'style="background-position:{at}"></span>'
         cells = [html.escape(card["title"]), tile, html.escape(card["subtitle"])]
         table[card["path"]] = cells + [f"{value:g}" for value in card["measures"]]
-    packed, sheet = (base64.b64encode(composed[name].tobytes()).decode() for name in composed)
+    packed, sheet = (
+        base64.b64encode(composed[name].tobytes()).decode() for name in ("cards", "sheet")
+    )
     fill(
         path, "atlas.html", title, back, ["card", "", "label", *data["measures"]], table,
         intro=intro, data=packed, sheet=f"data:image/avif;base64,{sheet}",

@@ -514,3 +514,4 @@ def test_the_cells_show_what_was_measured(monkeypatch):
     page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
     cells = "colour red “red ones”", "0.9", "0", "50", "1", "2"
     assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]
+    assert "cure/latent/0" in page[4] and "red ones" not in page[4]  # it is of another autoencoder
