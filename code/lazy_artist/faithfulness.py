@@ -111,7 +111,7 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
     Raises ValueError for layers that do not exist, have no parameters, or cannot be reset."""
     if isinstance(layers, str):
         raise TypeError(f"layers must be a list of names: [{layers!r}]")
-    model = copy.deepcopy(model)
+    model, home = copy.deepcopy(model), home_of(model)[0]
     for layer in layers:
         module = find_layer(model, layer)
         if next(module.parameters(), None) is None:
@@ -121,7 +121,7 @@ def randomise(model: nn.Module, layers: Sequence[str], seed: int) -> nn.Module:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
                     part.cpu().reset_parameters()  # with the processor's draws, wherever it lives
-                part.to(home_of(model)[0])
+                part.to(home)
             elif next(part.parameters(recurse=False), None) is not None:
                 raise ValueError(f"{name!r} ({type(part).__name__}) has no reset_parameters()")
     return model

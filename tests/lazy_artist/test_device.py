@@ -72,7 +72,7 @@ def told(split, kind):
         "fmn": attack.fmn(model, x, targets, steps=4).images,
         "square": attack.square_attack(model, x, targets, 0.1, queries=3).images,
         "hue": attack.colour_attack(model, x, targets, "hue", grid=3).images,
-        "random": evaluate.predict(randomise(model, ["head", "block3"], 0), x),
+        "random": evaluate.predict(randomise(model, ["head", "block1"], 0), x),
     }
     for norm in attack.NORMS:
         found[f"least {norm}"] = attack.minimal_epsilon(model, x, targets, norm, steps=8).images
