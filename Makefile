@@ -48,7 +48,8 @@ else
 	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python's venv module is missing or incomplete: on Debian, apt install python3-venv"; exit 1; }
 endif
-	$(INSTALL) -r requirements.lock
+	$(INSTALL) -r requirements.lock $(if $(UV),\
+	  || { echo "uv reads none of pip's settings: make UV= installs by pip"; exit 1; })
 	$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $(READY)
 

@@ -29,6 +29,7 @@ def dry_run(*arguments: str) -> str:
         ("report QUARTO= CHAPTER=report/a.qmd", "python -m bookbinder --chapter report/a"),
         ("report QUARTO= STRICT=1", "python -m lazy_artist.claims --book _book --strict"),
         ("pdf QUARTO=/opt/quarto", "python -m bookbinder --pdf"),
+        ("notebooks", "python -m bookbinder --notebooks"),
         ("preview QUARTO=", "_book/index.html"),
         ("report QUARTO=", "python -m lazy_artist.results plan\n"),
         ("check", "python -m bookbinder.publish check"),

@@ -12,7 +12,7 @@ from pypdf import PdfReader
 
 from bookbinder import BookError
 from bookbinder.__main__ import main
-from bookbinder.execute import _empty_notebook
+from bookbinder.execute import empty_notebook
 from bookbinder.pdf import bind_pdf, typeset
 from pdf_reading import bookmarks, links, spans, tags
 
@@ -157,7 +157,7 @@ def executed(monkeypatch) -> list[str]:
     files = []
 
     def execute(book, chapters) -> dict:
-        notebooks = {chapter.file: _empty_notebook(chapter) for chapter in chapters}
+        notebooks = {chapter.file: empty_notebook(chapter) for chapter in chapters}
         for given in (given for notebook in notebooks.values() for given in notebook.cells):
             given.outputs = [result(text_plain="'42'")]
         files.extend(notebooks)
