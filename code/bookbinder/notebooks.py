@@ -1,8 +1,8 @@
 """Each chapter as an executed Jupyter notebook, with the cells of the last build.
 
 Its text is the page's, with the values of inline expressions, numbers and references; its cells
-hold the chapter's code and what it gave, pictures small. Chapters that
-speak of a build (`after: all`) have none.
+hold the chapter's code and what it gave, pictures small. Chapters that speak of the whole book
+(`after: all`) have none.
 """
 
 import base64
@@ -20,19 +20,8 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from bookbinder.compose import (
-    NAMES,
-    REFERENCES,
-    SPACE,
-    Node,
-    Page,
-    callout_kind,
-    compose,
-    node,
-    rewrite,
-    string,
-    written,
-)  # fmt: skip
+from bookbinder import compose
+from bookbinder.compose import NAMES, REFERENCES, SPACE, Node, Page, node, rewrite, string
 from bookbinder.execute import empty_notebook, keep_notebook
 from bookbinder.source import Book
 from lazy_artist.data import write_whole
@@ -76,7 +65,7 @@ def add_notebooks(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> 
     """Writes each chapter as a notebook beside its page in the folder `out`, with a link to it on
     the page; returns the notebooks' files. notebooks: as they were executed, by chapter."""
     with tempfile.TemporaryDirectory() as folder:  # for images that the pages have already
-        pages = compose(book, notebooks, Path(folder), marked=True)
+        pages = compose.compose(book, notebooks, Path(folder), marked=True)
 
     def write(page: Page) -> Path:
         file = (out / page.chapter.page).with_suffix(".ipynb")
@@ -135,10 +124,10 @@ def _notebook(book: Book, page: Page, executed: NotebookNode) -> NotebookNode:
     if page.cited:
         text(node("Header", 2, ["", [], []], [string("References")]), REFERENCES)
 
-    blocks: list[Node] = []
-    for _, _, part in parts:
-        blocks += [*rewrite(part, lambda element: _markdown(element, name)), _raw(_CUT)]
-    made = written(book, page, blocks, page.cited, ["-t", _FORMAT], {})
+    cut = node("RawBlock", "html", _CUT)
+    blocks = [block for _, _, part in parts for block in (*part, cut)]
+    blocks = rewrite(blocks, lambda element: _markdown(element, name))
+    made = compose.written(book, page, blocks, page.cited, ["-t", _FORMAT], {})
     made = re.sub(r"\[([^][]*)\]\(#ref-[^)]*\)", r"\1", made)  # ids are the page's alone
     made = re.sub(r"^</?div\b[^>]*>\n+", "", made, flags=re.M)  # round the references
     for (holder, key, _), content in zip(parts, made.split(_CUT)[:-1], strict=True):
@@ -170,7 +159,7 @@ def _flat(blocks: list[Node]) -> Iterator[Node]:
         pieces = [div for div in _divs(block) if "piece" in _classes(div)]
         if not pieces or block is pieces[0]:
             yield block
-        elif callout_kind(block):
+        elif compose.callout_kind(block):
             title, *rest = block["c"][1]
             yield from (node("Para", [node("Strong", title["c"])]), *_flat(rest))
         else:
@@ -194,37 +183,28 @@ def _markdown(element: Node, page: str) -> list[Node] | None:
 
     if kind == "Header":
         level, (_, _, attributes), title = contents
-        number = dict(attributes).get("number", "")
-        title = [string(f"{number}\u2002")] * bool(number) + inside(title)
-        return [node("Header", level, ["", [], []], title)]
-    if callout_kind(element):
+        number = [string(f"{value}\u2002") for key, value in attributes if key == "number"]
+        return [node("Header", level, ["", [], []], number + inside(title))]
+    if compose.callout_kind(element):
         title, *blocks = contents[1]
         title = node("Para", [node("Strong", title["c"])])
         return [node("BlockQuote", inside([title, *blocks]))]
     if kind == "Div" and "float" in contents[0][1]:
         return inside([*contents[1][1:], _caption(element)])
-    if kind == "Div" and contents[0][0] != "refs":
-        return inside(contents[1])
-    if kind == "Span":
+    if kind == "Span" or (kind == "Div" and contents[0][0] != "refs"):
         return inside(contents[1])
     if kind == "Image":
-        _, inlines, target = contents
-        alt = dict(contents[0][2]).get("alt", "")
-        return [node("Image", ["", [], []], [string(alt)] if alt else inlines, target)]
+        (_, _, attributes), _, target = contents
+        return [node("Image", ["", [], []], [string(dict(attributes)["alt"])], target)]
     if kind == "Link":
         _, inlines, (url, title) = contents
         url = page + url if url.startswith("#") else url
         return [node("Link", ["", [], []], inside(inlines), [url, title])]
     if kind == "CodeBlock":
-        (_, classes, _), code = contents
-        return [node("CodeBlock", ["", classes[:1], []], code)]
+        return [node("CodeBlock", ["", contents[0][1][:1], []], contents[1])]
     if kind == "Table":
         return [node("Table", ["", [], []], *inside(contents[1:]))]
     return None
-
-
-def _raw(html: str) -> Node:
-    return node("RawBlock", "html", html)
 
 
 def _picture(content: str) -> NotebookNode:
