@@ -96,9 +96,10 @@ def digits_checksum() -> str:
 
 
 def note_asked(chapter: str) -> None:
-    """From now on, what this process asks for is noted as asked for by this chapter."""
+    """From now on, what this process asks for is noted as asked for by this chapter. Raises
+    `ArtifactError` if the cache cannot be written to, before any work."""
     global _log
-    _log = cache_dir() / "asked" / f"{chapter}.jsonl"
+    _log = _writable(cache_dir() / "asked") / f"{chapter}.jsonl"
     _log.unlink(missing_ok=True)
 
 
@@ -179,7 +180,6 @@ def _note(entries: list[_Entry], computed: set[Path]) -> None:
             kept = "cache" if stem.with_suffix(".json").exists() else "repository"
             origin = "computed" if stem in computed else kept
             lines.append(json.dumps([stem.parent.name, stem.name, origin]) + "\n")
-        _log.parent.mkdir(parents=True, exist_ok=True)
         with _log.open("a", encoding="utf-8") as file:
             file.writelines(lines)
 
@@ -297,18 +297,7 @@ def _in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Path:
 
 def _compute(entry: _Entry) -> None:
     """Computes and stores, unless another process did while this one waited for the lock."""
-    folder = entry.stem.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise ArtifactError(
-            f"the store {folder} cannot be written to ({error.strerror or error}): make it "
-            f"writable, {_REMEDY}"
-        ) from error
-    if free < _FREE_BYTES:
-        raise ArtifactError(f"the store {folder} has only {free >> 20} MiB free: {_REMEDY}")
+    folder = _writable(entry.stem.parent)
     with _lock(entry.stem):
         if _read_or_remove(entry.stem) is not _MISSING:
             return
@@ -354,6 +343,22 @@ def _compute(entry: _Entry) -> None:
             raise ArtifactError(
                 f"{entry} could not be stored in {folder} ({error.strerror or error}): {_REMEDY}"
             ) from error
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, made if need be. Raises `ArtifactError` if it cannot be written to, or is full."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ArtifactError(
+            f"the store {folder} cannot be written to ({error.strerror or error}): make it "
+            f"writable, {_REMEDY}"
+        ) from error
+    if free < _FREE_BYTES:
+        raise ArtifactError(f"the store {folder} has only {free >> 20} MiB free: {_REMEDY}")
+    return folder
 
 
 # --- values as JSON and safetensors --------------------------------------------------------------
