@@ -180,6 +180,7 @@ def _note(entries: list[_Entry], computed: set[Path]) -> None:
             kept = "cache" if stem.with_suffix(".json").exists() else "repository"
             origin = "computed" if stem in computed else kept
             lines.append(json.dumps([stem.parent.name, stem.name, origin]) + "\n")
+        _log.parent.mkdir(parents=True, exist_ok=True)
         with _log.open("a", encoding="utf-8") as file:
             file.writelines(lines)
 
@@ -346,7 +347,7 @@ def _compute(entry: _Entry) -> None:
 
 
 def _writable(folder: Path) -> Path:
-    """The folder, made if need be. Raises `ArtifactError` if it cannot be written to, or is full."""
+    """The folder, made if need be. Raises `ArtifactError` if it cannot be written to or is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
