@@ -75,12 +75,14 @@ def read_index() -> dict[str, Any]:
 
 
 def named(reference: str) -> Any:
-    """The function or class "module:name", None if it is gone."""
+    """The function or class "module:name" of this project; None if it is gone."""
     module, _, name = reference.partition(":")
     try:
-        return getattr(importlib.import_module(module), name, None)
+        if module not in sys.modules and module.startswith("lazy_artist."):
+            importlib.import_module(module)
     except ModuleNotFoundError:
         return None
+    return getattr(sys.modules.get(module), name, None)
 
 
 def addresses(index: dict[str, Any]) -> dict[str, str | None]:
