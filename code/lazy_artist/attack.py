@@ -458,7 +458,7 @@ def _tighten(
         promised = (room / radius).clamp(tolerance, max(tolerance, TIGHTEN))
         shrink[active] = torch.where(hit, promised, tolerance)
         active = active[~done]
-    return failed.double().cpu().numpy()
+    return failed.cpu().double().numpy()  # there may be no double there
 
 
 def _climb(
