@@ -54,13 +54,13 @@ def recover_patterns(
     `ASCENTS` drawings for a detector of it, around the place that responds most. That channel adds
     up the pattern's pixels, less half of all others around, so it likes the pattern on black best.
     """
-    rows = []
+    rows, place = [], where if isinstance(where, str) else tuple(where)  # records have lists
     for name, pattern in patterns().items():
         conv = nn.Conv2d(3, 1, PATTERN_SIDE, padding=PATTERN_SIDE // 2, bias=False)
         conv.weight.data = torch.where(pattern > 0, 1.0, -0.5)[None]
         model = nn.Sequential(conv, nn.ReLU())
         images, scores = visualise(
-            model, "1", where=where, optima=ASCENTS, diversity=0,
+            model, "1", where=place, optima=ASCENTS, diversity=0,
             parametrisation=parametrisation, robust=robust,
         )  # fmt: skip
         image = torch.from_numpy(images[0, [scores[0].argmax()]])
