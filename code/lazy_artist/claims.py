@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import numbers
+import os
 import re
 import sys
 from collections import Counter
@@ -63,14 +64,18 @@ class Claim:
 def begin_chapter(name: str) -> None:
     """Starts the claims of a chapter: forgets those of its last run, and remembers `name` (the
     stem of the chapter's file: lowercase letters, digits and hyphens) for this process. So does the
-    store, with the results that are asked for."""
-    from lazy_artist.store import note_asked  # here only, as it brings torch, which takes seconds
-
+    store, with the results that are asked for. Raises OSError if the cache cannot be written to."""
     global _chapter
     _check_name("chapter name", name)
-    note_asked(name)
-    _path(name).unlink(missing_ok=True)
-    _chapter = name
+    try:
+        write_whole(cache_dir() / "asked" / f"{name}.jsonl", b"")  # the store goes on with it
+        _path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the cache {cache_dir()} cannot be written to ({error.strerror or error}): make it "
+            f"writable, free some space, or set LAZY_ARTIST_CACHE to another folder"
+        ) from error
+    _chapter = os.environ["LAZY_ARTIST_CHAPTER"] = name
 
 
 def claim(

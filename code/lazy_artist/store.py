@@ -61,7 +61,6 @@ _at_work: ContextVar[bool] = ContextVar("_at_work", default=False)
 """True within a worker, which works alone: workers of workers would wait for ever."""
 _used: ContextVar[list[str] | None] = ContextVar("_used", default=None)
 """Within a computation: the addresses of all that it has asked for."""
-_log: Path | None = None  # of this process, if it executes a chapter
 
 MNIST_CHECKSUM = "65e3bbc3fa6148d786a74d0e2884e0e1 8281dd42328a9749b8d38e82a48dccfa"
 """What `digits_checksum` says of MNIST."""
@@ -93,14 +92,6 @@ def digits_checksum() -> str:
     if repository_results():
         return MNIST_CHECKSUM
     return f"{load_digits('train').md5} {load_digits('test').md5}"
-
-
-def note_asked(chapter: str) -> None:
-    """From now on, what this process asks for is noted as asked for by this chapter. Raises
-    `ArtifactError` if the cache cannot be written to, before any work."""
-    global _log
-    _log = _writable(cache_dir() / "asked") / f"{chapter}.jsonl"
-    _log.unlink(missing_ok=True)
 
 
 def stored(
@@ -174,14 +165,15 @@ def _note(entries: list[_Entry], computed: set[Path]) -> None:
     """Notes what was asked for, and whether it was found in the "repository" or the "cache"."""
     if (used := _used.get()) is not None:
         used += [entry.stem.name for entry in entries]
-    elif _log is not None and not _at_work.get():
+    elif (chapter := os.environ.get("LAZY_ARTIST_CHAPTER")) and not _at_work.get():
         lines = []
         for stem in (entry.stem for entry in entries):
             kept = "cache" if stem.with_suffix(".json").exists() else "repository"
             origin = "computed" if stem in computed else kept
             lines.append(json.dumps([stem.parent.name, stem.name, origin]) + "\n")
-        _log.parent.mkdir(parents=True, exist_ok=True)
-        with _log.open("a", encoding="utf-8") as file:
+        log = cache_dir() / "asked" / f"{chapter}.jsonl"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
             file.writelines(lines)
 
 
@@ -298,7 +290,18 @@ def _in_worker(entry: _Entry, threads: int, settings: dict[str, str]) -> Path:
 
 def _compute(entry: _Entry) -> None:
     """Computes and stores, unless another process did while this one waited for the lock."""
-    folder = _writable(entry.stem.parent)
+    folder = entry.stem.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ArtifactError(
+            f"the store {folder} cannot be written to ({error.strerror or error}): make it "
+            f"writable, {_REMEDY}"
+        ) from error
+    if free < _FREE_BYTES:
+        raise ArtifactError(f"the store {folder} has only {free >> 20} MiB free: {_REMEDY}")
     with _lock(entry.stem):
         if _read_or_remove(entry.stem) is not _MISSING:
             return
@@ -344,22 +347,6 @@ def _compute(entry: _Entry) -> None:
             raise ArtifactError(
                 f"{entry} could not be stored in {folder} ({error.strerror or error}): {_REMEDY}"
             ) from error
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made if need be. Raises `ArtifactError` if it cannot be written to or is full."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise ArtifactError(
-            f"the store {folder} cannot be written to ({error.strerror or error}): make it "
-            f"writable, {_REMEDY}"
-        ) from error
-    if free < _FREE_BYTES:
-        raise ArtifactError(f"the store {folder} has only {free >> 20} MiB free: {_REMEDY}")
-    return folder
 
 
 # --- values as JSON and safetensors --------------------------------------------------------------

@@ -26,8 +26,9 @@ import torch
 from filelock import FileLock
 
 from lazy_artist import canvas, reach
+from lazy_artist.claims import begin_chapter
 from lazy_artist.reach import EditedError, code_of
-from lazy_artist.store import ArtifactError, ArtifactWarning, Call, note_asked, records, run, stored
+from lazy_artist.store import ArtifactError, ArtifactWarning, Call, records, run, stored
 
 # No test but those of damage may meet a damaged result.
 pytestmark = pytest.mark.filterwarnings("error::lazy_artist.store.ArtifactWarning")
@@ -249,9 +250,10 @@ def test_a_full_disk_or_a_closed_folder_is_named_and_leaves_the_rest(log, cache,
             build(log, 2)
     with monkeypatch.context() as patch:
         patch.setenv("LAZY_ARTIST_CACHE", log)  # a file stands where the folder should
-        for action in (lambda: build(log, 2), lambda: note_asked("a-chapter")):
-            with pytest.raises(ArtifactError, match=f"{log}.*cannot be written.*LAZY_ARTIST_CACHE"):
-                action()
+        with pytest.raises(ArtifactError, match=f"{log}.*cannot be written to.*LAZY_ARTIST_CACHE"):
+            build(log, 2)
+        with pytest.raises(OSError, match=f"{log}.*cannot be written to.*LAZY_ARTIST_CACHE"):
+            begin_chapter("a-chapter")
     assert files(cache) == before
     stored.map(build, of_seeds(log, 1, 2))
     assert runs(log) == [1, 2, 2]
