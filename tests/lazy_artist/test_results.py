@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lazy_artist import claims, reach, results, store
-from lazy_artist.data import DataNotFoundError, load_digits
+from lazy_artist.data import DataNotFoundError, DataWarning, load_digits
 from lazy_artist.models import build
 from lazy_artist.store import MNIST_CHECKSUM, ArtifactWarning, Call, digits_checksum, stored
 
@@ -261,6 +261,20 @@ def test_a_sample_is_computed_afresh_and_compared(checkout, capsys):
     assert say("verify", "--all") == 1
     assert capsys.readouterr().out.count("OTHER") == 2  # the network, and what is drawn
     assert not (checkout / "cache" / "verify").exists()
+
+
+def test_what_cannot_be_verified_for_want_of_a_file_is_named(checkout, capsys, monkeypatch):
+    build_book()
+    results.fill()
+
+    def missing(*_):
+        raise DataNotFoundError("weights.pt cannot be had")
+
+    monkeypatch.setattr(drawn, "__wrapped__", missing)
+    with pytest.warns(DataWarning, match="not verified: weights.pt"):
+        assert say("verify") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not verified" in line]
+    assert len(lines) == 1 and "drawn" in lines[0]
 
 
 @pytest.mark.parametrize(
