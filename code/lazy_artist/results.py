@@ -365,8 +365,9 @@ def sample(index: dict[str, Any]) -> list[str]:
 
 def verify(everything: bool) -> pd.DataFrame:
     """Computes results afresh, in a cache of their own, and compares them: a row each. Networks are
-    compared by their accuracies on easy and hard images. Files that cannot be had are named, with
-    a warning. The cache is kept if this is interrupted (and then goes on). Raises Refused without results, or if they lag behind the code."""
+    compared by their accuracies on easy and hard images. Files that cannot be had are named, with a
+    warning. The cache is kept if this is interrupted (and then goes on). Raises Refused without
+    results, or if they lag behind the code."""
     index = read_index()
     if lagging := lag():
         raise Refused(f"nothing to verify: {lagging}")

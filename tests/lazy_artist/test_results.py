@@ -267,7 +267,7 @@ def test_what_cannot_be_verified_for_want_of_a_file_is_named(checkout, capsys, m
     build_book()
     results.fill()
 
-    def missing(*_):
+    def missing(**_):
         raise DataNotFoundError("weights.pt cannot be had")
 
     monkeypatch.setattr(drawn, "__wrapped__", missing)
