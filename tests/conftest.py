@@ -1,4 +1,5 @@
-"""All tests work on drawn digits, in a cache of their own, and without network."""
+"""All tests work on drawn digits, in a cache of their own, without network, and without the results
+that come with the repository."""
 
 import pytest
 
@@ -9,6 +10,7 @@ def sealed_off(tmp_path_factory: pytest.TempPathFactory):
         for name in ("DATA", "SCALE", "STANDIN_SIZE"):
             patch.delenv(f"LAZY_ARTIST_{name}", raising=False)
         patch.setenv("LAZY_ARTIST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LAZY_ARTIST_RESULTS", str(tmp_path_factory.mktemp("results")))
         patch.setenv("LAZY_ARTIST_OFFLINE", "1")
         patch.setenv("LAZY_ARTIST_SOURCE", "procedural")
         yield

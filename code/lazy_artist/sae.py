@@ -189,6 +189,7 @@ def _dense_gradients(model: SparseAutoencoder, u: Tensor, dead: Tensor) -> tuple
         weight = AUXILIARY / left.square().sum()
         loss = loss + weight * (left - woken @ model.decoder[dead]).square().sum()
     loss.backward()
+    z = z.detach()
     least = torch.where(z > 0, z, math.inf).amin() if kind != "relu" else 0.0
     return (z > 0).any(0).cpu().numpy(), float(least)
 

@@ -68,6 +68,7 @@ def fresh(monkeypatch, tmp_path):
     """No memory of earlier loads, an empty cache, no network, and the tiny files as canon."""
     for name in ("DATA", "SOURCE", "OFFLINE"):
         monkeypatch.delenv(f"LAZY_ARTIST_{name}", raising=False)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # this process is no kernel
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "60")
     for dataset, files in CANON.items():
