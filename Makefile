@@ -136,5 +136,5 @@ lock: $(READY)  ## pin the dependencies of pyproject.toml anew into requirements
 	  --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean:  ## remove the book and all that was trained or measured (not .venv, not downloaded data)
-	rm -rf _book _book.* .quarto $(addprefix .cache/,results artifacts claims bookbinder pages)
+	rm -rf _book _book.* .quarto $(addprefix .cache/,results asked verify claims bookbinder pages)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
