@@ -263,6 +263,20 @@ def test_a_sample_is_computed_afresh_and_compared(checkout, capsys):
     assert not (checkout / "cache" / "verify").exists()
 
 
+def test_the_sample_counts_what_measurements_stand_on_and_shares_it():
+    def entry(seconds, chapters="", uses=""):
+        about = {"name": "measured", "seconds": seconds}
+        return about | {"chapters": chapters.split(), "uses": uses.split()}
+
+    entries = {
+        "net": entry(100), "kept net": entry(50, "a"), "slow": entry(5, "a", "net"),
+        "quick": entry(2, "a"), "other": entry(3, "b", "net"), "dear": entry(300, "b", "net"),
+    }  # fmt: skip
+    assert results.sample({"results": entries}) == ["other", "slow"]  # "net" is made for "other"
+    del entries["other"], entries["dear"]
+    assert results.sample({"results": entries}) == ["quick"]
+
+
 def test_what_cannot_be_verified_for_want_of_a_file_is_named(checkout, capsys, monkeypatch):
     build_book()
     results.fill()
