@@ -112,7 +112,7 @@ def files():
 
 def test_what_chapters_ask_for_comes_with_the_repository_and_no_more(checkout, capsys):
     everything = ["train 0", "measured 5", "inner 5", "drawn", "train 1"]
-    assert build_book() == everything
+    assert build_book() == everything and claims.result_origins() == {"computed": 3}
     assert say("fill") == 0 and "3 results" in capsys.readouterr().out
     assert [name.partition("/")[0] for name in files()] == [
         "drawn", "drawn", "index.json", "measured", "measured", "train_network", "train_network",
