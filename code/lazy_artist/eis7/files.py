@@ -108,8 +108,8 @@ def source(challenge: str) -> str:
         read(name)
     except DataNotFoundError as error:
         if name not in data.noted():
-            data.note(name, "announced")
             what = f"USING A STAND-IN FOR THE CHALLENGE'S {name}, trained on the program's labels"
+            data.note(name, f"{what}. {error}")
             warnings.warn(f"{what}. {error}", StandInWarning, stacklevel=2)
         return "stand-in"
     return "released"
