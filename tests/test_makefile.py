@@ -54,7 +54,7 @@ def test_results_are_refused_early_then_built_then_filled():
 
 def test_what_is_cleaned_is_what_was_computed_and_not_what_was_downloaded():
     found = dry_run("clean").split()
-    results = ["results", "artifacts", "claims", "bookbinder", "pages"]
+    results = ["results", "asked", "verify", "claims", "bookbinder", "pages"]
     assert found[found.index("-rf") + 1 : found.index("find")] == [
         *("_book", "_book.*", ".quarto"), *(f".cache/{name}" for name in results)
     ]  # fmt: skip

@@ -166,6 +166,7 @@ def test_main_writes_the_claims_of_the_book_in_its_order(book, capsys):
     simple("elsewhere-fails", value=3)
     assert main(["--strict"]) == 0
     assert capsys.readouterr().out == "3 of 3 claims hold\n"
+    data.ask_again()
     data.note("digits", "USING drawn ones")  # by one of the build's kernels
     data.note("a host", "does not answer")
     assert main([]) == 0 and capsys.readouterr().out == "3 of 3 claims hold\nUSING drawn ones\n"
