@@ -237,16 +237,22 @@ def book_chapters() -> list[str]:
     return [*files(book.get("chapters")), *files(book.get("appendices"))]
 
 
-def result_origins() -> Counter[str]:
-    """How many results the chapters of the book asked for, in their last runs, that came with the
-    "repository", lay in the "cache", or were "computed"."""
-    origins: dict[str, str] = {}
+def asked_results() -> Iterator[tuple[str, str, str, str]]:
+    """What the chapters of the book asked the store for in their last runs: chapter, function,
+    address, and whether it came with the "repository", lay in the "cache" or was "computed"."""
     for chapter in book_chapters() if Path("_quarto.yml").is_file() else ():
         log = cache_dir() / "asked" / f"{chapter}.jsonl"
-        for line in log.read_text("utf-8").splitlines() if log.exists() else []:
-            _, address, origin = json.loads(line)
-            if origins.get(address) != "computed":  # and then asked for again
-                origins[address] = origin
+        for line in log.read_text("utf-8").splitlines() if log.exists() else ():
+            yield chapter, *json.loads(line)
+
+
+def result_origins() -> Counter[str]:
+    """How many of the `asked_results` came from where; what was computed, and then found in the
+    cache, counts as computed."""
+    origins: dict[str, str] = {}
+    for _, _, address, origin in asked_results():
+        if origins.get(address) != "computed":
+            origins[address] = origin
     return Counter(origins.values())
 
 

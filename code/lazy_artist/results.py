@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from lazy_artist import store
 from lazy_artist.canvas import test_split
-from lazy_artist.claims import book_chapters
+from lazy_artist.claims import asked_results
 from lazy_artist.config import repository_results, scale
 from lazy_artist.data import (
     DataNotFoundError,
@@ -215,11 +215,8 @@ def fill() -> str:
     `LIMIT` bytes."""
     commit, old = ready(), read_index()
     asked: dict[str, set[str]] = {}  # "name/address": chapters
-    for chapter in book_chapters():
-        log = cache_dir() / "asked" / f"{chapter}.jsonl"
-        for line in log.read_text("utf-8").splitlines() if log.exists() else []:
-            name, address, _ = json.loads(line)
-            asked.setdefault(f"{name}/{address}", set()).add(chapter)
+    for chapter, name, address, _ in asked_results():
+        asked.setdefault(f"{name}/{address}", set()).add(chapter)
     if not asked:
         raise Refused("no chapter has asked for a result yet: run `make results`, which builds")
     kept = {record["address"]: record for record in store.records()}
