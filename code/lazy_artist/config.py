@@ -68,14 +68,18 @@ def scale() -> str:
     return name
 
 
-def repository_results() -> Path | None:
-    """The results that came with the repository, in its folder `results`, if they are used: they
-    are of MNIST at full scale. LAZY_ARTIST_FRESH=1 does without; LAZY_ARTIST_RESULTS names another
-    folder."""
+def results_folder() -> Path:
+    """Where results that come with the repository lie: LAZY_ARTIST_RESULTS, else its `results`."""
     named = os.environ.get("LAZY_ARTIST_RESULTS")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "results"
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "results"
+
+
+def repository_results() -> Path | None:
+    """The `results_folder` if it is used: its results are of MNIST at full scale.
+    LAZY_ARTIST_FRESH=1 does without."""
+    folder, source = results_folder(), os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
     fresh = os.environ.get("LAZY_ARTIST_FRESH", "") not in ("", "0")
-    mnist = (os.environ.get("LAZY_ARTIST_SOURCE") or "auto") in ("auto", "mnist")
+    mnist = source in ("auto", "mnist")
     used = mnist and not fresh and scale() == "full" and (folder / "index.json").is_file()
     return folder if used else None
 

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from lazy_artist import store
 from lazy_artist.canvas import test_split
 from lazy_artist.claims import asked_results
-from lazy_artist.config import repository_results, scale
+from lazy_artist.config import repository_results, results_folder, scale
 from lazy_artist.data import (
     DataNotFoundError,
     DataWarning,
@@ -64,15 +64,9 @@ class Refused(Exception):
     """Why something cannot be done; the message ends with what to do."""
 
 
-def folder() -> Path:
-    """Where the results lie that came, or will come, with the repository."""
-    named = os.environ.get("LAZY_ARTIST_RESULTS")
-    return Path(named) if named else Path(__file__).resolve().parents[2] / "results"
-
-
 def read_index() -> dict[str, Any]:
     """The index; of no folder that of no results. Raises Refused for one that cannot be read."""
-    path = folder() / "index.json"
+    path = results_folder() / "index.json"
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -177,7 +171,7 @@ def lag() -> str:
     index = read_index()
     if not index["results"]:
         return "there are none (make results)"
-    entries = [e for e in lacking(index, [folder()]) if e["chapters"]]
+    entries = [e for e in lacking(index, [results_folder()]) if e["chapters"]]
     return f"these lag behind the code: {told(entries)}. `make results` renews them" * bool(entries)
 
 
@@ -189,7 +183,7 @@ def ready() -> str:
     scale than full, and other digits than MNIST."""
 
     def git(*arguments: str) -> str:
-        root = folder().parent
+        root = results_folder().parent
         try:
             how = {"cwd": root, "capture_output": True, "text": True, "check": True}
             return subprocess.run(["git", *arguments], **how).stdout.strip()
@@ -243,10 +237,10 @@ def fill() -> str:
     }  # fmt: skip
     if stale := [entries[a]["name"] for a, now in addresses(index).items() if now != a]:
         raise Refused(f"{stale[0]} was asked for by other code: run `make results` again")
-    with tempfile.TemporaryDirectory(prefix="results.", dir=folder().parent) as work:
+    with tempfile.TemporaryDirectory(prefix="results.", dir=results_folder().parent) as work:
         new, replaced = Path(work, "new"), Path(work, "old")
         for name in asked:
-            for place in (cache_dir() / "results", folder()):
+            for place in (cache_dir() / "results", results_folder()):
                 for file in place.glob(f"{name}.*[!k]"):  # but locks
                     (new / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(file, new / f"{name}{file.suffix}")
@@ -261,9 +255,9 @@ def fill() -> str:
         if size > LIMIT:
             told = f"they have {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}"
             raise Refused(f"{told}: let chapters ask for less")
-        if folder().exists():
-            os.rename(folder(), replaced)
-        os.rename(new, folder())
+        if results_folder().exists():
+            os.rename(results_folder(), replaced)
+        os.rename(new, results_folder())
     return f"{len(asked)} results, {size / 1e6:.1f} MB, of {commit[:12]}. Commit them"
 
 
@@ -375,7 +369,7 @@ def verify(everything: bool) -> pd.DataFrame:
     settings = {"LAZY_ARTIST_CACHE": str(work), "LAZY_ARTIST_FRESH": "1" * everything}
     settings["LAZY_ARTIST_DATA"] = os.environ.get("LAZY_ARTIST_DATA") or str(cache_dir() / "data")
     load_digits("train", "mnist")  # before the cache is another one
-    kept = {a: store.read(folder() / entries[a]["name"] / a) for a in chosen}
+    kept = {a: store.read(results_folder() / entries[a]["name"] / a) for a in chosen}
     splits = [test_split(name, 2000) for name in ("validation", "hard")]
     before, rows = dict(os.environ), []
     os.environ.update(settings)
