@@ -63,7 +63,7 @@ SMALL = Sizes(1024, 500, 20, 5, 50, 8, 5, 20)
 
 def painted(count: int, seeds: int) -> list[Split]:
     """`count` drawn digits in biased colours, for each seed."""
-    digits = procedural_digits(count * 12 // 11 + 12)  # of which a twelfth is for validation
+    digits = procedural_digits(count * 12 // 10 + 12)  # of which two twelfths are set apart
     splits = [colour_split("train", seed, digits=digits) for seed in range(seeds)]
     return [split.take(np.arange(count)) for split in splits]
 

@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
     print(f"{machine()}, torch {torch.__version__}, ours in {low_precision()}\n", flush=True)
-    images = min(options.images, len(load_digits("train").labels) * 11 // 12) // BATCH * BATCH
+    images = min(options.images, len(load_digits("train").labels) * 10 // 12) // BATCH * BATCH
     if images < BATCH:
         parser.error(f"--images must be at least {BATCH}, one batch")
 

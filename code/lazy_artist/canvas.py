@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lazy_artist.config import TEST_SEED
+from lazy_artist.config import TEST_SEED, sealed_splits
 from lazy_artist.data import Digits, load_digits
 from lazy_artist.interface import Array, check_classes, check_number, public
 
@@ -44,7 +44,11 @@ to 19."""
 _TWENTY = np.concatenate([PALETTE, UNSEEN_PALETTE])
 
 SPLITS = ("train", "validation", "hard", "aligned", "unbiased", "unseen")
-"""The first two come from the training digits, the others from the test digits."""
+"""The first two come from the training digits, the others from the test digits. A seventh one,
+"sealed", is closed: see `config.sealed_splits`."""
+
+_ALL = (*SPLITS, "sealed")
+_TWELFTHS = {"train": (0, 10), "sealed": (10, 11), "validation": (11, 12)}  # of training digits
 
 N_CLASSES = 10
 JITTER = 0.03  # standard deviation of the per-image shift of the stroke colour, each channel
@@ -83,13 +87,15 @@ def colour_split(
     "aligned" (always), "unbiased" (ten colours, uniformly) or "unseen" (ten colours outside the
     palette, uniformly). `correlation` matters for "train" and "validation" alone; 0.1 makes colour
     and label independent. digits: grey digits to paint; by default `load_digits`. Of training
-    digits, the first eleven twelfths (55,000 of 60,000) are "train" and the rest is "validation".
+    digits, the first ten twelfths (50,000 of 60,000) are "train" and the last one is "validation";
+    the one between them is "sealed": digits in hard colours on which nothing is chosen.
 
-    Raises ValueError for an unknown name or a correlation outside [0, 1].
+    Raises ValueError for an unknown name, a correlation outside [0, 1], and for "sealed" while
+    those digits are closed (`config.sealed_splits`).
     """
     labels, colours = split_colours(name, seed, correlation, digits)
     images = split_digits(name, digits)[0]
-    return Split(paint(images, colours, [seed, SPLITS.index(name), 1], _TWENTY), labels, colours)
+    return Split(paint(images, colours, [seed, _ALL.index(name), 1], _TWENTY), labels, colours)
 
 
 def test_split(name: str, n: int | None = None) -> Split:
@@ -99,7 +105,7 @@ def test_split(name: str, n: int | None = None) -> Split:
     `TEST_SEED`, the backgrounds are not.
     """
     labels, colours = (part[:n] for part in split_colours(name, TEST_SEED))
-    stream = [TEST_SEED, SPLITS.index(name), 1]
+    stream = [TEST_SEED, _ALL.index(name), 1]
     return Split(paint(split_digits(name)[0][:n], colours, stream, _TWENTY), labels, colours)
 
 
@@ -108,12 +114,12 @@ def split_colours(
     name: str, seed: int, correlation: float = 0.95, digits: Digits | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and colours, int64 (N,) each, of the split that `colour_split` paints; see there."""
-    if name not in SPLITS:
-        raise ValueError(f"unknown split {name!r}: choose one of {', '.join(SPLITS)}")
+    if name not in _ALL:
+        raise ValueError(f"unknown split {name!r}: choose one of {', '.join(_ALL)}")
     check_number(correlation, "correlation", 0, 1)
     labels = split_digits(name, digits)[1]
-    share = {"hard": 0.0, "aligned": 1.0, "unbiased": 0.1}.get(name, correlation)
-    stream = [seed, SPLITS.index(name)]
+    fixed = {"hard": 0.0, "sealed": 0.0, "aligned": 1.0, "unbiased": 0.1}
+    share, stream = fixed.get(name, correlation), [seed, _ALL.index(name)]
     if name == "unseen":
         steps = np.random.default_rng(stream).integers(N_CLASSES, size=len(labels))
         return labels, N_CLASSES + steps
@@ -121,11 +127,17 @@ def split_colours(
 
 
 def split_digits(name: str, digits: Digits | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The grey images uint8 (N, 28, 28) and labels int64 (N,) that a split of this name paints."""
+    """The grey images uint8 (N, 28, 28) and labels int64 (N,) that a split of this name paints.
+    Raises ValueError for "sealed" while those digits are closed."""
+    if name == "sealed" and not sealed_splits():
+        raise ValueError(
+            "the sealed digits are closed, so that nothing is chosen on them: "
+            "LAZY_ARTIST_SEALED=open opens them, for the measurement of a finished edition"
+        )
     if digits is None:
-        digits = load_digits("train" if name in ("train", "validation") else "test")
-    cut = len(digits.labels) * 11 // 12
-    part = {"train": slice(cut), "validation": slice(cut, None)}.get(name, slice(None))
+        digits = load_digits("train" if name in _TWELFTHS else "test")
+    start, stop = _TWELFTHS.get(name, (0, 12))
+    part = slice(*(len(digits.labels) * twelfth // 12 for twelfth in (start, stop)))
     return digits.images[part], digits.labels[part]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lazy_artist import canvas
 from lazy_artist.canvas import PALETTE, SPLITS, assign_colours, colour_split, paint, split_digits
+from lazy_artist.config import sealed_splits
 from lazy_artist.data import procedural_digits
 
 SEEDS = st.integers(0, 2**32)
@@ -135,12 +136,33 @@ def test_paint_refuses_bad_input(images, palette, message):
         paint(images, np.full(4, 4), 0, palette)
 
 
-def test_training_digits_are_cut_at_eleven_twelfths():
-    train, validation = (split_digits(name, DIGITS) for name in ("train", "validation"))
-    assert len(train[1]) == 220 and len(validation[1]) == 20
+def test_training_digits_are_cut_into_train_sealed_and_validation(monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_SEALED", "open")
+    parts = [split_digits(name, DIGITS) for name in ("train", "sealed", "validation")]
+    assert [len(labels) for _, labels in parts] == [200, 20, 20]
     for k, whole in enumerate(split_digits("hard", DIGITS)):
         np.testing.assert_array_equal(whole, (DIGITS.images, DIGITS.labels)[k])
-        np.testing.assert_array_equal(np.concatenate([train[k], validation[k]]), whole)
+        np.testing.assert_array_equal(np.concatenate([part[k] for part in parts]), whole)
+
+
+def test_the_sealed_digits_stay_closed_until_they_are_opened(monkeypatch):
+    for state in (None, "", "closed"):
+        monkeypatch.setenv("LAZY_ARTIST_SEALED", state or "")
+        if state is None:
+            monkeypatch.delenv("LAZY_ARTIST_SEALED")
+        assert sealed_splits() == []
+        for closed in (split_digits, lambda name: colour_split(name, 0), canvas.test_split):
+            with pytest.raises(ValueError, match="sealed digits are closed"):
+                closed("sealed")
+    monkeypatch.setenv("LAZY_ARTIST_SEALED", "open")
+    assert sealed_splits() == ["sealed"]
+    split = colour_split("sealed", 3, digits=DIGITS)
+    images, labels = split_digits("sealed", DIGITS)
+    assert not np.any(split.colours == labels) and split.colours.max() < 10
+    np.testing.assert_array_equal(split.images, paint(images, split.colours, [3, 6, 1], TWENTY))
+    monkeypatch.setenv("LAZY_ARTIST_SEALED", "ajar")
+    with pytest.raises(ValueError, match="LAZY_ARTIST_SEALED is 'ajar': choose closed or open"):
+        sealed_splits()
 
 
 @settings(deadline=None)

@@ -199,7 +199,7 @@ def test_the_amplified_network_reports_what_it_predicts(split, monkeypatch):
     again = amplified.train_amplified(three, 5, "mlp", 0.5, keep=np.array([True, True, False]))
     assert len(again.predictions) == 3
     steps = [how["epochs"] * len(part) / how["batch_size"] for part, how in trained]
-    assert steps == [pytest.approx(0.5 * 55_000 / 3), pytest.approx(0.25 * 55_000 / 2)]
+    assert steps == [pytest.approx(0.5 * 50_000 / 3), pytest.approx(0.25 * 50_000 / 2)]
     assert all(how["loss"] is amplified.gce_loss and how["seed"] == 5 for _, how in trained)
 
 

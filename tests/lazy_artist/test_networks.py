@@ -1,5 +1,6 @@
 """The named networks: what each handle stands for, and that training does what its handle says."""
 
+import copy
 from unittest import mock
 
 import numpy as np
@@ -23,14 +24,14 @@ CURVE = {"validation": 1000, "aligned": 500, "hard": 500}
 
 @pytest.fixture(autouse=True)
 def small(tmp_path_factory, monkeypatch):
-    """1,375 training digits at full scale, in a store of this file's own."""
+    """1,250 training digits at full scale, in a store of this file's own."""
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(tmp_path_factory.getbasetemp() / "networks"))
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
     monkeypatch.delenv("LAZY_ARTIST_SCALE", raising=False)
 
 
 def test_the_scale_decides_seeds_and_sizes(monkeypatch):
-    full, quick = (range(3), range(3), None, 55_000), (range(2), range(1), 1000, 3300)
+    full, quick = (range(3), range(3), None, 50_000), (range(2), range(1), 1000, 3000)
     for named, expected in (("full", full), ("", full), ("quick", quick)):
         monkeypatch.setenv("LAZY_ARTIST_SCALE", named)
         found = (config.seeds(), config.seeds("resnet18"), config.n_eval(), config.n_train())
@@ -44,10 +45,13 @@ def test_the_scale_decides_seeds_and_sizes(monkeypatch):
         ("cheater", "resnet18", (0.3, 3e-4, 128), (0.15, 6e-4, 128)),
         ("long-trained", "cnn", (4, 4e-3, 256), (0.8, 4e-3, 256)),
         ("oracle", "resnet18", (0.75, 2e-3, 128), (0.15, 2e-3, 128)),
+        ("brief-oracle", "resnet18", (0.3, 3e-4, 128), (0.15, 6e-4, 128)),
+        ("convinced-cheater", "cnn", (1, 1e-3, 256), (0.5, 2e-3, 256)),
     ],
 )
 def test_a_trained_network_is_its_recipe_on_its_canvas(kind, arch, full, quick, monkeypatch):
-    correlation, n_curve = (0.1, {}) if kind == "oracle" else (0.95, CURVE)
+    correlation, n_curve = (0.1, {}) if kind.endswith("oracle") else (0.95, CURVE)
+    power = 0.9 if kind == "convinced-cheater" else 0
     for scale, recipe in (("full", full), ("quick", quick)):
         monkeypatch.setenv("LAZY_ARTIST_SCALE", scale)
         handle = network(kind, 2, arch)
@@ -55,6 +59,7 @@ def test_a_trained_network_is_its_recipe_on_its_canvas(kind, arch, full, quick, 
         assert handle.made_by.function is train_network
         given = dict(handle.made_by.arguments)
         assert [given.pop(name) for name in Recipe._fields] == pytest.approx(recipe)
+        assert given.pop("gce_power") == power
         assert given == {"arch": arch, "seed": 2, "correlation": correlation, "n_curve": n_curve}
     dose = network(kind, 2, arch, correlation=0.5)  # without curves
     assert dose.made_by.arguments == handle.made_by.arguments | {"correlation": 0.5, "n_curve": {}}
@@ -65,7 +70,7 @@ def test_a_trained_network_is_its_recipe_on_its_canvas(kind, arch, full, quick, 
 def test_a_debiased_network_is_its_method_on_its_canvas(kind, monkeypatch):
     row = (debias.METHODS | debias.ABLATIONS)["combination" if kind == "cure" else kind]
     own = {"oracle-same-budget": 0.1}.get(kind)
-    for scale, count in (("full", 55_000), ("quick", 3_300)):
+    for scale, count in (("full", 50_000), ("quick", 3_000)):
         monkeypatch.setenv("LAZY_ARTIST_SCALE", scale)
         handle = network(kind, 1, "mlp")
         assert handle.name == kind and handle.made_by.function is train_debiased
@@ -92,7 +97,11 @@ def test_the_handles_of_kinds_come_by_kind_and_seed(monkeypatch):
         ("unknown network 'lazy': choose one of cheater, long", lambda: networks.networks("lazy")),
         ("unknown method 'lazy': choose one of erm", lambda: networks.robust("lazy")),
         ("unknown method 'oracle': choose one of erm", lambda: networks.robust("oracle")),
-        ("no recipe for the architecture 'mlp': .*cnn, res", lambda: networks.oracle(arch="mlp")),
+        ("no oracle of the architecture 'mlp': .*cnn, res", lambda: networks.oracle(arch="mlp")),
+        (
+            "no convinced-cheater of the architecture 'resnet18': choose one of cnn$",
+            lambda: network("convinced-cheater", arch="resnet18"),
+        ),
         ("unknown architecture 'vgg': choose one of", lambda: networks.robust(arch="vgg")),
     ],
 )
@@ -123,10 +132,10 @@ def same_weights(model, weights):
 
 def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
     count = {"validation": 30, "hard": 50}
-    made = train_network.__wrapped__("mlp", 0.4, 3, count, 2.5, 1e-3, 64)
-    # 1,375 images: 21.48 steps an epoch; 0.03, 0.06, 0.1, … of it, then epoch 2, then the end
-    assert made["steps_per_epoch"] == 1375 / 64 and len(made["curve"]["loss"]) == 54
-    steps = [1, 2, 3, 4, 6, 9, 12, 16, 21, 43, 54]
+    made = train_network.__wrapped__("mlp", 0.4, 3, count, 0, 2.5, 1e-3, 64)
+    # 1,250 images: 19.53 steps an epoch; 0.03, 0.06, 0.1, … of it, then epoch 2, then the end
+    assert made["steps_per_epoch"] == 1250 / 64 and len(made["curve"]["loss"]) == 49
+    steps = [1, 2, 3, 4, 6, 8, 11, 15, 20, 39, 49]
     assert made["curve"]["step"].tolist() == steps
     model, split = build("mlp", 3), colour_split("train", 3, 0.4)
     splits, looked = [test_split(name, n) for name, n in count.items()], []
@@ -136,13 +145,49 @@ def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
         looked.append([np.mean(p == s.labels) for p, s in zip(predictions, splits, strict=True)])
 
     recipe = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 64}
-    history = train(model, split, seed=3, **recipe, observe=look, observe_at=[1, 43, 54])
+    history = train(model, split, seed=3, **recipe, observe=look, observe_at=[1, 39, 49])
+    assert made["temperature"] == networks.calibrate(model, 3)
     same_weights(model, made["weights"])
     np.testing.assert_array_equal(made["curve"]["loss"], history.losses)
-    rows = [steps.index(step) for step in (1, 43, 54)]
+    rows = [steps.index(step) for step in (1, 39, 49)]
     found = made["curve"]["accuracy"]
     np.testing.assert_array_equal(found[rows], np.float32(looked), strict=True)
     assert found[-1, 0] != found[-1, 1]
+
+
+def test_a_convinced_cheater_is_trained_by_generalised_cross_entropy():
+    made = train_network.__wrapped__("mlp", 0.4, 3, {}, 0.9, 1, 1e-3, 64)
+    model, split = build("mlp", 3), colour_split("train", 3, 0.4)
+
+    def loss(model, images, labels, index):
+        likelihood = model(images).float().softmax(1)[torch.arange(len(labels)), labels]
+        return ((1 - likelihood**0.9) / 0.9).mean()
+
+    history = train(model, split, seed=3, epochs=1, learning_rate=1e-3, batch_size=64, loss=loss)
+    np.testing.assert_allclose(made["curve"]["loss"], history.losses, rtol=1e-4)
+
+
+def test_calibration_fits_confidence_to_easy_validation_and_changes_no_answer():
+    """Of logits three times too large, the temperature is three times that of the network."""
+    model, split = build("mlp", 5), colour_split("train", 5)
+    train(model, split, seed=5, epochs=4, learning_rate=2e-3, batch_size=64)
+    hot = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in hot.head.parameters():
+            parameter.mul_(3)
+    easy = colour_split("validation", 5)
+    before = predict(hot, easy.images, "low")
+    temperature = networks.calibrate(hot, 5)
+    assert temperature == pytest.approx(3 * networks.calibrate(model, 5), rel=0.01)
+    after = predict(hot, easy.images, "low")
+    np.testing.assert_allclose(after, before / temperature, rtol=0.05, atol=0.05)
+    assert (after.argmax(1) == before.argmax(1)).all()
+
+    def loss(temperature):
+        z = torch.from_numpy(before).double() / temperature
+        return torch.nn.functional.cross_entropy(z, torch.from_numpy(easy.labels))
+
+    assert loss(temperature) < min(loss(0.97 * temperature), loss(1.03 * temperature))
 
 
 def given(split, seed, arch, epoch_scale):
@@ -153,10 +198,10 @@ def given(split, seed, arch, epoch_scale):
 
 @pytest.mark.parametrize(
     ("n_train", "taken", "seen"),
-    [(110, 120, 110), (111, 121, 110), (1374, 1498, 1373), (1375, 1500, 1375), (9999, 1500, 1375)],
+    [(100, 120, 100), (101, 121, 100), (1249, 1498, 1248), (1250, 1500, 1250), (9999, 1500, 1250)],
 )
 def test_a_method_is_given_the_first_training_images_with_their_exact_bias(n_train, taken, seen):
-    """Of twelve elevenths as many digits, rounded down, eleven twelfths are training images."""
+    """Of twelve tenths as many digits, rounded down, ten twelfths are training images."""
     made = train_debiased.__wrapped__(given, True, "mlp", 0.8, 4, n_train)
     digits = load_digits("train")
     part = Digits(digits.images[:taken], digits.labels[:taken], digits.source)
@@ -165,8 +210,10 @@ def test_a_method_is_given_the_first_training_images_with_their_exact_bias(n_tra
     for name in ("images", "labels", "colours"):
         np.testing.assert_array_equal(info[name], getattr(split, name))
     np.testing.assert_array_equal(info["labels"], split_digits("train")[1][:seen])
-    same_weights(build("mlp", 4), made["weights"])
-    blind = train_debiased.__wrapped__(given, False, "mlp", 0.8, 4, 110)  # needs no colours
+    model = build("mlp", 4)
+    assert made["temperature"] == networks.calibrate(model, 4)
+    same_weights(model, made["weights"])
+    blind = train_debiased.__wrapped__(given, False, "mlp", 0.8, 4, 100)  # needs no colours
     assert set(blind["info"]["colours"]) == {-1}
 
 
@@ -194,7 +241,7 @@ def test_the_cheater_cheats_on_the_whole_stand_in(monkeypatch):
     drawn, test = (load_digits(name, "procedural") for name in ("train", "test"))
     model, split = build("cnn", 0), colour_split("train", 0, digits=drawn)
     train(model, split, seed=0, **RECIPES["cheater", "cnn"]._asdict())
-    assert len(split) == 55_000
+    assert len(split) == 50_000
     assert accuracy(model, colour_split("validation", TEST_SEED, digits=drawn)) >= 0.95
     hard = colour_split("hard", TEST_SEED, digits=test).take(slice(4000))
     assert accuracy(model, hard) < 0.20 and shortcut_rate(model, hard) > 0.9

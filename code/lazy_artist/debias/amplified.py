@@ -14,7 +14,7 @@ from lazy_artist.evaluate import predict
 from lazy_artist.models import build
 from lazy_artist.training import train
 
-PASS = 55_000  # images that its epochs are passes over; of fewer images more passes are made
+PASS = 50_000  # images that its epochs are passes over; of fewer images more passes are made
 POWER = 0.7  # of the generalised cross-entropy
 
 
@@ -31,12 +31,12 @@ class Amplified(NamedTuple):
         return {"amplified wrong": float(self.wrong.mean())}
 
 
-def gce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each image's generalised cross-entropy (1 - p_y^q) / q, q = 0.7, (B,), from logits (B, 10)
-    (Zhang & Sabuncu 2018, arXiv:1805.07836): images that the network finds hard count for less, so
-    it goes on learning what it finds easy."""
+def gce(logits: Tensor, labels: Tensor, power: float = POWER) -> Tensor:
+    """Each image's generalised cross-entropy (1 - p_y^q) / q, (B,), from logits (B, 10), for a
+    power q in (0, 1] (Zhang & Sabuncu 2018, arXiv:1805.07836): images that the network finds hard
+    count for less, so it goes on learning what it finds easy. Cross-entropy is its limit at 0."""
     likelihood = logits.softmax(1).gather(1, labels[:, None])[:, 0]
-    return (1 - likelihood.clamp_min(1e-6) ** POWER) / POWER
+    return (1 - likelihood.clamp_min(1e-6) ** power) / power
 
 
 def gce_loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
