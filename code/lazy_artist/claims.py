@@ -1,9 +1,9 @@
 """Claims that the prose makes, checked where they stand and gathered at the end.
 
 A chapter's first cell calls `begin_chapter`; each claim of its prose is a `claim(...)`, which shows
-itself there as one line, holding or failing. `book_ledger` gathers the claims of the book, and
-`python -m lazy_artist.claims` writes them to the built book's claims.json and prints a summary.
-Each chapter is its own process, so its claims are kept in `<cache>/claims/<chapter>.json`.
+itself there as one line: it holds, is undecided, or fails. `book_ledger` gathers the claims of the
+book, and `python -m lazy_artist.claims` writes them to the built book's claims.json and prints a
+summary. Each chapter is its own process, so its claims are kept in `<cache>/claims/<chapter>.json`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OPERATORS = {"<": (lt, r"\<"), "<=": (le, "≤"), ">": (gt, r"\>"), ">=": (ge, "≥"), "==": (eq, "=")}
+_MARKS = {"holds": "✓", "undecided": "◐", "fails": "✗", "measured": "•"}  # verdicts from the best
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 _chapter: str | None = None
@@ -36,29 +37,27 @@ _chapter: str | None = None
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim as `claim` checked it. scale: LAZY_ARTIST_SCALE at that time."""
+    """One claim as `claim` checked it. outcome: "holds", "undecided", "fails" or, without an op,
+    "measured". sealed: None, "closed", or value, interval, n and outcome on the sealed digits.
+    scale: LAZY_ARTIST_SCALE at that time."""
 
     id: str
     chapter: str
     statement: str
     value: float
-    op: str
-    threshold: float
-    interval: tuple[float, float] | None
+    op: str | None
+    threshold: float | None
+    interval: list[float] | None
     n: int | None
     holds: bool
     scale: str
+    outcome: str
+    sealed: str | dict[str, Any] | None = None
 
     def _repr_markdown_(self) -> str:
         text = _texts(self)
-        interval = f", 95% interval {text['interval']}" if self.interval else ""
-        seeds = f"; {text['seeds']}" if self.n else ""
-        return (
-            f"::: {{.claim .claim-{'holds' if self.holds else 'fails'}}}\n"
-            f"**{text['verdict']}** `{self.id}`: {self.statement} (measured {text['measured']}"
-            f"{interval}; criterion {text['criterion']}{seeds})\n"
-            f":::\n"
-        )
+        told = f"**{text['outcome']}** `{self.id}`: {self.statement} ({text['told']})"
+        return f"::: {{.claim .claim-{self.outcome}}}\n{told}\n:::\n"
 
 
 def begin_chapter(name: str) -> None:
@@ -81,21 +80,25 @@ def begin_chapter(name: str) -> None:
 def claim(
     id: str,
     statement: str,
-    value: float,
-    op: str,
-    threshold: float,
-    interval: tuple[float, float] | None = None,
-    n: int | None = None,
+    value: Any,
+    op: str | None = None,
+    threshold: float | None = None,
+    sealed: Any = None,
 ) -> Claim:
-    """Checks, records and returns the claim that `value op threshold`, which no NaN fulfils.
+    """Checks, records and returns the claim that `value op threshold`. It holds if the mean and the
+    whole 95% interval meet the criterion, is undecided if the mean alone does, and else (or for
+    NaN) fails. Without an op it is a measurement, which no verdict is passed on.
 
     id: lowercase letters, digits and hyphens; one claim in the whole book.
     statement: one sentence in the book's Markdown.
+    value: a number, or an estimate with `mean`, `interval` (low, high) or None, and `n`, such as
+        `evaluate.Estimate`.
     op: "<", "<=", ">", ">=" or "==" (exact).
-    interval: the value's 95% interval (low, high); n: the number of seeds.
+    sealed: of a claim about accuracy on hard images, what the sealed digits in hard colours say: a
+        number or an estimate, which has to meet the criterion too, or "closed".
 
     Raises RuntimeError outside a chapter, TypeError for what is not a number, ValueError for an
-    unknown op and a bad or duplicate id.
+    unknown op (as of a threshold without one) and a bad or duplicate id.
     """
     if _chapter is None:
         raise RuntimeError(
@@ -104,15 +107,29 @@ def claim(
         )
     _check_name("claim id", id)
     statement = " ".join(statement.split())
-    if op not in _OPERATORS:
+    judging = (op, threshold) != (None, None)
+    if judging and op not in _OPERATORS:
         raise ValueError(f"claim {id!r}: unknown op {op!r}; the ops are {', '.join(_OPERATORS)}")
-    value = _plain(id, "value", value)
-    threshold = _plain(id, "threshold", threshold)
-    if interval is not None:
-        interval = tuple(_plain(id, "interval", bound) for bound in interval)
-    n = None if n is None else _plain(id, "n", n)
-    holds = _OPERATORS[op][0](value, threshold)
-    made = Claim(id, _chapter, statement, value, op, threshold, interval, n, holds, scale())
+    threshold = _plain(id, "threshold", threshold) if judging else None
+
+    def judged(what: str, value: Any) -> dict[str, Any]:
+        interval, n = getattr(value, "interval", None), getattr(value, "n", None)
+        value = _plain(id, what, value.mean if hasattr(value, "interval") else value)
+        if interval is not None:
+            interval = [_plain(id, f"{what}'s interval", end) for end in interval]
+        n = None if n is None else _plain(id, f"{what}'s n", n)
+        outcome = "measured"
+        if judging:
+            meets, *ends = (_OPERATORS[op][0](x, threshold) for x in (value, *(interval or ())))
+            outcome = "fails" if not meets else "holds" if all(ends) else "undecided"
+        return {"value": value, "interval": interval, "n": n, "outcome": outcome}
+
+    given = judged("value", value) | {"op": op, "threshold": threshold}
+    if sealed is not None and sealed != "closed":
+        sealed = judged("sealed", sealed)
+        given["outcome"] = max(given["outcome"], sealed["outcome"], key=list(_MARKS).index)
+    given |= {"holds": given["outcome"] == "holds", "sealed": sealed, "scale": scale()}
+    made = Claim(id, _chapter, statement, **given)
     ledger = {earlier.id: earlier for earlier in _read(_chapter)}
     if ledger.get(id, made).statement != statement:  # else its cell was run again
         raise ValueError(
@@ -152,13 +169,20 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     rows = []
     for made in claims:
         text = _texts(made)
-        verdict = text["verdict"].replace(" ", "\u00a0")  # stays on one line
+        outcome = text["outcome"].replace(" ", "\u00a0")  # stays on one line
         statement = re.sub(r"(?<!\\)\|", r"\\|", made.statement)
-        measured = f"{text['measured']} {text['interval']}".strip()
-        measured += f", {text['seeds']}" * bool(made.n)
         told = f"`{made.id}` ({made.chapter}): {statement}"
-        rows.append((verdict, told, measured, text["criterion"]))
-    return pd.DataFrame(rows, columns=["Holds", "Claim", "Measured", "Criterion"])
+        rows.append((outcome, told, text["measured"], text["criterion"], text["sealed"]))
+    return pd.DataFrame(rows, columns=["Outcome", "Claim", "Measured", "Criterion", "Sealed"])
+
+
+def count_outcomes(claims: Iterable[Claim]) -> str:
+    """Such as "49 of 55 claims hold; 4 undecided, 2 fail". Measurements are not counted."""
+    counts = Counter(made.outcome for made in claims if made.outcome != "measured")
+    others = [f"{counts['undecided']} undecided"] * (counts["undecided"] > 0)
+    others += [f"{counts['fails']} fail{'s' * (counts['fails'] == 1)}"] * (counts["fails"] > 0)
+    told = f"{counts['holds']} of {counts.total()} claims hold"
+    return "; ".join([told, ", ".join(others)] if others else [told])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -179,9 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     plain = json.loads(written, parse_constant=lambda _: None)  # JSON has no NaN and no infinities
     write_whole(options.book / "claims.json", (json.dumps(plain, indent=1) + "\n").encode())
 
-    failed = [made for made in claims if not made.holds]
-    count = f"{len(claims) - len(failed)} of {len(claims)}"
-    print(f"{count} claims hold")
+    count = count_outcomes(claims)
+    print(count)
     if origins := result_origins():
         print(
             f"{origins['repository']} results came with the repository, {origins['cache']} were in "
@@ -190,16 +213,16 @@ def main(argv: list[str] | None = None) -> int:
     # Quarto executes the opening page first, so that its cells cannot know
     opening = options.book / "index.html"
     if opening.is_file():
-        page, told = opening.read_text("utf-8"), rf"\g<1>: {count}."
+        page, told = opening.read_text("utf-8"), rf"\g<1>: {count}"
         write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
     for announced in announcements():  # by kernels, whose warnings the pages do not show
         print(announced)
-    for made in failed:
-        text = _texts(made)
-        measured = f"{text['measured']} {text['interval']}".strip()
-        told = f"measured {measured}, criterion {text['criterion']}".replace("\\", "")
-        print(f"  failed: {made.id} ({made.chapter}): {told}")
-    return int(options.strict and (bool(failed) or not claims))
+    for made in sorted(claims, key=lambda made: made.outcome):  # "fails" before "undecided"
+        if made.outcome in ("fails", "undecided"):
+            told = _texts(made)["told"].replace("\\", "")
+            print(f"  {made.outcome}: {made.id} ({made.chapter}): {told}")
+    outcomes = {made.outcome for made in claims} - {"measured"}
+    return int(options.strict and ("fails" in outcomes or not outcomes))
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -211,11 +234,10 @@ def _path(chapter: str) -> Path:
 
 def _read(chapter: str) -> list[Claim]:
     try:
-        records = json.loads(_path(chapter).read_text(encoding="utf-8"))
-        return [Claim(**r | {"interval": r["interval"] and tuple(r["interval"])}) for r in records]
+        return [Claim(**record) for record in json.loads(_path(chapter).read_text("utf-8"))]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"the claims in {_path(chapter)} are damaged: delete the file and run its chapter again"
         ) from error
@@ -271,23 +293,36 @@ def _plain(id: str, what: str, value: Any) -> int | float:
 
 
 def _texts(made: Claim) -> dict[str, str]:
-    """What is told of a claim. A threshold is not rounded to three digits, and a value not so far
-    that it seems to be its threshold."""
-    threshold = _number(made.threshold)
-    if _parsed(threshold) != made.threshold:
+    """What is told of a claim. A threshold is not rounded to three digits, and a value or an end of
+    its interval not so far that it seems to be the threshold."""
+    threshold = _number(made.threshold) if made.op else ""
+    if threshold and _parsed(threshold) != made.threshold:
         threshold = _number(made.threshold, 6)
-    for digits in range(3, 18):
-        measured = _number(made.value, digits)
-        if made.value == made.threshold or _parsed(measured) != _parsed(threshold):
-            break
-    ends = ", ".join(_number(end) for end in made.interval or ())
+
+    def short(x: float) -> str:
+        for digits in range(3, 18):
+            text = _number(x, digits)
+            if not threshold or x == made.threshold or _parsed(text) != _parsed(threshold):
+                break
+        return text
+
+    def estimate(value: float, interval: list[float] | None, n: int | None, outcome: str) -> str:
+        ends = rf" \[{', '.join(map(short, interval))}\]" if interval else ""
+        seeds = f", {n} seed{'s' * (n > 1)}" if n else ""
+        return short(value) + ends + seeds + f": {outcome}" * bool(outcome)
+
+    told = measured = estimate(made.value, made.interval, made.n, "")
+    sealed = estimate(**made.sealed) if isinstance(made.sealed, dict) else made.sealed
+    if made.op:
+        criterion = f"{_OPERATORS[made.op][1]} {threshold}"
+        told = f"measured {measured}; criterion {criterion}"
+        told += ", with the whole interval" * bool(made.interval)
     return {
-        "verdict": "✓ holds" if made.holds else "✗ fails",
+        "outcome": f"{_MARKS[made.outcome]} {made.outcome}",
         "measured": measured,
-        "threshold": threshold,
-        "criterion": f"{_OPERATORS[made.op][1]} {threshold}",
-        "interval": rf"\[{ends}\]" if ends else "",
-        "seeds": f"{made.n} seed{'s' * (made.n > 1)}" if made.n else "",
+        "criterion": criterion if made.op else "–",
+        "sealed": sealed or "–",
+        "told": told + f"; sealed digits {sealed}" * bool(sealed),
     }
 
 
