@@ -105,14 +105,15 @@ def main(argv: list[str] | None = None) -> int:
                     told = " ".join(f"{key}={value:g}" for key, value in setting.items())
                     rows.append({"method": name, "trial": trial, "setting": told, "seed": seed})
     found = stored.map(validate, [{"network": one} for one in handles], "trials", options.jobs)
-    frame = pd.DataFrame([row | scores for row, scores in zip(rows, found, strict=True)])
+    scores = [{name: round(value, 4) for name, value in each.items()} for each in found]
+    frame = pd.DataFrame([row | each for row, each in zip(rows, scores, strict=True)])
     path = FILES[options.of]
     if options.of == "debias" and path.exists():
         kept = pd.read_csv(path)
         kept = kept[~kept["method"].isin(options.methods)]
         frame = pd.concat([kept, frame], ignore_index=True)
-    frame.round(4).to_csv(path, index=False, lineterminator="\n")
-    print(frame.round(4).to_string())
+    frame.to_csv(path, index=False, lineterminator="\n")
+    print(frame.to_string())
     return 0
 
 
