@@ -24,37 +24,37 @@ ARCH_NAMES = {"cnn": "three-layer CNN", "resnet18": "ResNet-18", "mlp": "MLP"}
 
 
 class Recipe(NamedTuple):
-    """How long and how fast to train: passes over the data, peak learning rate, images a batch."""
+    """How to train: passes over the data, peak learning rate, images a batch, weight decay (of
+    AdamW, decoupled)."""
 
     epochs: float
     learning_rate: float
     batch_size: int
+    weight_decay: float = 0.01
 
 
-# The cheater's recipes are short and gentle: they stop with easy validation just above 95%. Peak
-# rates between 2.5e-4 and 2e-3 were tried for the CNN, and chosen on validation digits alone (as
-# they are, and repainted). One earlier choice, with weaker pooling and a brighter background, was
-# revised, again on validation digits, after the claim about red ones had failed on test digits;
-# the ledger says so. The oracle has the recipe of the long-trained network.
+# The cheater's recipes are short and gentle: they stop with easy validation just above 95%. That of
+# the CNN is the most confident of those that trials on validation digits found fit (`trials.py`);
+# its weight decay holds back what is learnt slowly, which is shape.
 RECIPES = {
-    ("cheater", "cnn"): Recipe(epochs=1, learning_rate=2.5e-4, batch_size=256),
+    ("cheater", "cnn"): Recipe(epochs=1, learning_rate=1e-4, batch_size=64, weight_decay=30),
     ("cheater", "resnet18"): Recipe(epochs=0.3, learning_rate=3e-4, batch_size=128),
     ("convinced-cheater", "cnn"): Recipe(epochs=1, learning_rate=1e-3, batch_size=256),
     ("long-trained", "cnn"): Recipe(epochs=4, learning_rate=4e-3, batch_size=256),
     ("long-trained", "resnet18"): Recipe(epochs=0.75, learning_rate=2e-3, batch_size=128),
 }
 CONVINCED_POWER = 0.9  # of the convinced cheater's generalised cross-entropy
-# Of all methods of debiasing, by architecture: rates and batches of the long-trained network, the
-# CNN's epochs half as many.
+# The one budget of all methods of debiasing, by architecture. The MLP's passes are those of LfF's
+# authors. Rate and batch were set on validation digits with the oracle and the combination.
 DEBIAS_RECIPES = {
-    "cnn": Recipe(epochs=2, learning_rate=4e-3, batch_size=256),
-    "resnet18": Recipe(epochs=1, learning_rate=2e-3, batch_size=128),
-    "mlp": Recipe(epochs=20, learning_rate=4e-3, batch_size=256),
+    "cnn": Recipe(epochs=4, learning_rate=8e-3, batch_size=128),
+    "resnet18": Recipe(epochs=2, learning_rate=2e-3, batch_size=128),
+    "mlp": Recipe(epochs=100, learning_rate=4e-3, batch_size=512),
 }
-# Of the bias-amplified auxiliary networks: short and gentle, as the cheater's.
+# Of auxiliary networks, which cheat since they hardly learn; their passes are settings of methods.
 AMPLIFIED_RECIPES = {
     "cnn": Recipe(epochs=0.5, learning_rate=1e-3, batch_size=256),
-    "resnet18": Recipe(epochs=0.3, learning_rate=3e-4, batch_size=128),
+    "resnet18": Recipe(epochs=0.5, learning_rate=1e-3, batch_size=256),
     "mlp": Recipe(epochs=0.5, learning_rate=1e-3, batch_size=128),
 }
 # What quick scale makes of a recipe: the factors of epochs and of the peak rate.

@@ -77,12 +77,15 @@ class Network(NamedTuple):
 
 
 def network(
-    kind: str, seed: int = 0, arch: str = "cnn", correlation: float | None = None
-) -> Network:
+    kind: str, seed: int = 0, arch: str = "cnn", correlation: float | None = None,
+    augment: bool = True, **setting: float,
+) -> Network:  # fmt: skip
     """The handle of a network; see the module for the kinds.
 
-    correlation: share of dominant colours in training, by default that of the kind. Raises
-    ValueError, before any work, for an unknown kind or architecture.
+    correlation: share of dominant colours in training, by default that of the kind. For methods of
+    debiasing only, augment: whether they see affine augmentation; setting: by default the one that
+    was chosen. Raises ValueError, before any work, for an unknown kind or architecture, and for a
+    correlation where the method has its own.
     """
     check_architecture(arch)
     if kind not in KINDS:
@@ -91,15 +94,18 @@ def network(
             known = ", ".join([*KINDS, "cure", *debias.METHODS, *debias.ABLATIONS])
             raise ValueError(f"unknown network {kind!r}: choose one of {known}")
         method = debias.find(name)
-        if method.correlation is not None:
-            correlation = method.correlation
+        own = BIAS if method.correlation is None else method.correlation
+        if correlation is not None and method.correlation is not None:
+            raise ValueError(f"{name!r} has a correlation of its own, {own}: leave it out")
         arguments = {
             "method": method.train,
             "colours": method.colours,
             "arch": arch,
-            "correlation": BIAS if correlation is None else correlation,
+            "correlation": own if correlation is None else correlation,
             "seed": seed,
             "n_train": n_train(),
+            "epoch_scale": method.longer,
+            "setting": {"augment": augment, **method.setting, **setting},
         }
         return Network(kind, arch, Call(train_debiased, arguments))
 
@@ -163,6 +169,7 @@ def train_network(
     epochs: float,
     learning_rate: float,
     batch_size: int,
+    weight_decay: float,
 ) -> dict[str, Any]:
     """Train on the biased canvas and `calibrate`: {"weights": state dict, "temperature", "curve":
     {"step", "loss", "accuracy"}, "steps_per_epoch"}. gce_power: of the generalised cross-entropy
@@ -190,7 +197,7 @@ def train_network(
             return gce(model(images).float(), labels, gce_power).mean()
 
     recipe = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    recipe |= {"loss": loss, "observe": look, "observe_at": marks}
+    recipe |= {"weight_decay": weight_decay, "loss": loss, "observe": look, "observe_at": marks}
     history = train(model, split, seed=seed, **recipe)
     curve = {
         "step": np.array(list(history.observed), dtype=np.int64),
@@ -204,8 +211,9 @@ def train_network(
 
 @stored
 def train_debiased(
-    method: Train, colours: bool, arch: str, correlation: float, seed: int, n_train: int
-) -> dict[str, Any]:
+    method: Train, colours: bool, arch: str, correlation: float, seed: int, n_train: int,
+    epoch_scale: float, setting: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Train by a method of debiasing on the first `n_train` training images, and `calibrate`:
     {"weights": state dict, "temperature", "info": what the method tells of its run, "seconds": of
     processor time, painting and calibration not counted}. Of fewer images each digit's share of
@@ -216,7 +224,7 @@ def train_debiased(
         digits = Digits(digits.images[:some], digits.labels[:some], digits.source)
     split = colour_split("train", seed, correlation, digits)
     start = time.process_time()
-    model, info = run_method(method, split, seed, arch, colours=colours)
+    model, info = run_method(method, split, seed, arch, colours, epoch_scale, **setting)
     trained = {"info": info, "seconds": time.process_time() - start}
     trained["temperature"] = calibrate(model, seed)
     return trained | {"weights": model.state_dict()}

@@ -16,8 +16,9 @@ from lazy_artist.debias import amplified, baselines, failures, labelled, own, pe
 from lazy_artist.debias.amplified import Amplified
 from lazy_artist.debias.protocol import checksum, inverse_frequency, run_method, train_new
 from lazy_artist.models import build
+from lazy_artist.training import cross_entropy
 
-BRIEF = 0.05  # of the epochs: two to eleven steps of the perceptron
+BRIEF = 0.05  # of the passes: a few steps
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,10 @@ def split() -> Split:
 
 def train(name: str, split: Split, arch: str = "mlp") -> tuple[nn.Module, dict]:
     method = debias.find(name)
-    return run_method(method.train, split, 0, arch, method.colours, epoch_scale=BRIEF)
+    setting = method.setting | {"augment": False}
+    if "passes" in setting:
+        setting["passes"] *= BRIEF
+    return run_method(method.train, split, 0, arch, method.colours, BRIEF, **setting)
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -45,7 +49,7 @@ class Caught:
     `strategy` (loss, weights, ...). Auxiliary networks predict as `amplified` says."""
 
     def __init__(self):
-        self.amplified, self.kept = None, []
+        self.amplified, self.kept, self.asked = None, [], []
 
     def train_new(self, split, seed, arch, epoch_scale, info=None, **strategy):
         self.epoch_scale, self.strategy = epoch_scale, strategy
@@ -54,8 +58,9 @@ class Caught:
     def train_by_recipe(self, model, split, seed, arch, epoch_scale, **strategy):
         self.model, self.strategy = model, strategy
 
-    def train_amplified(self, split, seed, arch, epoch_scale, keep=None):
+    def train_amplified(self, split, seed, arch, passes, keep=None, plain=False):
         self.kept.append(keep)
+        self.asked.append((passes, plain))
         return self.amplified
 
     def loss(self, model, labels, images=None, index=None) -> float:
@@ -108,7 +113,7 @@ def test_what_cannot_be_debiased_is_refused(split):
     bare = dataclasses.replace(split, colours=np.full(len(split), -1))
     train("erm", bare)
     for name, data, arch, message in (
-        ("jtf", split, "mlp", "unknown method 'jtf'.*erm.*jtt.*no-augmentation"),
+        ("jtf", split, "mlp", "unknown method 'jtf'.*erm.*jtt.*no-reweighting"),
         ("resampling", bare, "mlp", "'resampling' needs the colour label"),
         ("erm", split.take(split.colours == 3), "mlp", "single colour"),
         ("erm", split.take(split.labels == 3), "mlp", "single class"),
@@ -196,84 +201,99 @@ def test_the_amplified_network_reports_what_it_predicts(split, monkeypatch):
     found = amplified.train_amplified(three, 5, "mlp", 1.0)
     np.testing.assert_allclose(found, [[0, 1, 2], [0.7, 0.4, 0.8], [0, 0, 1]], rtol=1e-6)
     assert found.info() == {"amplified wrong": 1 / 3}
-    again = amplified.train_amplified(three, 5, "mlp", 0.5, keep=np.array([True, True, False]))
+    keep = np.array([True, True, False])
+    again = amplified.train_amplified(three, 5, "mlp", 0.5, keep, plain=True)
     assert len(again.predictions) == 3
     steps = [how["epochs"] * len(part) / how["batch_size"] for part, how in trained]
-    assert steps == [pytest.approx(0.5 * 50_000 / 3), pytest.approx(0.25 * 50_000 / 2)]
-    assert all(how["loss"] is amplified.gce_loss and how["seed"] == 5 for _, how in trained)
+    assert steps == [pytest.approx(50_000 / 3), pytest.approx(0.5 * 50_000 / 2)]
+    assert [how["loss"] for _, how in trained] == [amplified.gce_loss, cross_entropy]
+    assert all(how["seed"] == 5 for _, how in trained)
 
 
 def test_weights_that_the_methods_sample_by(split, caught):
     """Told the colour by an auxiliary network, methods weigh as their namesakes with labels do."""
     wrong = split.colours != split.labels
     caught.amplified = Amplified(split.colours, np.ones(len(split)), wrong)
-    powers = {"amplified-resampling": 1, "resampling": 1, "group-dro": 1}
-    for name, power in (powers | {"selecmix": 0.5, "combination": 0.75}).items():
-        debias.find(name).train(split, 0, "mlp", 1)
+    for name, power, given in (
+        ("amplified-resampling", 0.6, {"passes": 0.3, "power": 0.6}),
+        ("resampling", 0.8, {"power": 0.8}),
+        ("group-dro", 1, {}),
+        ("selecmix", 0.5, {"passes": 0.4}),
+        ("combination", 0.7, {"passes": 0.2, "power": 0.7}),
+    ):
+        debias.find(name).train(split, 0, "mlp", 1, augment=False, rate=3, **given)
         expected = inverse_frequency(split.labels, split.colours, power)
         np.testing.assert_allclose(caught.strategy["weights"], expected)
-    failures.just_train_twice(split, 0, "mlp", 1)
+        assert (caught.strategy["augment"], caught.strategy["rate"]) == (False, 3)
+    failures.just_train_twice(split, 0, "mlp", 1, passes=0.1, upweight=20)
     np.testing.assert_array_equal(caught.strategy["weights"], np.where(wrong, 20, 1))
+    assert caught.asked == [(0.3, False), (0.4, False), (0.2, False), (0.1, True)]
 
 
-def test_the_confident_partition_keeps_the_half_of_a_class_that_is_correct_with_confidence(caught):
+def test_ccdb_keeps_the_confident_half_of_a_class_and_balances_its_predictions(caught):
     labels, predictions = np.array([[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 1, 0]])
     confidence = np.array([0.6, 0.9, 0.7, 0.99, 0.8, 0.5, 0.9])
     tiny = Split(np.zeros((7, 3, 28, 28), np.float32), labels, labels)
     caught.amplified = Amplified(predictions, confidence, predictions != labels)
-    _, info = failures.confident_partition(tiny, 0, "mlp", 1)
-    assert caught.kept[0] is None and info == {"amplified wrong": 2 / 7}
+    _, info = failures.ccdb(tiny, 3, "mlp", 1, passes=0.3)
+    assert info == {"amplified wrong": 2 / 7} and caught.asked == [(0.3, True)] * 2
+    np.testing.assert_array_equal(caught.kept[0], np.random.default_rng(3).permutation(7)[:1])
     np.testing.assert_array_equal(caught.kept[1], [0, 1, 1, 0, 1, 1, 0])
-    # P(s | y): of the zeros four in five are predicted as 0, of the ones one of two as 1
-    expected = [5 / 4, 5 / 4, 5 / 4, 5, 5 / 4, 2, 2]
+    # P(s | y): of the zeros four in five are predicted as 0, of the ones one of two as 1; q: 5, 2
+    cells = np.array([5 / 4, 5 / 4, 5 / 4, 5, 5 / 4, 2, 2])
+    expected = cells * np.array([5, 5, 5, 2, 5, 2, 5]) / 7
     np.testing.assert_allclose(caught.strategy["weights"], expected)
+    failures.fg_ccdb(tiny, 3, "mlp", 1, passes=0.3, rate=2)
+    np.testing.assert_allclose(caught.strategy["weights"], expected / [4, 4, 4, 1, 4, 1, 1])
+    assert caught.strategy["rate"] == 2
 
 
 def test_parts_of_the_combination(split, caught, monkeypatch):
-    """Which views each variant shows, in which order, whether it re-weights, and for how long."""
+    """Which views each variant shows, and whether it re-weights."""
     caught.amplified, shown = Amplified(split.colours, np.ones(len(split)), split.colours == 0), []
-    for name in ("swap_colours", "mix_colours", "affine"):
+    for name in ("swap_colours", "mix_colours"):
 
         def spy(images, name=name, **options):
-            shown.append(name + " False" * (options == {"keep_background": False}))
+            shown.append(name + "".join(f" {key}={value}" for key, value in options.items()))
             return images
 
         monkeypatch.setattr(own, name, spy)
     for name, views_shown in {
-        "combination": ["swap_colours", "affine"],
-        "no-recolouring": ["affine"],
-        "colours-mixed": ["mix_colours", "affine"],
-        "background-tinted": ["swap_colours False", "affine"],
-        "no-reweighting": ["swap_colours", "affine"],
-        "no-augmentation": ["swap_colours"],
+        "combination": ["swap_colours"],
+        "no-recolouring": [],
+        "colours-mixed": ["mix_colours"],
+        "colours-invented": ["swap_colours invented=0.5"],
+        "background-tinted": ["swap_colours keep_background=False"],
+        "no-reweighting": ["swap_colours"],
+        "colour-swap": ["swap_colours"],
     }.items():
         shown.clear()
-        debias.find(name).train(split, 0, "mlp", 2)
+        setting = {} if name == "colour-swap" else {"passes": 0.5, "power": 0.75}
+        debias.find(name).train(split, 0, "mlp", 2, **setting)
         loss = caught.loss(on_labels(range(4), 3), [0, 1, 0, 3], torch.zeros(4, 3, 28, 28))
         assert shown == views_shown, name
-        assert (caught.strategy["weights"] is None) == (name == "no-reweighting")
-        assert caught.epoch_scale == 2 * 2.5
+        alone = name in ("no-reweighting", "colour-swap")
+        assert (caught.strategy["weights"] is None) == alone and caught.epoch_scale == 2
         np.testing.assert_allclose(loss, np.log(np.exp(3) + 9) - 3 * 3 / 4, rtol=1e-5)
 
 
 def test_baselines_change_only_what_they_say(split, caught):
-    baselines.erm(split, 0, "mlp", 2)
-    assert caught.strategy == {} and caught.epoch_scale == 2
-    baselines.augmented(split, 0, "mlp", 2)
-    assert list(caught.strategy) == ["loss"] and caught.epoch_scale == 5
-    baselines.regularised(split, 0, "mlp", 2)
+    baselines.erm(split, 0, "mlp", 2, augment=False)
+    assert caught.strategy == {"augment": False} and caught.epoch_scale == 2
+    baselines.regularised(split, 0, "mlp", 2, smoothing=0.1, weight_decay=0.5)
     assert caught.strategy["weight_decay"] == 0.5
     loss, total = caught.loss(on_labels([3], 2), [3]), np.log(np.exp(2) + 9)
     np.testing.assert_allclose(loss, -(0.91 * (2 - total) - 9 * 0.01 * total), rtol=1e-5)
 
 
 def test_lff_weighs_by_running_means_over_the_largest_of_each_class(caught):
-    """Two steps with logits made by hand, against the same arithmetic in NumPy."""
+    """Two steps with logits made by hand, against the same arithmetic in NumPy. The largest is that
+    of all images of the class, in the batch or not."""
     labels = np.array([0, 0, 1])
     model, _ = failures.learning_from_failure(Split(labels, labels, labels), 3, "mlp", 1)
     assert torch.equal(weights(model), weights(build("mlp", 3)))  # the debiased one
     assert not torch.equal(weights(caught.model.biased), weights(model))
-    running, largest = np.zeros((2, 3)), np.ones((2, 10))
+    running = np.zeros((2, 3))
     for kept, *heights in (  # of the biased network's logits, and of the debiased one's
         (0, (5.0, -4.0, 3.0), (1.0, 0.5, 2.0)), (0.7, (6.0, -3.0, 1.0), (2.0, 1.0, 0.0))
     ):  # fmt: skip
@@ -281,19 +301,25 @@ def test_lff_weighs_by_running_means_over_the_largest_of_each_class(caught):
         pair = SimpleNamespace(biased=lambda x, z=logits[0]: z, debiased=lambda x, z=logits[1]: z)
         likelihood = np.exp(heights) / (np.exp(heights) + 9)
         running = kept * running + (1 - kept) * -np.log(likelihood)
-        for digit in (0, 1):
-            top = running[:, labels == digit].max(1)
-            largest[:, digit] = np.maximum(0.9 * largest[:, digit], top)
-        share = running / largest[:, labels]
+        top = np.stack([running[:, labels == digit].max(1) for digit in (0, 1)])
+        share = running / top[labels].T
         losses = share[0] / share.sum(0) * -np.log(likelihood[1]) + (1 - likelihood[0] ** 0.7) / 0.7
         np.testing.assert_allclose(caught.loss(pair, labels), losses.mean(), rtol=1e-4)
+    few, logits = labels[[0, 2]], [on_labels([0, 1], height) for height in ((1.0, 2.0), (0.0, 3.0))]
+    pair = SimpleNamespace(biased=lambda x: logits[0], debiased=lambda x: logits[1])
+    likelihood = np.exp([[1.0, 2], [0, 3]]) / (np.exp([[1.0, 2], [0, 3]]) + 9)
+    running[:, [0, 2]] = 0.7 * running[:, [0, 2]] - 0.3 * np.log(likelihood)
+    share = running[:, [0, 2]] / np.stack([running[:, :2].max(1), running[:, 2]], axis=1)
+    losses = share[0] / share.sum(0) * -np.log(likelihood[1]) + (1 - likelihood[0] ** 0.7) / 0.7
+    found = caught.loss(pair, few, index=torch.tensor([0, 2]))
+    np.testing.assert_allclose(found, losses.mean(), rtol=1e-4)
 
 
 def test_pairs_contradict_each_other_and_labels_are_mixed_alike(split, caught):
     """Partners share the label or the auxiliary network's prediction, not both; the loss is that of
     the mixture which the network has seen."""
     caught.amplified = Amplified(split.colours, np.ones(len(split)), split.colours == 0)
-    failures.contradicting_pairs(split, 0, "mlp", 1)
+    failures.contradicting_pairs(split, 0, "mlp", 1, passes=0.5)
     labels = torch.from_numpy(split.labels)[:100]
     flags = torch.eye(100).view(100, 1, 10, 10).expand(-1, 3, -1, -1)  # image k is pixel k
     logits, seen = torch.randn(100, 10, generator=torch.manual_seed(1)), []
@@ -306,6 +332,9 @@ def test_pairs_contradict_each_other_and_labels_are_mixed_alike(split, caught):
     losses = [caught.loss(model, labels, flags) for _ in range(8)]
     surprise = -logits.log_softmax(1)[:, labels]  # of image i, if its label were that of j
     mixed = [pixels for pixels in seen if pixels.diagonal().min() < 1]
+    y, s = split.labels[:100], split.colours[:100]
+    has_partner = ((y[:, None] == y) != (s[:, None] == s)).any(1)
+    assert has_partner.mean() > 0.8
     assert 0 < len(mixed) < 8
     for loss, pixels in zip(losses, seen, strict=True):
         np.testing.assert_allclose(loss, (pixels * surprise).sum(1).mean(), rtol=1e-5)
@@ -314,22 +343,22 @@ def test_pairs_contradict_each_other_and_labels_are_mixed_alike(split, caught):
         row, column = (pixels - torch.diag(pixels.diagonal())).nonzero().T
         same_label = split.labels[row] == split.labels[column]
         same_prediction = split.colours[row] == split.colours[column]
-        assert (same_label != same_prediction).mean() > 0.95  # some have no partner in the batch
+        assert (same_label != same_prediction)[has_partner[row]].all()
 
 
 def test_the_colour_penalty_is_the_distance_of_centred_logits(split, caught):
-    penalties.colour_penalty(split, 0, "mlp", 1)
+    penalties.colour_penalty(split, 0, "mlp", 1, weight=2)
     here = torch.randn(4, 10, generator=torch.manual_seed(0))
     there = here + torch.arange(40.0).view(4, 10) / 10 + 7  # 7: what all logits share is free
     labels, images = torch.tensor([1, 2, 3, 4]), torch.from_numpy(split.images[:4])
     loss = caught.loss(torch.cat([here, there]), labels, images)
     apart = np.var(np.arange(10) / 10)  # of one row, around its mean
-    np.testing.assert_allclose(loss, F.cross_entropy(here, labels) + apart, rtol=1e-4)
+    np.testing.assert_allclose(loss, F.cross_entropy(here, labels) + 2 * apart, rtol=1e-4)
 
 
 def test_the_saliency_guide_adds_the_share_of_chroma_in_the_gradient(split, caught):
     """Of a linear network, whose gradient is its weights: grey for class 0, red for class 1."""
-    penalties.saliency_guide(split, 0, "mlp", 1)
+    penalties.saliency_guide(split, 0, "mlp", 1, weight=3)
     matrix = torch.zeros(10, 3)
     matrix[0], matrix[1] = torch.tensor([1.0, 1, 1]), torch.tensor([1.0, 0, 0])
 
@@ -351,7 +380,7 @@ def test_the_adversary_reverses_the_gradient_of_its_colour_head(split, caught):
     assert torch.equal(y, x)
     (y * torch.tensor([1.0, 2.0])).sum().backward()
     torch.testing.assert_close(x.grad, torch.tensor([-0.3, -0.6]))
-    penalties.adversary(split, 0, "mlp", 1)
+    penalties.adversary(split, 0, "mlp", 1, weight=0.3)
     index = torch.tensor([5, 6, 7])
     images, labels = torch.from_numpy(split.images)[index], torch.from_numpy(split.labels)[index]
     loss = caught.loss(caught.model, labels, images, index)
@@ -363,44 +392,60 @@ def test_the_adversary_reverses_the_gradient_of_its_colour_head(split, caught):
 
 def test_irm_penalises_a_scale_that_wants_to_move(split, caught):
     """Against the derivative written out: with one logit of height h on the label, the risk at
-    scale s is log(exp(s h) + 9) - s h, and its slope at 1 is h (p - 1)."""
-    penalties.irm(split, 0, "mlp", 0.001)  # so short that only the first step is warming up
+    scale s is log(exp(s h) + 9) - s h, and its slope at 1 is h (p - 1). The penalty is the product
+    of the slopes of every other image of an environment, and of those between."""
+    penalties.irm(split, 0, "mlp", 1e-5, weight=100)  # only the first step is warming up
     conflict = split.colours != split.labels
-    height = np.where(conflict, -2.0, 3.0)
+    height = np.where(conflict, -2.0, 3.0) + np.arange(len(split)) % 7 / 10
     values = [caught.loss(on_labels(split.labels, height), split.labels) for _ in range(2)]
     second = np.random.default_rng(0).random(len(split)) < np.where(conflict, 0.8, 0.5)
     p = np.exp(height) / (np.exp(height) + 9)
     risk = np.mean([-np.log(p[part]).mean() for part in (second, ~second)])
-    slopes = [(height * (p - 1))[part].mean() for part in (second, ~second)]
-    penalty = np.mean(np.square(slopes))
+    slope = height * (p - 1)
+    penalty = np.mean([slope[e][::2].mean() * slope[e][1::2].mean() for e in (second, ~second)])
     np.testing.assert_allclose(values, [risk + penalty, risk / 100 + penalty], rtol=1e-4)
 
 
 def test_group_dro_weighs_groups_by_the_exponential_of_their_losses(split, caught):
-    """Two groups of four images: three whose loss is small, and one whose loss is large."""
+    """Two groups of four images: three whose loss is small, and one whose loss is large; the 98
+    groups that are not there keep their weight, and have no loss."""
     labels, colours = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 2])
     labelled.group_dro(Split(split.images[:4], labels, colours), 0, "mlp", 1)
-    total, q = np.log(np.exp(4) + 9), np.ones(2)
-    risks = np.array([total - 4, total])  # logits of 4 on the classes 0, 0, 0 and 5
+    total, q = np.log(np.exp(4) + 9), np.full(100, 0.01)
+    risks = np.zeros(100)  # logits of 4 on the classes 0, 0, 0 and 5
+    risks[:2] = total - 4, total
     for _ in range(3):
         loss = caught.loss(on_labels([0, 0, 0, 5], 4), labels)
-        q = q * np.exp(0.02 * risks)
-        np.testing.assert_allclose(loss, q @ risks / q.sum(), rtol=1e-5)
+        q = q * np.exp(0.01 * risks)
+        q /= q.sum()
+        np.testing.assert_allclose(loss, q @ risks, rtol=1e-5)
 
 
-def test_last_layer_retraining_leaves_the_other_weights_to_erm(split):
-    (plain_net, _), (debiased, info) = (train(n, split, "cnn") for n in ("erm", "last-layer"))
-    for (name, a), b in zip(plain_net.named_parameters(), debiased.parameters(), strict=True):
-        assert torch.equal(a, b) != name.startswith("head"), name
-    groups = np.unique(split.labels * 10 + split.colours, return_counts=True)[1]
-    assert info == {"balanced images": groups.min() * len(groups)}
+def test_last_layer_retraining_fits_the_head_on_held_out_images(split, monkeypatch):
+    seen, trained = [], []
+    monkeypatch.setattr(labelled, "refit", lambda head, *rest: seen.append(rest))
+    monkeypatch.setattr(
+        labelled,
+        "train_new",
+        lambda part, *how: trained.append((part, how)) or (build("mlp", 1), {}),
+    )
+    _, info = labelled.last_layer(split, 1, "mlp", 2.0, ridge=0.7)
+    order = np.random.default_rng(1).permutation(len(split))
+    held_out, rest = order[: round(0.2 * len(split))], order[round(0.2 * len(split)) :]
+    (part, how), (features, labels, ridge) = trained[0], seen[0]
+    np.testing.assert_array_equal(part.images, split.images[rest])
+    assert how == (1, "mlp", pytest.approx(2.0 * len(split) / len(rest))) and ridge == 0.7
+    group = (split.labels * 10 + split.colours)[held_out]
+    counts = np.unique(group, return_counts=True)[1]
+    assert info == {"balanced images": counts.min() * len(counts)} and len(features) == len(labels)
+    assert (np.bincount(labels) >= counts.min()).all() and len(labels) == info["balanced images"]
 
 
 def test_the_last_layer_is_fitted_to_convergence():
     torch.manual_seed(0)
     features, labels, head = torch.randn(300, 5), torch.randint(3, (300,)), nn.Linear(5, 3)
     features[torch.arange(300), labels] += 2
-    labelled.refit(head, features, labels)
+    labelled.refit(head, features, labels, 1e-3)
     head.zero_grad()
     (F.cross_entropy(head(features), labels) + 1e-3 * head.weight.square().sum()).backward()
     assert head.weight.grad.abs().max() < 1e-3
@@ -420,5 +465,29 @@ def test_training_takes_the_recipe_of_the_architecture(split, monkeypatch):
     monkeypatch.setattr(debias.protocol, "train", lambda model, split, **how: seen.append(how))
     train_new(split, 4, "cnn", 3.0)
     train_new(split, 4, "resnet18", 1e-6)
-    assert seen[0] == {"seed": 4, "epochs": 6, "learning_rate": 4e-3, "batch_size": 256}
+    own = {"seed": 4, "epochs": 12, "learning_rate": 8e-3, "batch_size": 128}
+    own |= {"weight_decay": 0.01}
+    assert seen[0] == own | {"loss": seen[0]["loss"]}
     assert seen[1]["epochs"] * len(split) == 128 == seen[1]["batch_size"]  # one step at least
+
+
+def test_all_methods_train_at_their_rate_on_the_same_augmented_images(split, monkeypatch):
+    seen, looked = [], []
+    monkeypatch.setattr(debias.protocol, "train", lambda model, split, **how: seen.append(how))
+    monkeypatch.setattr(debias.protocol, "affine", lambda images: looked.append(1) or images + 1)
+
+    def loss(model, images, labels, index):
+        return images
+
+    for augment, image in ((True, 1), (False, 0)):
+        train_new(split, 4, "cnn", 1, loss=loss, augment=augment, rate=0.5, weight_decay=3)
+        assert seen[-1]["loss"](None, torch.zeros(1), None, None) == image
+        assert (seen[-1]["learning_rate"], seen[-1]["weight_decay"]) == (4e-3, 3)
+    assert looked == [1]
+
+
+def test_every_row_has_six_trials_with_the_chosen_one_among_them():
+    for name, method in (debias.METHODS | debias.ABLATIONS).items():
+        assert len(method.trials) == 6 and method.setting in method.trials, name
+        assert (method.needs in debias.RULES) != method.reference
+    assert debias.METHODS["lff-longer"].setting == debias.METHODS["lff"].setting

@@ -41,12 +41,12 @@ def test_the_scale_decides_seeds_and_sizes(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "arch", "full", "quick"),
     [
-        ("cheater", "cnn", (1, 2.5e-4, 256), (0.5, 5e-4, 256)),
-        ("cheater", "resnet18", (0.3, 3e-4, 128), (0.15, 6e-4, 128)),
-        ("long-trained", "cnn", (4, 4e-3, 256), (0.8, 4e-3, 256)),
-        ("oracle", "resnet18", (0.75, 2e-3, 128), (0.15, 2e-3, 128)),
-        ("brief-oracle", "resnet18", (0.3, 3e-4, 128), (0.15, 6e-4, 128)),
-        ("convinced-cheater", "cnn", (1, 1e-3, 256), (0.5, 2e-3, 256)),
+        ("cheater", "cnn", (1, 1e-4, 64, 30), (0.5, 2e-4, 64, 30)),
+        ("cheater", "resnet18", (0.3, 3e-4, 128, 0.01), (0.15, 6e-4, 128, 0.01)),
+        ("long-trained", "cnn", (4, 4e-3, 256, 0.01), (0.8, 4e-3, 256, 0.01)),
+        ("oracle", "resnet18", (0.75, 2e-3, 128, 0.01), (0.15, 2e-3, 128, 0.01)),
+        ("brief-oracle", "cnn", (1, 1e-4, 64, 30), (0.5, 2e-4, 64, 30)),
+        ("convinced-cheater", "cnn", (1, 1e-3, 256, 0.01), (0.5, 2e-3, 256, 0.01)),
     ],
 )
 def test_a_trained_network_is_its_recipe_on_its_canvas(kind, arch, full, quick, monkeypatch):
@@ -77,9 +77,16 @@ def test_a_debiased_network_is_its_method_on_its_canvas(kind, monkeypatch):
         colours = kind in ("adversary", "irm", "resampling", "group-dro", "last-layer")
         assert handle.made_by.arguments == {
             "method": row.train, "colours": colours, "arch": "mlp", "correlation": own or 0.95,
-            "seed": 1, "n_train": count,
+            "seed": 1, "n_train": count, "epoch_scale": 2.5 if kind == "lff-longer" else 1,
+            "setting": {"augment": True, **row.setting},
         }  # fmt: skip
-    assert network(kind, correlation=0.99).correlation == (own or 0.99)
+    plain = network(kind, augment=False, rate=7).made_by.arguments["setting"]
+    assert plain == row.setting | {"augment": False, "rate": 7}
+    if own is None:
+        assert network(kind, correlation=0.99).correlation == 0.99
+    else:
+        with pytest.raises(ValueError, match="has a correlation of its own, 0.1: leave it out"):
+            network(kind, correlation=0.99)
 
 
 def test_the_handles_of_kinds_come_by_kind_and_seed(monkeypatch):
@@ -132,7 +139,7 @@ def same_weights(model, weights):
 
 def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
     count = {"validation": 30, "hard": 50}
-    made = train_network.__wrapped__("mlp", 0.4, 3, count, 0, 2.5, 1e-3, 64)
+    made = train_network.__wrapped__("mlp", 0.4, 3, count, 0, 2.5, 1e-3, 64, 2)
     # 1,250 images: 19.53 steps an epoch; 0.03, 0.06, 0.1, … of it, then epoch 2, then the end
     assert made["steps_per_epoch"] == 1250 / 64 and len(made["curve"]["loss"]) == 49
     steps = [1, 2, 3, 4, 6, 8, 11, 15, 20, 39, 49]
@@ -144,7 +151,7 @@ def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
         predictions = [predict(model, split.images, "low").argmax(1) for split in splits]
         looked.append([np.mean(p == s.labels) for p, s in zip(predictions, splits, strict=True)])
 
-    recipe = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 64}
+    recipe = {"epochs": 2.5, "learning_rate": 1e-3, "batch_size": 64, "weight_decay": 2}
     history = train(model, split, seed=3, **recipe, observe=look, observe_at=[1, 39, 49])
     assert made["temperature"] == networks.calibrate(model, 3)
     same_weights(model, made["weights"])
@@ -156,7 +163,7 @@ def test_training_looks_at_its_marks_and_leaves_what_training_alone_would():
 
 
 def test_a_convinced_cheater_is_trained_by_generalised_cross_entropy():
-    made = train_network.__wrapped__("mlp", 0.4, 3, {}, 0.9, 1, 1e-3, 64)
+    made = train_network.__wrapped__("mlp", 0.4, 3, {}, 0.9, 1, 1e-3, 64, 0.01)
     model, split = build("mlp", 3), colour_split("train", 3, 0.4)
 
     def loss(model, images, labels, index):
@@ -185,15 +192,15 @@ def test_calibration_fits_confidence_to_easy_validation_and_changes_no_answer():
 
     def loss(temperature):
         z = torch.from_numpy(before).double() / temperature
-        return torch.nn.functional.cross_entropy(z, torch.from_numpy(easy.labels))
+        return torch.nn.functional.cross_entropy(z, torch.tensor(easy.labels))
 
     assert loss(temperature) < min(loss(0.97 * temperature), loss(1.03 * temperature))
 
 
-def given(split, seed, arch, epoch_scale):
+def given(split, seed, arch, epoch_scale, **setting):
     """A method that tells what it was given, and trains nothing."""
     info = {"images": split.images, "labels": split.labels, "colours": split.colours}
-    return build(arch, seed), info | {"given": [seed, arch, epoch_scale]}
+    return build(arch, seed), info | {"given": [seed, arch, epoch_scale, setting]}
 
 
 @pytest.mark.parametrize(
@@ -202,18 +209,18 @@ def given(split, seed, arch, epoch_scale):
 )
 def test_a_method_is_given_the_first_training_images_with_their_exact_bias(n_train, taken, seen):
     """Of twelve tenths as many digits, rounded down, ten twelfths are training images."""
-    made = train_debiased.__wrapped__(given, True, "mlp", 0.8, 4, n_train)
+    made = train_debiased.__wrapped__(given, True, "mlp", 0.8, 4, n_train, 2.5, {"rate": 3})
     digits = load_digits("train")
     part = Digits(digits.images[:taken], digits.labels[:taken], digits.source)
     info, split = made["info"], colour_split("train", 4, 0.8, part)
-    assert info["given"] == [4, "mlp", 1] and 0 <= made["seconds"] < 5
+    assert info["given"] == [4, "mlp", 2.5, {"rate": 3}] and 0 <= made["seconds"] < 5
     for name in ("images", "labels", "colours"):
         np.testing.assert_array_equal(info[name], getattr(split, name))
     np.testing.assert_array_equal(info["labels"], split_digits("train")[1][:seen])
     model = build("mlp", 4)
     assert made["temperature"] == networks.calibrate(model, 4)
     same_weights(model, made["weights"])
-    blind = train_debiased.__wrapped__(given, False, "mlp", 0.8, 4, 100)  # needs no colours
+    blind = train_debiased.__wrapped__(given, False, "mlp", 0.8, 4, 100, 1, {})  # needs no colours
     assert set(blind["info"]["colours"]) == {-1}
 
 

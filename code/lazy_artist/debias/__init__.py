@@ -1,129 +1,159 @@
 """The cures: one function a method, one signature for all, and the table of them.
 
 To add a row to `METHODS`: write a function with the signature of `protocol.Train` in a module of
-this package, and put it below.
+this package, and put it below, with the six settings that you try; `python -m lazy_artist.trials`
+tries them, and says which one the rule chooses.
 """
 
 from lazy_artist.debias import baselines, failures, labelled, own, penalties
-from lazy_artist.debias.protocol import Method, run_method
+from lazy_artist.debias.protocol import (
+    COLOURS,
+    NOTHING,
+    RULES,
+    SHORTCUT,
+    Method,
+    grid,
+    run_method,
+)
 
-__all__ = ["ABLATIONS", "BEST", "METHODS", "Method", "find", "run_method"]
+__all__ = ["ABLATIONS", "BEST", "BLIND", "METHODS", "RULES", "Method", "find", "run_method"]
 
-_NOTHING = "nothing"
-_COLOURS = "the colour of every training image"
-_SHORTCUT = "that the shortcut is colour"
-_PUBLISHED = "published settings, none tuned"
-_FIRST = "set once, none tuned"
-_RECOLOURED = "on validation digits, recoloured"
+_PASSES = (0.25, 0.5, 1)
 
 # fmt: off
 METHODS: dict[str, Method] = {
     "erm": Method(
         hypothesis="no cure: longer training may do",
-        title="ERM", train=baselines.erm, needs=_NOTHING, chosen="recipe of chapter 2",
+        title="ERM", train=baselines.erm, needs=NOTHING,
+        trials=grid(rate=(0.5, 1, 2), weight_decay=(0.01, 1)),
+        setting={"rate": 1, "weight_decay": 0.01},
     ),
     "regularised": Method(
         hypothesis="a network held back cannot afford to overrate one cue",
-        title="plain regularisation", train=baselines.regularised, needs=_NOTHING, chosen=_FIRST,
+        title="plain regularisation", train=baselines.regularised, needs=NOTHING,
+        trials=grid(weight_decay=(0.1, 0.3, 1), smoothing=(0.1, 0.3)),
+        setting={"weight_decay": 0.3, "smoothing": 0.1},
     ),
     "gce": Method(
         hypothesis="to be refuted: a loss robust to wrong labels is robust to bias",
-        title="generalised cross-entropy", train=failures.gce_alone, needs=_NOTHING,
-        chosen=_PUBLISHED,
+        title="generalised cross-entropy", train=failures.gce_alone, needs=NOTHING,
+        trials=grid(rate=(0.5, 1, 2), weight_decay=(0.01, 1)),
+        setting={"rate": 1, "weight_decay": 0.01},
     ),
     "lff": Method(
         hypothesis="what a biased network trained alongside finds hard is an exception",
-        title="learning from failure", train=failures.learning_from_failure, needs=_NOTHING,
-        chosen=_PUBLISHED,
+        title="learning from failure", train=failures.learning_from_failure, needs=NOTHING,
+        trials=grid(rate=(0.125, 0.25, 0.5, 1, 2, 4)), setting={"rate": 1},
     ),
     "jtt": Method(
         hypothesis="what a briefly trained network gets wrong is worth showing more often",
-        title="just train twice", train=failures.just_train_twice, needs=_NOTHING, chosen=_FIRST,
+        title="just train twice", train=failures.just_train_twice, needs=NOTHING,
+        trials=grid(passes=(0.25, 0.5), upweight=(5, 20, 50)),
+        setting={"passes": 0.5, "upweight": 20},
     ),
     "amplified-resampling": Method(
         hypothesis="a bias-amplified network's prediction stands for the colour label",
-        title="amplified re-sampling (ours)", train=failures.amplified_resampling, needs=_NOTHING,
-        chosen="auxiliary network: on training digits",
+        title="amplified re-sampling (ours)", train=failures.amplified_resampling, needs=NOTHING,
+        trials=grid(passes=_PASSES, power=(0.75, 1)), setting={"passes": 0.5, "power": 1},
     ),
     "ccdb": Method(
-        hypothesis="a bias-amplified network's confusion tells how the shortcut is spread",
-        title="confident partition", train=failures.confident_partition, needs=_NOTHING,
-        chosen=_PUBLISHED,
+        hypothesis="a biased network's confusion tells how the shortcut is spread in a class",
+        title="CCDB", train=failures.ccdb, needs=NOTHING,
+        trials=grid(passes=_PASSES, rate=(0.5, 1)), setting={"passes": 0.5, "rate": 1},
+    ),
+    "fg-ccdb": Method(
+        hypothesis="the same, with every cell of the confusion matrix for itself",
+        title="FG-CCDB", train=failures.fg_ccdb, needs=NOTHING,
+        trials=grid(passes=_PASSES, rate=(0.5, 1)), setting={"passes": 0.5, "rate": 1},
     ),
     "selecmix": Method(
         hypothesis="mixtures of contradicting images make the shortcut contradict itself",
-        title="contradicting pairs", train=failures.contradicting_pairs, needs=_NOTHING,
-        chosen=_FIRST,
+        title="contradicting pairs", train=failures.contradicting_pairs, needs=NOTHING,
+        trials=grid(passes=_PASSES, rate=(0.5, 1)), setting={"passes": 0.5, "rate": 1},
     ),
     "colour-penalty": Method(
         hypothesis="answering otherwise to other colours costs something",
-        title="colour penalty", train=penalties.colour_penalty, needs=_SHORTCUT, chosen=_FIRST,
+        title="colour penalty", train=penalties.colour_penalty, needs=SHORTCUT,
+        trials=grid(weight=(0.3, 1, 3), rate=(0.5, 1)), setting={"weight": 1, "rate": 1},
     ),
     "saliency": Method(
         hypothesis="a network whose gradient avoids chroma has no use for colour",
-        title="saliency guide (ours)", train=penalties.saliency_guide, needs=_SHORTCUT,
-        chosen=_FIRST,
+        title="saliency guide (ours)", train=penalties.saliency_guide, needs=SHORTCUT,
+        trials=grid(weight=(1, 3, 10), rate=(0.5, 1)), setting={"weight": 3, "rate": 1},
     ),
     "colour-swap": Method(
         hypothesis="colour is a cue only as long as it stays with its digit",
-        title="colour swap (ours)", train=own.colour_swap, needs=_SHORTCUT, chosen=_RECOLOURED,
+        title="colour swap (ours)", train=own.colour_swap, needs=SHORTCUT,
+        trials=grid(rate=(0.5, 1, 2), weight_decay=(0.01, 1)),
+        setting={"rate": 1, "weight_decay": 0.01},
     ),
     "combination": Method(
-        hypothesis="swapped colours, re-weighting and affine augmentation add up",
-        title="the combination (ours)", train=own.combination, needs=_SHORTCUT, chosen=_RECOLOURED,
+        hypothesis="swapped colours and re-weighting add up",
+        title="the combination (ours)", train=own.combination, needs=SHORTCUT,
+        trials=grid(passes=(0.25, 0.5), power=(0.5, 0.75, 1)),
+        setting={"passes": 0.5, "power": 0.75},
     ),
     "adversary": Method(
         hypothesis="features that do not tell the colour have only shape left",
-        title="adversarial colour head", train=penalties.adversary, needs=_COLOURS, chosen=_FIRST,
-        colours=True,
+        title="adversarial colour head", train=penalties.adversary, needs=COLOURS,
+        trials=grid(weight=(0.1, 0.3, 1), rate=(0.5, 1)), setting={"weight": 0.3, "rate": 1},
     ),
     "irm": Method(
         hypothesis="a cue whose worth differs between environments is not worth learning",
-        title="IRM", train=penalties.irm, needs=_COLOURS, chosen=_FIRST, colours=True,
+        title="IRM", train=penalties.irm, needs=COLOURS,
+        trials=grid(weight=(10, 100, 1000), rate=(0.5, 1)), setting={"weight": 100, "rate": 1},
     ),
     "resampling": Method(
         hypothesis="with all pairs of label and colour equally frequent, colour says nothing",
-        title="re-sampling", train=labelled.resampling, needs=_COLOURS, chosen="nothing to choose",
-        colours=True,
+        title="re-sampling", train=labelled.resampling, needs=COLOURS,
+        trials=grid(rate=(0.5, 1, 2), power=(0.75, 1)), setting={"rate": 1, "power": 1},
     ),
     "group-dro": Method(
         hypothesis="if the worst group counts, none can be sacrificed",
-        title="group DRO", train=labelled.group_dro, needs=_COLOURS, chosen=_FIRST, colours=True,
+        title="group DRO", train=labelled.group_dro, needs=COLOURS,
+        trials=grid(weight_decay=(0.1, 0.3, 1), rate=(0.5, 1)),
+        setting={"weight_decay": 0.3, "rate": 1},
     ),
     "last-layer": Method(
         hypothesis="the biased network has learnt shape too, and only ignores it",
-        title="last-layer retraining", train=labelled.last_layer,
-        needs="a balanced set (colour of its images)", chosen=_FIRST, colours=True,
+        title="last-layer retraining", train=labelled.last_layer, needs=COLOURS,
+        trials=grid(ridge=(1e-4, 1e-3, 1e-2), rate=(0.5, 1)), setting={"ridge": 1e-3, "rate": 1},
     ),
     "oracle-same-budget": Method(
         hypothesis="the ceiling: no bias to begin with",
-        title="oracle, equal budget", train=baselines.augmented, needs="unbiased training images",
-        chosen="as the combination", correlation=0.1, reference=True,
+        title="oracle", train=baselines.erm, needs="unbiased training images",
+        trials=grid(rate=(0.5, 1, 2), weight_decay=(0.01, 1)),
+        setting={"rate": 1, "weight_decay": 0.01}, correlation=0.1, reference=True,
     ),
     "grey": Method(
         hypothesis="without colour there is no shortcut, nor a solution to the task as set",
         title="grey network (forbidden)", train=baselines.grey, needs="to break the rule",
-        chosen="recipe of chapter 2", reference=True,
+        trials=grid(rate=(0.5, 1, 2), weight_decay=(0.01, 1)),
+        setting={"rate": 1, "weight_decay": 0.01}, reference=True,
     ),
 }
 # fmt: on
 """The methods by name, in the order of the table."""
+
+METHODS["lff-longer"] = METHODS["lff"]._replace(
+    title="learning from failure, longer", hypothesis="LfF needs its time", longer=2.5
+)
 
 ABLATIONS: dict[str, Method] = {
     name: METHODS["combination"]._replace(title=title, hypothesis="each part matters", train=train)
     for name, title, train in (
         ("no-recolouring", "no recolouring", own.no_recolouring),
         ("colours-mixed", "colours mixed, not swapped", own.colours_mixed),
+        ("colours-invented", "half of the colours invented", own.colours_invented),
         ("background-tinted", "a swap that tints the background", own.background_tinted),
         ("no-reweighting", "no bias-amplified network", own.no_reweighting),
-        ("no-augmentation", "no affine augmentation", own.no_augmentation),
     )
 }
 """The combination with one part changed at a time."""
 
-BEST = "combination"
-"""The best method without colour labels, frozen on validation digits before any test was looked
-at."""
+BEST, BLIND = "combination", "amplified-resampling"
+"""The best method without colour labels, and the best one that knows nothing; chosen on validation
+digits."""
 
 
 def find(name: str) -> Method:

@@ -12,10 +12,10 @@ from lazy_artist.canvas import Split
 from lazy_artist.config import AMPLIFIED_RECIPES
 from lazy_artist.evaluate import predict
 from lazy_artist.models import build
-from lazy_artist.training import train
+from lazy_artist.training import cross_entropy, train
 
-PASS = 50_000  # images that its epochs are passes over; of fewer images more passes are made
-POWER = 0.7  # of the generalised cross-entropy
+PASS = 50_000  # images that its passes are counted in; of fewer images more passes are made
+POWER = 0.7  # of the generalised cross-entropy, as published
 
 
 class Amplified(NamedTuple):
@@ -45,23 +45,24 @@ def gce_loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) ->
 
 
 def train_amplified(
-    split: Split, seed: int, arch: str, epoch_scale: float, keep: np.ndarray | None = None
-) -> Amplified:
-    """Train a network of the same architecture briefly by `gce`, and let it predict all training
-    images. keep: train on these alone (integers or a mask). It takes as many steps on few images as
-    on many: what makes it lazy is how little it has moved."""
+    split: Split, seed: int, arch: str, passes: float, keep: np.ndarray | None = None,
+    plain: bool = False,
+) -> Amplified:  # fmt: skip
+    """Train a network of the same architecture by `gce` (plain: by cross-entropy) for so many
+    passes, and let it predict all training images. keep: train on these alone (integers or a mask).
+    It takes as many steps on few images as on many: what makes it lazy is how little it moved."""
     recipe = AMPLIFIED_RECIPES[arch]
     part = split if keep is None else split.take(keep)
-    passes = recipe.epochs * epoch_scale * max(PASS, len(part))
+    shown = passes * max(PASS, len(part))
     model = build(arch, seed + 7919)  # any other start than the network's own
     train(
         model,
         part,
         seed=seed,
-        epochs=max(passes, recipe.batch_size) / len(part),
+        epochs=max(shown, recipe.batch_size) / len(part),
         learning_rate=recipe.learning_rate,
         batch_size=min(recipe.batch_size, len(part)),
-        loss=gce_loss,
+        loss=cross_entropy if plain else gce_loss,
     )
     logits = predict(model, split.images, precision="low")
     share = np.exp(logits - logits.max(1, keepdims=True))

@@ -3,40 +3,34 @@ are no cures, the oracle and the forbidden grey network."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.canvas import Split
-from lazy_artist.debias.protocol import LONGER, Trained, train_new
-from lazy_artist.debias.views import affine
+from lazy_artist.debias.protocol import Trained, train_new
 
 
-def erm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
-    """Empirical risk minimisation: cross-entropy, each image once an epoch."""
-    return train_new(split, seed, arch, epoch_scale)
+def erm(split: Split, seed: int, arch: str, epoch_scale: float, **setting: Any) -> Trained:
+    """Empirical risk minimisation: cross-entropy, each image once an epoch. On uncorrelated colours
+    it is the oracle, the ceiling of the comparison."""
+    return train_new(split, seed, arch, epoch_scale, **setting)
 
 
-def regularised(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
-    """Cross-entropy with weight decay (0.5) and label smoothing (0.1)."""
-
-    def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        return F.cross_entropy(model(images).float(), labels, label_smoothing=0.1)
-
-    return train_new(split, seed, arch, epoch_scale, loss=loss, weight_decay=0.5)
-
-
-def augmented(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
-    """Cross-entropy with affine augmentation, for as long as our own method: on uncorrelated
-    colours the ceiling of the chapter."""
+def regularised(
+    split: Split, seed: int, arch: str, epoch_scale: float, smoothing: float = 0.1, **setting: Any
+) -> Trained:
+    """Cross-entropy with strong weight decay and label smoothing."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        return F.cross_entropy(model(affine(images)).float(), labels)
+        return F.cross_entropy(model(images).float(), labels, label_smoothing=smoothing)
 
-    return train_new(split, seed, arch, LONGER * epoch_scale, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss, **setting)
 
 
-def grey(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+def grey(split: Split, seed: int, arch: str, epoch_scale: float, **setting: Any) -> Trained:
     """THE FORBIDDEN REFERENCE: a network that is shown the mean of the three channels alone. The
     filters of its first layer are then replaced by their means over the channels, which makes it
     the same function of colour images."""
@@ -45,7 +39,7 @@ def grey(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
         shade = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         return F.cross_entropy(model(shade).float(), labels)
 
-    model, info = train_new(split, seed, arch, epoch_scale, loss=loss)
+    model, info = train_new(split, seed, arch, epoch_scale, loss=loss, **setting)
     first = next(model.parameters())  # (K, 3, h, w), or (K, 3 * 784) in the MLP
     with torch.no_grad():
         by_channel = first.view(len(first), 3, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,25 +15,27 @@ from lazy_artist.debias.protocol import Trained, train_by_recipe, train_new
 from lazy_artist.debias.views import mix_colours
 from lazy_artist.models import build
 
-AGREEMENT = 1.0  # weight of the colour penalty
-GUIDED, GUIDANCE = 32, 3.0  # images a batch whose gradient is looked at, and its weight
-REVERSAL = 0.3  # weight of the reversed gradient
-INVARIANCE, WARM_UP = 100.0, 0.3  # weight of the IRM penalty, and the share of steps without it
+GUIDED = 32  # images a batch whose gradient the saliency guide looks at
+WARM_UP = 0.3  # share of the steps before the IRM penalty has its weight
 
 
-def colour_penalty(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+def colour_penalty(
+    split: Split, seed: int, arch: str, epoch_scale: float, weight: float, **setting: Any
+) -> Trained:
     """cross-entropy(z) + weight * mean squared difference of the centred logits of the image and of
     its recoloured self. The cross-entropy sees the original alone."""
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         logits = model(torch.cat([images, mix_colours(images)])).float()
         here, there = (logits - logits.mean(1, keepdim=True)).chunk(2)
-        return F.cross_entropy(here, labels) + AGREEMENT * F.mse_loss(here, there)
+        return F.cross_entropy(here, labels) + weight * F.mse_loss(here, there)
 
-    return train_new(split, seed, arch, epoch_scale, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss, **setting)
 
 
-def saliency_guide(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+def saliency_guide(
+    split: Split, seed: int, arch: str, epoch_scale: float, weight: float, **setting: Any
+) -> Trained:
     """cross-entropy + weight * share of chroma in the squared gradient of the true class's centred
     logit, the measure that chapter 4 calls chroma reliance, on a part of each batch (in the spirit
     of right for the right reasons, Ross et al. 2017, arXiv:1703.03717)."""
@@ -42,9 +46,9 @@ def saliency_guide(split: Split, seed: int, arch: str, epoch_scale: float) -> Tr
         score = part.gather(1, labels[:GUIDED, None])[:, 0] - part.mean(1)
         (gradient,) = torch.autograd.grad(score.sum(), watched, create_graph=True)
         whole = F.cross_entropy(model(images).float(), labels)
-        return whole + GUIDANCE * chroma_share(gradient).mean()
+        return whole + weight * chroma_share(gradient).mean()
 
-    return train_new(split, seed, arch, epoch_scale, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss, **setting)
 
 
 def chroma_share(gradient: Tensor) -> Tensor:
@@ -84,7 +88,9 @@ class _WithHead(nn.Module):
         return self.network(images)
 
 
-def adversary(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+def adversary(
+    split: Split, seed: int, arch: str, epoch_scale: float, weight: float, **setting: Any
+) -> Trained:
     """Cross-entropy, and that of a second head on the colour, whose gradient is reversed (Kim et
     al. 2019, arXiv:1812.10352; here with plain gradient reversal)."""
     colours = torch.from_numpy(split.colours).to(device())
@@ -92,18 +98,21 @@ def adversary(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         features = model.network.features(images)
         logits = list(model.network.children())[-1](features).float()
-        guess = model.colour(_Reverse.apply(features, REVERSAL)).float()
+        guess = model.colour(_Reverse.apply(features, weight)).float()
         return F.cross_entropy(logits, labels) + F.cross_entropy(guess, colours[index])
 
     pair = _WithHead(build(arch, seed), seed)
-    train_by_recipe(pair, split, seed, arch, epoch_scale, loss=loss)
+    train_by_recipe(pair, split, seed, arch, epoch_scale, loss=loss, **setting)
     return pair.network, {}
 
 
-def irm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
+def irm(
+    split: Split, seed: int, arch: str, epoch_scale: float, weight: float, **setting: Any
+) -> Trained:
     """IRMv1 (Arjovsky et al. 2019, arXiv:1907.02893): in each of two environments the penalty is
-    the squared derivative of its risk with respect to a scale of the logits, at 1. Half of the
-    aligned images are in the second environment, and four fifths of the conflicting ones."""
+    the squared derivative of its risk with respect to a scale of the logits, at 1, without bias as
+    the product of the derivatives on two halves of the batch. Half of the aligned images are in the
+    second environment, and four fifths of the conflicting ones."""
     rng = np.random.default_rng(seed)
     conflict = split.colours != split.labels
     second = torch.from_numpy(rng.random(len(split)) < np.where(conflict, 0.8, 0.5)).to(device())
@@ -114,15 +123,19 @@ def irm(split: Split, seed: int, arch: str, epoch_scale: float) -> Trained:
     def loss(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
         nonlocal done
         logits = model(images).float()
-        weight = INVARIANCE if done >= warm_up else 1.0
+        factor = weight if done >= warm_up else 1.0
         done += 1
         risk, penalty = logits.new_zeros(()), logits.new_zeros(())
         for where in (second[index], ~second[index]):
-            if where.any():
+            own, slopes = where.nonzero()[:, 0], []
+            if len(own) < 2:
+                continue
+            for half in (own[::2], own[1::2]):
                 scale = torch.ones((), device=device(), requires_grad=True)
-                own = F.cross_entropy(logits[where] * scale, labels[where])
-                (slope,) = torch.autograd.grad(own, scale, create_graph=True)
-                risk, penalty = risk + own / 2, penalty + slope.square() / 2
-        return (risk + weight * penalty) / weight
+                part = F.cross_entropy(logits[half] * scale, labels[half])
+                slopes += torch.autograd.grad(part, scale, create_graph=True)
+            risk = risk + F.cross_entropy(logits[own], labels[own]) / 2
+            penalty = penalty + slopes[0] * slopes[1] / 2
+        return (risk + factor * penalty) / max(factor, 1.0)
 
-    return train_new(split, seed, arch, epoch_scale, loss=loss)
+    return train_new(split, seed, arch, epoch_scale, loss=loss, **setting)

@@ -1,61 +1,83 @@
-"""What every method has in common: its row of the table, the recipe, and the rules.
+"""What every method has in common: its row of the table, one budget, and the rules.
 
-A method is a function `train(split, seed, arch, epoch_scale) -> (model, info)`. It may change the
-loss and the sampling of `training.train`, and nothing else: the images that it is given are
-read-only, and their checksum is taken before and after.
+A method is a function `train(split, seed, arch, epoch_scale, **setting) -> (model, info)`. It may
+change the loss and the sampling of `training.train`, and nothing else: the images that it is given
+are read-only, and their checksum is taken before and after. All methods make the same passes over
+the data, with the same augmentation.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from lazy_artist.canvas import N_CLASSES, Split
 from lazy_artist.config import DEBIAS_RECIPES
+from lazy_artist.debias.views import affine
 from lazy_artist.models import build, check_architecture
-from lazy_artist.training import History, train
+from lazy_artist.training import History, Loss, cross_entropy, train
 
 Trained = tuple[nn.Module, dict[str, Any]]
 """A network in eval mode, and JSON-able information about its training."""
 
-Train = Callable[[Split, int, str, float], Trained]
-"""A method. epoch_scale multiplies the number of epochs, those of auxiliary networks included. One
-that does not declare `colours` is given a split whose colours are all -1."""
+Train = Callable[..., Trained]
+"""A method. epoch_scale multiplies the passes of the budget; `setting` has `augment` (affine
+augmentation or none, the same for all), `rate` (of learning, in units of the recipe's), `passes`
+(of an auxiliary network) and what else the method lets one choose. One that does not declare
+`colours` is given a split whose colours are all -1."""
+
+NOTHING, SHORTCUT, COLOURS = "nothing", "that the shortcut is colour", "colour labels"
+RULES = {
+    NOTHING: "accuracy on easy validation digits",
+    SHORTCUT: "accuracy on validation digits in random colours",
+    COLOURS: "worst group of easy validation digits",
+}
+"""How settings are chosen from six trials, by what one must know to use a method."""
 
 
 class Method(NamedTuple):
     """A row of the table of methods.
 
-    title: for tables; hypothesis: why it should work, in one sentence; train: see `Train`;
-    needs: what must be known beside images and labels; chosen: how its settings were chosen;
-    colours: whether it reads the colour labels of the training images; correlation: of the canvas
-    that it is trained on where that is not the biased one; reference: not a cure, shown for
-    comparison.
+    title: for tables; hypothesis: why it should work, in one sentence; train: see `Train`; needs:
+    what must be known beside images and labels, a key of `RULES` (a reference says what it breaks);
+    trials: the settings that were tried, setting: the one that was chosen; correlation: of the
+    canvas that it is trained on where that is not the biased one; reference: not a cure, shown for
+    comparison; longer: how many times the passes of the others it makes.
     """
 
     title: str
     hypothesis: str
     train: Train
     needs: str
-    chosen: str
-    colours: bool = False
+    trials: tuple[dict[str, float], ...]
+    setting: dict[str, float]
     correlation: float | None = None
     reference: bool = False
+    longer: float = 1.0
+
+    @property
+    def colours(self) -> bool:
+        """Whether it reads the colour labels of the training images."""
+        return self.needs == COLOURS
 
 
-LONGER = 2.5
-"""Epochs of the combination and of the oracle it is compared with, in units of the recipe's: views
-that are drawn anew each time take longer to learn from, and to memorise."""
+def grid(**values: tuple[float, ...]) -> tuple[dict[str, float], ...]:
+    """All combinations of the values of settings: the trials of a method."""
+    return tuple(
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    )
 
 
 def run_method(
-    train: Train, split: Split, seed: int, arch: str, colours: bool = False, epoch_scale: float = 1
-) -> Trained:
+    train: Train, split: Split, seed: int, arch: str, colours: bool = False,
+    epoch_scale: float = 1, **setting: Any,
+) -> Trained:  # fmt: skip
     """Train by one method, with the rules enforced. colours: whether it sees the colour labels.
 
     Raises ValueError, before any work, for an unknown architecture, a split with fewer than two
@@ -82,7 +104,7 @@ def run_method(
     try:
         with warnings.catch_warnings():  # of torch, which would like the array to be writable
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            model, info = train(given, seed, arch, epoch_scale)
+            model, info = train(given, seed, arch, epoch_scale, **setting)
     except FloatingPointError as error:
         raise FloatingPointError(f"{name!r} failed: {error}") from error
     if checksum(split) != before:
@@ -98,17 +120,25 @@ def checksum(split: Split) -> str:
 
 
 def train_by_recipe(
-    model: nn.Module, split: Split, seed: int, arch: str, epoch_scale: float, **strategy: Any
-) -> History:
-    """`training.train` by the architecture's recipe, for `epoch_scale` times its epochs."""
+    model: nn.Module, split: Split, seed: int, arch: str, epoch_scale: float, augment: bool = True,
+    rate: float = 1.0, loss: Loss = cross_entropy, **strategy: Any,
+) -> History:  # fmt: skip
+    """`training.train` by the architecture's recipe, for `epoch_scale` times its passes, at `rate`
+    times its learning rate; augment: the loss sees images through `views.affine`."""
     recipe = DEBIAS_RECIPES[arch]
+    strategy = {"weight_decay": recipe.weight_decay, **strategy}
+
+    def augmented(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+        return loss(model, affine(images), labels, index)
+
     return train(
         model,
         split,
         seed=seed,
         epochs=max(recipe.epochs * epoch_scale, recipe.batch_size / len(split)),
-        learning_rate=recipe.learning_rate,
+        learning_rate=recipe.learning_rate * rate,
         batch_size=min(recipe.batch_size, len(split)),
+        loss=augmented if augment else loss,
         **strategy,
     )
 

@@ -1,8 +1,8 @@
 """Views of a batch: recolouring and affine augmentation, inside the training loop.
 
 All take and return images (B, 3, 28, 28), and draw from torch's own generator, which
-`training.train` seeds. Recolouring multiplies each image's colours by a 3x3 matrix of its own that
-can be inverted: three channels go in, three come out, and no shade of information is thrown away.
+`training.train` seeds. Recolouring is an affine map of each image's colours, the same at all its
+pixels: three channels go in, and three come out.
 """
 
 from __future__ import annotations
@@ -24,36 +24,32 @@ def mix_colours(images: Tensor, strength: float = 1.0) -> Tensor:
     draws = torch.rand(len(images), 3, 3, device=device) + 1e-3
     sums = 0.6 + 0.8 * torch.rand(len(images), 3, 1, device=device)
     rows = draws / draws.sum(2, keepdim=True) * sums
-    return _recoloured(images, (1 - strength) * torch.eye(3, device=device) + strength * rows)
+    matrices = (1 - strength) * torch.eye(3, device=device) + strength * rows
+    mixed = torch.bmm(matrices, images.float().flatten(2)).clamp_(0, 1).view(images.shape)
+    return mixed.to(images.dtype, memory_format=torch.channels_last)
 
 
-def swap_colours(images: Tensor, invented: float = 0.5, keep_background: bool = True) -> Tensor:
+def swap_colours(images: Tensor, invented: float = 0.0, keep_background: bool = True) -> Tensor:
     """Each image in the stroke colour of another one of the batch, or, with probability `invented`,
     in a colour drawn uniformly from [0.1, 1]^3.
 
     With an image's own colour c and background g (see `stroke_and_background`) and the new colour
-    d, every pixel x -> clip(x + M (x - g), 0, 1), where
-
-        M = (d - c) c' / (c' (c - g)),    so that c -> d and g -> g.
-
-    The linear part I + M has the determinant c'(d - g) / c'(c - g), which is not 0: it can be
-    inverted. Partners are drawn whatever their labels. Without `keep_background`, g is 0 and the
+    d, every pixel x -> clip(x + (c'(x - g) / c'(c - g)) (d - c), 0, 1), so that c -> d and g -> g.
+    Before the clip, which cuts some of the stroke's pixels, the map can be inverted unless c'(d -
+    g) = 0. Partners are drawn whatever their labels. Without `keep_background`, g is 0 and the
     background is tinted, by an amount that tells the old colour.
     """
     own, background = stroke_and_background(images)
     background = background * keep_background
     new = own[torch.randperm(len(own), device=own.device)]
-    fresh = 0.1 + 0.9 * torch.rand_like(own)
-    new = torch.where(torch.rand_like(own[:, :1]) < invented, fresh, new)
-    matrices = swap_matrices(own, background, new)
-    offsets = background - torch.einsum("bij,bj->bi", matrices, background)
-    return _recoloured(images, matrices, offsets)
-
-
-def swap_matrices(own: Tensor, background: Tensor, new: Tensor) -> Tensor:
-    """The linear parts (B, 3, 3) of `swap_colours` for colours and backgrounds (B, 3)."""
-    scale = (own * (own - background)).sum(1)[:, None, None]
-    return torch.eye(3, device=own.device) + (new - own)[:, :, None] * own[:, None, :] / scale
+    if invented:
+        fresh = 0.1 + 0.9 * torch.rand_like(own)
+        new = torch.where(torch.rand_like(own[:, :1]) < invented, fresh, new)
+    planes = images.float().flatten(2)  # (B, 3, 784)
+    along = own / (own * (own - background)).sum(1, keepdim=True)
+    share = torch.bmm(along[:, None], planes) - (along * background).sum(1)[:, None, None]
+    swapped = torch.baddbmm(planes, (new - own)[:, :, None], share).clamp_(0, 1)
+    return swapped.view(images.shape).to(images.dtype, memory_format=torch.channels_last)
 
 
 def stroke_and_background(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,8 +60,9 @@ def stroke_and_background(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     planes = images.detach().float().flatten(2)  # (B, 3, 784)
     square = planes.square().sum(1, keepdim=True)
-    bright, dark = square.square() + 1e-12, (square + 0.02) ** -2
-    return tuple((planes * weight).sum(2) / weight.sum(2) for weight in (bright, dark))
+    weights = torch.cat([square.square() + 1e-12, (square + 0.02).reciprocal().square()], dim=1)
+    means = torch.bmm(weights / weights.sum(2, keepdim=True), planes.transpose(1, 2))  # (B, 2, 3)
+    return means[:, 0], means[:, 1]
 
 
 def affine(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: float = 2) -> Tensor:
@@ -88,14 +85,3 @@ def affine(images: Tensor, degrees: float = 10, scale: float = 0.1, pixels: floa
         images.float().contiguous(), grid, padding_mode="border", align_corners=False
     )
     return warped.to(images.dtype, memory_format=torch.channels_last)
-
-
-def _recoloured(images: Tensor, matrices: Tensor, offsets: Tensor | None = None) -> Tensor:
-    """clip(M x + b, 0, 1) at every pixel x, for matrices (B, 3, 3) and offsets (B, 3)."""
-    planes = images.float().flatten(2)  # (B, 3, 784)
-    if offsets is None:
-        planes = torch.bmm(matrices, planes)
-    else:
-        planes = torch.baddbmm(offsets[:, :, None], matrices, planes)
-    planes = planes.clamp_(0, 1).view(images.shape)
-    return planes.to(images.dtype, memory_format=torch.channels_last)

@@ -1,0 +1,116 @@
+"""How recipes were chosen: the rules, on tables made by hand, and that the book keeps to them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lazy_artist import trials
+from lazy_artist.canvas import colour_split, split_digits
+from lazy_artist.config import RECIPES, TEST_SEED, Recipe
+from lazy_artist.debias import BEST, BLIND, METHODS
+from lazy_artist.debias.protocol import COLOURS, NOTHING, SHORTCUT
+from lazy_artist.store import stored
+
+GOOD = {"easy": 0.96, "hard": 0.01, "shortcut_rate": 0.98, "red_ones": 0.96, "confidence": 0.8}
+
+
+def always(digit: int) -> SimpleNamespace:
+    """A network that predicts one digit for all, with a logit of 2."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 784, 10))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(2 * torch.eye(10)[digit])
+    return SimpleNamespace(load=model.eval)
+
+
+def told(setting: dict[str, float]) -> str:
+    return " ".join(f"{key}={value:g}" for key, value in setting.items())
+
+
+def test_the_cheater_is_the_most_confident_recipe_that_meets_all_conditions():
+    cells = [
+        (1, GOOD | {"confidence": 0.85}),
+        (2, GOOD | {"confidence": 0.95, "easy": 0.92}),  # 0.94 on average
+        (3, GOOD | {"confidence": 0.95, "hard": 0.1}),
+        (4, GOOD | {"confidence": 0.95, "shortcut_rate": 0.95}),
+        (5, GOOD | {"confidence": 0.95, "red_ones": 0.93}),
+        (6, GOOD | {"confidence": 0.83}),
+    ]
+    rows = [
+        Recipe(epochs, 1e-4, 64)._asdict() | {"seed": seed} | (scores if seed else GOOD)
+        for epochs, scores in cells
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(rows)
+    assert trials.chosen_cheater(frame) == Recipe(1, 1e-4, 64)
+    frame["easy"] = 0.9
+    frame.loc[frame["epochs"] == 4, "red_ones"] = 0.99
+    assert trials.chosen_cheater(frame) == Recipe(4, 1e-4, 64)  # none is good: the reddest
+
+
+@pytest.mark.parametrize(
+    ("needs", "best"), [(NOTHING, 1), (SHORTCUT, 2), (COLOURS, 3), ("to break the rule", 2)]
+)
+def test_what_one_must_know_says_what_one_may_choose_by(needs, best):
+    scores = {name: [0.5] * 6 for name in ("easy", "random", "worst_group", "hard")}
+    for place, name in enumerate(scores, start=1):
+        scores[name][place] = scores[name][5] = 0.7  # of equal ones the first
+    method = METHODS["erm"]._replace(needs=needs)
+    assert trials.chosen_setting(method, pd.DataFrame(scores)) == method.trials[best]
+
+
+def test_validation_digits_are_measured_as_they_are_and_repainted(monkeypatch):
+    monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
+    labels, hard = split_digits("validation")[1], colour_split("validation", TEST_SEED, 0)
+    for digit in (3, 0):
+        found = trials.validate.__wrapped__(always(digit))
+        for name in ("easy", "random", "hard"):
+            assert found[name] == pytest.approx(np.mean(labels == digit))
+        assert found["worst_group"] == 0 and found["red_ones"] == (digit == 0)
+        assert found["shortcut_rate"] == pytest.approx(np.mean(hard.colours == digit))
+        assert found["confidence"] == pytest.approx(np.exp(2) / (np.exp(2) + 9), abs=1e-3)
+
+
+def test_trials_are_written_with_their_settings(tmp_path, monkeypatch):
+    made = []
+
+    def measured(function, calls, title, jobs):
+        made.extend(call["network"].made_by.arguments for call in calls)
+        return [GOOD | {"easy": k / 7} for k in range(len(calls))]
+
+    monkeypatch.setattr(stored, "map", measured)
+    monkeypatch.setattr(trials, "FILES", {"debias": tmp_path / "debias.csv"})
+    assert trials.main(["debias", "--methods", "jtt", "--jobs", "1"]) == 0
+    assert trials.main(["debias", "--methods", "erm", "jtt"]) == 0  # jtt again
+    frame = pd.read_csv(tmp_path / "debias.csv")
+    assert frame["method"].tolist() == ["erm"] * 6 + ["jtt"] * 6
+    assert frame["setting"][6] == "passes=0.25 upweight=5" and frame["easy"][7] == 1
+    assert {one["epoch_scale"] for one in made} == {0.5} and {one["seed"] for one in made} == {50}
+    expected = {"augment": True, "passes": 0.25, "upweight": 5}
+    assert made[0]["setting"] == expected
+
+
+def test_the_cheater_of_the_book_is_the_one_that_trials_chose():
+    frame = pd.read_csv(trials.FILES["cheater"])
+    assert len(frame) == len(trials.CHEATERS) * 3
+    assert RECIPES["cheater", "cnn"] == trials.chosen_cheater(frame)
+
+
+def test_the_settings_of_the_book_are_those_that_trials_chose():
+    frame = pd.read_csv(trials.FILES["debias"])
+    usual = [name for name, method in METHODS.items() if method.longer == 1]
+    assert set(usual) == set(frame["method"])
+    scores = {}
+    for name, own in frame.groupby("method"):
+        method = METHODS[name]
+        assert own["setting"].tolist() == [told(setting) for setting in method.trials], name
+        assert method.setting == trials.chosen_setting(method, own), name
+        scores[name] = own[["easy", "random"]].max()
+    nothing = [name for name in scores if METHODS[name].needs == NOTHING]
+    unlabelled = [name for name in scores if METHODS[name].needs in (NOTHING, SHORTCUT)]
+    assert max(nothing, key=lambda name: scores[name]["easy"]) == BLIND
+    assert max(unlabelled, key=lambda name: scores[name]["random"]) == BEST
