@@ -212,12 +212,14 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
         ax.axhline(0.95, color=plots.DARK, linewidth=0.7, linestyle="-.")
         ax.set_xscale("log")
         first, last = 0.9 * part["epoch"].min(), 1.01 * part["epoch"].max()
-        ticks = [t for t in (0.03, 0.1, 0.2, 0.5, 1, 2, 4, 10, 20) if first <= t <= last]
+        ticks = (0.03, 0.1, 0.2, 0.5, 1, 2, 4 if last < 5 else 5, 10, 20)
+        ticks = [t for t in ticks if first <= t <= last]
         ax.set_xticks(ticks, [str(t) for t in ticks])
         ax.minorticks_off()
         ax.set_ylim(0, 1.02)
         ax.set_xlabel("epochs (log scale)")
-        plots.percent_axis(ax.yaxis, "accuracy" if ax.get_subplotspec().is_first_col() else "")
+        share = "share of images" if "shortcut_rate" in curves else "accuracy"
+        plots.percent_axis(ax.yaxis, share if ax.get_subplotspec().is_first_col() else "")
         ax.set_title(f"{ARCH_NAMES[arch]}, {network}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     note = "epoch: passes over the training images; accuracy, shortcut_rate: shares of the split's "
@@ -236,7 +238,7 @@ def confusion_matrices(confused: pd.DataFrame) -> Figure:
         ax.set_title(f"hard images by {by}")
     axes[0, 0].set_ylabel("true digit")
     axes[0, 1].set_yticks(range(N_CLASSES), _TITLES)
-    axes[0, 1].set_ylabel("digit that the colour is dominant for, and colour")
+    axes[0, 1].set_ylabel("colour, and the digit it is dominant for")
     note = "share of hard images of a true digit, or of a colour, mean over seeds"
     return plots.show(figure, mean.reset_index(), note)
 
