@@ -250,7 +250,7 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
     simple("unbounded", value=Estimate(3, (1, math.inf), None), op=">", threshold=math.inf)
     bound = [f"criterion {text}, with the whole interval" for text in ("< 0.2", "> ∞")]
     opening = book / "index.html"
-    opening.write_text('<p>it counts: <span id="claims-count">what?</span> <span id="x">.</span></p>')
+    opening.write_text('<p>count: <span id="claims-count">it</span> <span id="x">.</span></p>')
     for _ in range(2):
         assert main(["--book", str(book)]) == 0
         assert capsys.readouterr().out == (
@@ -259,10 +259,8 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
             "  fails: undefined (cheater): measured n/a; criterion < 2\n"
             f"  fails: unbounded (cheater): measured 3 [1, ∞]; {bound[1]}\n"
         )
-        told = (
-            '<span id="claims-count">1 of 4 claims hold; 3 fail</span> <span id="x">.</span></p>'
-        )
-        assert opening.read_text() == "<p>it counts: " + told
+        told = '<span id="claims-count">1 of 4 claims hold; 3 fail</span> <span id="x">.</span></p>'
+        assert opening.read_text() == "<p>count: " + told
     assert main(["--strict"]) == 1
     written = json.loads((book / "claims.json").read_text(), parse_constant=pytest.fail)
     assert [entry["value"] for entry in written] == [1, 0.5, None, 3]
