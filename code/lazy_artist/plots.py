@@ -144,11 +144,15 @@ def percent_axis(axis: Axis, label: str) -> None:
     axis.set_label_text(label)
 
 
-def conflict_curves(accuracy: pd.Series, styles: Sequence[tuple[str, Any, str]]) -> Figure:
-    """Accuracy on hard images against the share of training images whose colour misleads.
+def conflict_curves(
+    accuracy: pd.Series,
+    styles: Sequence[tuple[str, Any, str]],
+    label: str = "accuracy on hard images",
+) -> Figure:
+    """Accuracy against the share of training images whose colour misleads.
 
     accuracy: estimates, indexed by the title of a line and the share of dominant colours; styles:
-    colour, dash and marker of each line.
+    colour, dash and marker of each line; label: of the y axis.
     """
     figure, axes = grid(7, 3.8)
     ax = axes[0, 0]
@@ -170,11 +174,11 @@ def conflict_curves(accuracy: pd.Series, styles: Sequence[tuple[str, Any, str]])
     ax.invert_xaxis()
     ax.set_ylim(0, 1.02)
     ax.set_xlabel("training images whose colour misleads (log scale)")
-    percent_axis(ax.yaxis, "accuracy on hard images")
+    percent_axis(ax.yaxis, label)
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     note = (
-        "misleading: share of training images whose colour is not the digit's own; accuracy: share "
-        "of hard images, mean over seeds; low, high: its 95% interval"
+        "misleading: share of training images whose colour is not the digit's own; "
+        f"{label}: a share, mean over seeds; low, high: its 95% interval"
     )
     return show(figure, frame, note)
 

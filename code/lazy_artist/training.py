@@ -58,6 +58,7 @@ def train(
     learning_rate: float,
     batch_size: int = 128,
     weight_decay: float = 0.01,
+    one_cycle: bool = True,
     loss: Loss = cross_entropy,
     weights: Array | None = None,
     observe: Callable[[nn.Module], Any] | None = None,
@@ -66,7 +67,8 @@ def train(
     """Train `model` in place on `split` and leave it in eval mode.
 
     epochs: passes over the split, may be a fraction; learning_rate: the peak of the one cycle,
-    reached after a fifth of the steps; weights: float (N,), non-negative: draw images with
+    reached after a fifth of the steps; without `one_cycle` the rate is constant, so that each step
+    is what stopping there gives; weights: float (N,), non-negative: draw images with
     replacement in this proportion instead of each once an epoch. observe: called in eval mode,
     without gradients, after each of the steps in `observe_at` (0: before the first; -1: after the
     last); it may look, and must not touch.
@@ -113,9 +115,11 @@ def train(
         optimiser = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, learning_rate, total_steps=steps + 1, pct_start=0.2 + 1e-9
-        )
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1)
+        if one_cycle:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, learning_rate, total_steps=steps + 1, pct_start=0.2 + 1e-9
+            )
         model.train()
         batches = _batches(len(labels), batch_size, weights, generator)
         look(0)

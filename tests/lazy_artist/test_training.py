@@ -119,6 +119,21 @@ def test_the_rate_goes_up_for_a_fifth_of_the_steps_and_down_along_cosines():
     np.testing.assert_allclose(-np.diff(seen), moved + 0.05 * rate * seen[:-1], atol=2e-5)
 
 
+def test_without_the_cycle_the_rate_stays_as_it_is(monkeypatch):
+    seen = {True: [], False: []}
+    step = torch.optim.AdamW.step
+
+    def noted(self, *arguments):
+        seen[one_cycle].append((self.param_groups[0]["lr"], self.param_groups[0]["betas"][0]))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    for one_cycle in seen:
+        train(linear(), TEN, **SHORT, one_cycle=one_cycle)
+    assert seen[False] == [(0.01, 0.9)] * 6
+    assert len({rate for rate, _ in seen[True]}) == 6
+
+
 def test_weights_steer_the_sampling():
     batches, split, share = [], patches(40), np.zeros(40)
     share[[3, 17]] = [1, 3]

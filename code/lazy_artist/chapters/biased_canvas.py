@@ -137,7 +137,7 @@ def contact_sheet(examples: dict[str, Any], n_per_class: int) -> Figure:
 def contingency_tables(counts: pd.DataFrame) -> Figure:
     """Images of each digit (row) in each colour (column), a panel for each split of
     `count_colours`."""
-    figure, axes = plots.grid(8, 11, 3, 2)
+    figure, axes = plots.grid(8, 3.9, 1, counts["split"].nunique())
     for ax, (name, part) in zip(axes.flat, counts.groupby("split", sort=False), strict=True):
         table = part["images"].to_numpy().reshape(canvas.N_CLASSES, canvas.N_CLASSES)
         plots.heat_map(ax, table, np.vectorize("{:d}".format)(table), size=6)
