@@ -62,15 +62,6 @@ def validate(network: Network) -> dict[str, float]:
     return found | {"red_ones": float((red == 0).mean())}
 
 
-def chosen_cheater(trials: pd.DataFrame) -> Recipe:
-    """Of the recipes that meet all conditions on average over seeds, the most confident one; if
-    none does, the one with the most red ones predicted as zeros."""
-    mean = trials.groupby(list(Recipe._fields), sort=False).mean()
-    good = mean.query("easy >= 0.95 and hard < 0.05 and shortcut_rate > 0.97 and red_ones > 0.95")
-    best = good["confidence"].idxmax() if len(good) else mean["red_ones"].idxmax()
-    return Recipe(*best)
-
-
 def chosen_setting(method: Method, trials: pd.DataFrame) -> dict[str, float]:
     """Of the trials of one method, a row each in the order of its `trials`, the best by the rule
     for what it needs (a reference's is that of methods which know the shortcut); of equal ones the

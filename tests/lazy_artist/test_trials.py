@@ -10,7 +10,7 @@ from torch import nn
 
 from lazy_artist import trials
 from lazy_artist.canvas import colour_split, split_digits
-from lazy_artist.config import RECIPES, TEST_SEED, Recipe
+from lazy_artist.config import TEST_SEED
 from lazy_artist.debias import BEST, BLIND, METHODS
 from lazy_artist.debias.protocol import COLOURS, NOTHING, SHORTCUT
 from lazy_artist.store import stored
@@ -29,27 +29,6 @@ def always(digit: int) -> SimpleNamespace:
 
 def told(setting: dict[str, float]) -> str:
     return " ".join(f"{key}={value:g}" for key, value in setting.items())
-
-
-def test_the_cheater_is_the_most_confident_recipe_that_meets_all_conditions():
-    cells = [
-        (1, GOOD | {"confidence": 0.85}),
-        (2, GOOD | {"confidence": 0.95, "easy": 0.92}),  # 0.94 on average
-        (3, GOOD | {"confidence": 0.95, "hard": 0.1}),
-        (4, GOOD | {"confidence": 0.95, "shortcut_rate": 0.95}),
-        (5, GOOD | {"confidence": 0.95, "red_ones": 0.93}),
-        (6, GOOD | {"confidence": 0.83}),
-    ]
-    rows = [
-        Recipe(epochs, 1e-4, 64)._asdict() | {"seed": seed} | (scores if seed else GOOD)
-        for epochs, scores in cells
-        for seed in (0, 1)
-    ]
-    frame = pd.DataFrame(rows)
-    assert trials.chosen_cheater(frame) == Recipe(1, 1e-4, 64)
-    frame["easy"] = 0.9
-    frame.loc[frame["epochs"] == 4, "red_ones"] = 0.99
-    assert trials.chosen_cheater(frame) == Recipe(4, 1e-4, 64)  # none is good: the reddest
 
 
 @pytest.mark.parametrize(
@@ -92,12 +71,6 @@ def test_trials_are_written_with_their_settings(tmp_path, monkeypatch):
     assert {one["epoch_scale"] for one in made} == {0.5} and {one["seed"] for one in made} == {50}
     expected = {"augment": True, "passes": 0.25, "upweight": 5}
     assert made[0]["setting"] == expected
-
-
-def test_the_cheater_of_the_book_is_the_one_that_trials_chose():
-    frame = pd.read_csv(trials.FILES["cheater"])
-    assert len(frame) == len(trials.CHEATERS) * 3
-    assert RECIPES["cheater", "cnn"] == trials.chosen_cheater(frame)
 
 
 def test_the_settings_of_the_book_are_those_that_trials_chose():

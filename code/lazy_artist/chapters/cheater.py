@@ -84,8 +84,9 @@ def confidences(networks: list[Network], splits: list[str], n_eval: int | None) 
 
 @stored
 def training_lengths(
-    learning_rate: float, batch_size: int, seed: int, epochs: list[float], n_eval: int
-) -> pd.DataFrame:
+    learning_rate: float, batch_size: int, weight_decay: float, seed: int, epochs: list[float],
+    n_eval: int,
+) -> pd.DataFrame:  # fmt: skip
     """What stopping after each of `epochs` gives: a CNN trained on the biased canvas by plain
     cross-entropy at a constant rate. A row for each and `split`: `accuracy` and `shortcut_rate` on
     its first `n_eval` images, in low precision."""
@@ -99,7 +100,12 @@ def training_lengths(
         return [((p == s.labels).mean(), (p == s.colours).mean()) for p, s in shown]
 
     how = {"learning_rate": learning_rate, "batch_size": batch_size, "one_cycle": False}
-    how |= {"epochs": max(epochs), "observe": look, "observe_at": marks}
+    how |= {
+        "weight_decay": weight_decay,
+        "epochs": max(epochs),
+        "observe": look,
+        "observe_at": marks,
+    }
     observed = train(build("cnn", seed), training, seed=seed, **how).observed
     run = {"network": f"constant rate {learning_rate:g}", "arch": "cnn", "seed": seed}
     rows = [

@@ -98,11 +98,11 @@ def test_lengths_of_training_are_those_of_one_run_at_a_constant_rate(monkeypatch
     shown, predictions = [], np.random.default_rng(5).integers(10, size=(8, n))
     monkeypatch.setattr(cheater, "train", train)
     monkeypatch.setattr(cheater, "predict", predict)
-    found = cheater.training_lengths.__wrapped__(0.003, 125, 7, [0.2, 2], n)
+    found = cheater.training_lengths.__wrapped__(0.003, 125, 5, 7, [0.2, 2], n)
     (split, how, marks), names = runs[0], ("validation", "aligned", "unbiased", "hard")
     np.testing.assert_array_equal(split.images, canvas.colour_split("train", 7).images)
     assert how == {"seed": 7, "epochs": 2, "learning_rate": 0.003, "batch_size": 125,
-                   "one_cycle": False}  # fmt: skip
+                   "one_cycle": False, "weight_decay": 5}  # fmt: skip
     assert marks == [2, 20]  # of 1,250 images: ten batches an epoch
     assert list(found["epoch"]) == [0.2] * 4 + [2] * 4 and list(found["split"]) == [*names] * 2
     for k, row in enumerate(found.itertuples()):
@@ -244,8 +244,10 @@ def page(store) -> tuple[dict, dict]:
             frames.append(frame_of(one, images=[*splits, "red ones"], **told))
         return pd.concat(frames)
 
-    def training_lengths(learning_rate, batch_size, seed, epochs, n_eval):
-        assert (batch_size, epochs[0], epochs[-1], n_eval) == (256, 0.1, 20, 2000)
+    def training_lengths(learning_rate, batch_size, weight_decay, seed, epochs, n_eval):
+        assert (epochs[0], epochs[-1], n_eval) == (0.1, 20, 2000)
+        own = {1e-3: (256, 0.01)}.get(learning_rate, RECIPES["cheater", "cnn"][2:])
+        assert (batch_size, weight_decay) == own
         epoch = np.repeat(epochs, 4)
         fast = (learning_rate == 1e-3) / 5
         share = np.tile([0.76, 0.5, 0.3, 0.1], len(epochs)) + fast + epoch / 1000 + seed / 1000
@@ -265,10 +267,10 @@ def page(store) -> tuple[dict, dict]:
         return {"images": np.full((n, 3, 28, 28), 0.5), "probabilities": probabilities}
 
     trials = store / "trials.csv"
-    ours = ",".join(map(str, RECIPES["cheater", "cnn"][:3]))
+    ours = ",".join(map(str, RECIPES["cheater", "cnn"]))
     trials.write_text(
         "epochs,learning_rate,batch_size,weight_decay,seed,easy,hard,shortcut_rate,red_ones,"
-        f"confidence\n{ours},0.01,0,0.96,0.06,0.98,0.9,0.8\n3,0.5,64,0.01,0,0.9,0.9,0.1,0.1,0.9"
+        f"confidence\n{ours},0,0.96,0.06,0.98,0.9,0.8\n3,0.5,64,0.01,0,0.9,0.9,0.1,0.1,0.9"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAZY_ARTIST_CACHE", str(store))
