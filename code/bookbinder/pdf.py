@@ -135,7 +135,8 @@ def _chapter(
                 caption, *blocks = rewrite(blocks, visit)
                 return _call("floating", [caption], blocks, **given)
             if "claim" in classes:
-                return _call("claim", rewrite(blocks, visit), holds="claim-holds" in classes)
+                outcome = next(each for each in classes if each.startswith("claim-"))
+                return _call("claim", rewrite(blocks, visit), outcome=outcome)
         if kind == "CodeBlock" and (file := dict(contents[0][2]).get("filename")):
             listing = node("CodeBlock", ["", contents[0][1], []], contents[1])
             return _call("listing", [listing], file=file)

@@ -1,9 +1,9 @@
 """Claims that the prose makes, checked where they stand and gathered at the end.
 
 A chapter's first cell calls `begin_chapter`; each claim of its prose is a `claim(...)`, which shows
-itself there as one line, holding or failing. `book_ledger` gathers the claims of the book, and
-`python -m lazy_artist.claims` writes them to the built book's claims.json and prints a summary.
-Each chapter is its own process, so its claims are kept in `<cache>/claims/<chapter>.json`.
+itself there as one line: it holds, is undecided, or fails. `book_ledger` gathers the claims of the
+book, and `python -m lazy_artist.claims` writes them to the built book's claims.json and prints a
+summary. Each chapter is its own process, so its claims are kept in `<cache>/claims/<chapter>.json`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OPERATORS = {"<": (lt, r"\<"), "<=": (le, "≤"), ">": (gt, r"\>"), ">=": (ge, "≥"), "==": (eq, "=")}
+_MARKS = {"holds": "✓", "undecided": "◐", "fails": "✗", "measured": "•"}  # verdicts from the best
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 _chapter: str | None = None
@@ -36,27 +37,36 @@ _chapter: str | None = None
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim as `claim` checked it. scale: LAZY_ARTIST_SCALE at that time."""
+    """One claim as `claim` checked it.
+
+    value, interval, n: measured on the test digits. sealed: None, "closed", or the same on the
+    sealed digits, with an "outcome" of its own. outcome: "holds", "undecided" or "fails", the worse
+    of both, or "measured" where there is no op. scale: LAZY_ARTIST_SCALE at that time.
+    """
 
     id: str
     chapter: str
     statement: str
     value: float
-    op: str
-    threshold: float
+    op: str | None
+    threshold: float | None
     interval: tuple[float, float] | None
     n: int | None
     holds: bool
     scale: str
+    outcome: str
+    sealed: str | dict[str, Any] | None = None
 
     def _repr_markdown_(self) -> str:
         text = _texts(self)
-        interval = f", 95% interval {text['interval']}" if self.interval else ""
-        seeds = f"; {text['seeds']}" if self.n else ""
+        told = text["measured"]
+        if self.op:
+            whole = ", with the whole interval" * bool(self.interval)
+            told = f"measured {told}; criterion {text['criterion']}{whole}"
+        told += f"; sealed digits {text['sealed']}" * bool(self.sealed)
         return (
-            f"::: {{.claim .claim-{'holds' if self.holds else 'fails'}}}\n"
-            f"**{text['verdict']}** `{self.id}`: {self.statement} (measured {text['measured']}"
-            f"{interval}; criterion {text['criterion']}{seeds})\n"
+            f"::: {{.claim .claim-{self.outcome}}}\n"
+            f"**{text['outcome']}** `{self.id}`: {self.statement} ({told})\n"
             f":::\n"
         )
 
@@ -81,21 +91,25 @@ def begin_chapter(name: str) -> None:
 def claim(
     id: str,
     statement: str,
-    value: float,
-    op: str,
-    threshold: float,
-    interval: tuple[float, float] | None = None,
-    n: int | None = None,
+    value: Any,
+    op: str | None = None,
+    threshold: float | None = None,
+    sealed: Any = None,
 ) -> Claim:
-    """Checks, records and returns the claim that `value op threshold`, which no NaN fulfils.
+    """Checks, records and returns the claim that `value op threshold`. It holds if the mean and the
+    whole 95% interval meet the criterion, is undecided if the mean alone does, and else (or for
+    NaN) fails. Without an op it is a measurement, which no verdict is passed on.
 
     id: lowercase letters, digits and hyphens; one claim in the whole book.
     statement: one sentence in the book's Markdown.
+    value: a number, or an estimate with `mean`, `interval` (low, high) or None, and `n`, such as
+        `evaluate.Estimate`.
     op: "<", "<=", ">", ">=" or "==" (exact).
-    interval: the value's 95% interval (low, high); n: the number of seeds.
+    sealed: of a claim about accuracy on hard images, what the sealed digits in hard colours say: a
+        number or an estimate, which has to meet the criterion too, or "closed".
 
     Raises RuntimeError outside a chapter, TypeError for what is not a number, ValueError for an
-    unknown op and a bad or duplicate id.
+    unknown op (as of a threshold without one) and a bad or duplicate id.
     """
     if _chapter is None:
         raise RuntimeError(
@@ -104,15 +118,31 @@ def claim(
         )
     _check_name("claim id", id)
     statement = " ".join(statement.split())
-    if op not in _OPERATORS:
-        raise ValueError(f"claim {id!r}: unknown op {op!r}; the ops are {', '.join(_OPERATORS)}")
-    value = _plain(id, "value", value)
-    threshold = _plain(id, "threshold", threshold)
-    if interval is not None:
-        interval = tuple(_plain(id, "interval", bound) for bound in interval)
-    n = None if n is None else _plain(id, "n", n)
-    holds = _OPERATORS[op][0](value, threshold)
-    made = Claim(id, _chapter, statement, value, op, threshold, interval, n, holds, scale())
+    if (op, threshold) != (None, None):
+        if op not in _OPERATORS:
+            known = ", ".join(_OPERATORS)
+            raise ValueError(f"claim {id!r}: unknown op {op!r}; the ops are {known}")
+        threshold = _plain(id, "threshold", threshold)
+
+    def judged(what: str, value: Any) -> dict[str, Any]:
+        interval, n = getattr(value, "interval", None), getattr(value, "n", None)
+        value = _plain(id, what, value.mean if hasattr(value, "interval") else value)
+        if interval is not None:
+            interval = tuple(_plain(id, f"{what}'s interval", end) for end in interval)
+        n = None if n is None else _plain(id, f"{what}'s n", n)
+        outcome = "measured"
+        if op is not None:
+            meets, *ends = (_OPERATORS[op][0](x, threshold) for x in (value, *(interval or ())))
+            outcome = "fails" if not meets else "holds" if all(ends) else "undecided"
+        return {"value": value, "interval": interval, "n": n, "outcome": outcome}
+
+    test = judged("value", value)
+    outcome = test["outcome"]
+    if sealed is not None and sealed != "closed":
+        sealed = judged("sealed", sealed)
+        outcome = max(outcome, sealed["outcome"], key=list(_MARKS).index)
+    test |= {"outcome": outcome, "holds": outcome == "holds", "sealed": sealed}
+    made = Claim(id, _chapter, statement, op=op, threshold=threshold, scale=scale(), **test)
     ledger = {earlier.id: earlier for earlier in _read(_chapter)}
     if ledger.get(id, made).statement != statement:  # else its cell was run again
         raise ValueError(
@@ -152,13 +182,20 @@ def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     rows = []
     for made in claims:
         text = _texts(made)
-        verdict = text["verdict"].replace(" ", "\u00a0")  # stays on one line
+        outcome = text["outcome"].replace(" ", "\u00a0")  # stays on one line
         statement = re.sub(r"(?<!\\)\|", r"\\|", made.statement)
-        measured = f"{text['measured']} {text['interval']}".strip()
-        measured += f", {text['seeds']}" * bool(made.n)
         told = f"`{made.id}` ({made.chapter}): {statement}"
-        rows.append((verdict, told, measured, text["criterion"]))
-    return pd.DataFrame(rows, columns=["Holds", "Claim", "Measured", "Criterion"])
+        rows.append((outcome, told, text["measured"], text["criterion"], text["sealed"]))
+    return pd.DataFrame(rows, columns=["Outcome", "Claim", "Measured", "Criterion", "Sealed"])
+
+
+def count_outcomes(claims: Iterable[Claim]) -> str:
+    """Such as "49 of 55 claims hold; 4 undecided, 2 fail". Measurements are not counted."""
+    counts = Counter(made.outcome for made in claims if made.outcome != "measured")
+    others = [f"{counts['undecided']} undecided"] * (counts["undecided"] > 0)
+    others += [f"{counts['fails']} fail{'s' * (counts['fails'] == 1)}"] * (counts["fails"] > 0)
+    told = f"{counts['holds']} of {counts.total()} claims hold"
+    return "; ".join([told, ", ".join(others)] if others else [told])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -179,9 +216,8 @@ def main(argv: list[str] | None = None) -> int:
     plain = json.loads(written, parse_constant=lambda _: None)  # JSON has no NaN and no infinities
     write_whole(options.book / "claims.json", (json.dumps(plain, indent=1) + "\n").encode())
 
-    failed = [made for made in claims if not made.holds]
-    count = f"{len(claims) - len(failed)} of {len(claims)}"
-    print(f"{count} claims hold")
+    count = count_outcomes(claims)
+    print(count)
     if origins := result_origins():
         print(
             f"{origins['repository']} results came with the repository, {origins['cache']} were in "
@@ -190,16 +226,20 @@ def main(argv: list[str] | None = None) -> int:
     # Quarto executes the opening page first, so that its cells cannot know
     opening = options.book / "index.html"
     if opening.is_file():
-        page, told = opening.read_text("utf-8"), rf"\g<1>: {count}."
+        page, told = opening.read_text("utf-8"), rf"\g<1>: {count}"
         write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
     for announced in announcements():  # by kernels, whose warnings the pages do not show
         print(announced)
-    for made in failed:
-        text = _texts(made)
-        measured = f"{text['measured']} {text['interval']}".strip()
-        told = f"measured {measured}, criterion {text['criterion']}".replace("\\", "")
-        print(f"  failed: {made.id} ({made.chapter}): {told}")
-    return int(options.strict and (bool(failed) or not claims))
+    for outcome in ("fails", "undecided"):
+        for made in claims:
+            if made.outcome == outcome:
+                text = _texts(made)
+                told = f"measured {text['measured']}, criterion {text['criterion']}"
+                told += f", sealed digits {text['sealed']}" * bool(made.sealed)
+                told = told.replace("\\", "")
+                print(f"  {outcome}: {made.id} ({made.chapter}): {told}")
+    outcomes = {made.outcome for made in claims} - {"measured"}
+    return int(options.strict and ("fails" in outcomes or not outcomes))
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -210,9 +250,12 @@ def _path(chapter: str) -> Path:
 
 
 def _read(chapter: str) -> list[Claim]:
+    def tupled(kept: dict[str, Any]) -> dict[str, Any]:
+        return kept | {"interval": kept["interval"] and tuple(kept["interval"])}
+
     try:
-        records = json.loads(_path(chapter).read_text(encoding="utf-8"))
-        return [Claim(**r | {"interval": r["interval"] and tuple(r["interval"])}) for r in records]
+        text = _path(chapter).read_text(encoding="utf-8")
+        return [Claim(**record) for record in json.loads(text, object_hook=tupled)]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
@@ -271,23 +314,32 @@ def _plain(id: str, what: str, value: Any) -> int | float:
 
 
 def _texts(made: Claim) -> dict[str, str]:
-    """What is told of a claim. A threshold is not rounded to three digits, and a value not so far
-    that it seems to be its threshold."""
-    threshold = _number(made.threshold)
-    if _parsed(threshold) != made.threshold:
+    """What is told of a claim. A threshold is not rounded to three digits, and a value or an end of
+    its interval not so far that it seems to be the threshold."""
+    threshold = None if made.op is None else _number(made.threshold)
+    if threshold and _parsed(threshold) != made.threshold:
         threshold = _number(made.threshold, 6)
-    for digits in range(3, 18):
-        measured = _number(made.value, digits)
-        if made.value == made.threshold or _parsed(measured) != _parsed(threshold):
-            break
-    ends = ", ".join(_number(end) for end in made.interval or ())
+
+    def short(x: float) -> str:
+        for digits in range(3, 18):
+            text = _number(x, digits)
+            if not threshold or x == made.threshold or _parsed(text) != _parsed(threshold):
+                break
+        return text
+
+    def estimate(value: float, interval: tuple[float, float] | None, n: int | None) -> str:
+        ends = rf" \[{', '.join(map(short, interval))}\]" if interval else ""
+        return short(value) + ends + (f", {n} seed{'s' * (n > 1)}" if n else "")
+
+    sealed = made.sealed or "–"
+    if isinstance(sealed, dict):
+        sealed = estimate(sealed["value"], sealed["interval"], sealed["n"])
+        sealed += f": {made.sealed['outcome']}" * bool(made.op)
     return {
-        "verdict": "✓ holds" if made.holds else "✗ fails",
-        "measured": measured,
-        "threshold": threshold,
-        "criterion": f"{_OPERATORS[made.op][1]} {threshold}",
-        "interval": rf"\[{ends}\]" if ends else "",
-        "seeds": f"{made.n} seed{'s' * (made.n > 1)}" if made.n else "",
+        "outcome": f"{_MARKS[made.outcome]} {made.outcome}",
+        "measured": estimate(made.value, made.interval, made.n),
+        "criterion": f"{_OPERATORS[made.op][1]} {threshold}" if made.op else "–",
+        "sealed": sealed,
     }
 
 

@@ -98,7 +98,7 @@ def test_links_callouts_claims_intervals_and_raw_html(source):
         "atlas](../atlas.html), [claims.json](../claims.json), [web](https://example.org/x).\n\n"
         '::: {.callout-tip title="Do"}\nIt.\n:::\n\n'
         "::: {.callout-note collapse='true'}\n## Mind *it*\nNow.\n:::\n\n"
-        "::: {.claim .claim-fails}\nNo.\n:::\n\n::: {.claim .claim-holds}\nYes.\n:::\n\n"
+        "::: {.claim .claim-fails}\nNo.\n:::\n\n::: {.claim .claim-undecided}\nEh.\n:::\n\n"
         "`[1, 2]`\n\n| a |\n|---|\n| 0.9 [0.8, 1.0], 3 seeds |\n\n"
         "It is <b>7</b>.\n\n```{=html}\n<p>Only <em>raw</em></p>\n```\n"
     )})  # fmt: skip
@@ -110,7 +110,8 @@ def test_links_callouts_claims_intervals_and_raw_html(source):
     assert '#link("https://example.org/x")[web]' in made
     assert '#book.callout(kind: "tip")[Do][It.]' in made
     assert '#book.callout(kind: "note")[Mind #emph[it]][Now.]' in made
-    assert "#book.claim(holds: false)[No.]" in made and "#book.claim(holds: true)[Yes.]" in made
+    for outcome, told in (("fails", "No"), ("undecided", "Eh")):
+        assert f'#book.claim(outcome: "claim-{outcome}")[{told}.]' in made
     assert "0.9 \\[0.8,~1.0\\], 3 seeds" in made and "`[1, 2]`" in made  # on one line
     assert "It is 7." in made and "raw" not in made  # raw HTML stays with the pages
 
