@@ -37,12 +37,9 @@ _chapter: str | None = None
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim as `claim` checked it.
-
-    value, interval, n: measured on the test digits. sealed: None, "closed", or the same on the
-    sealed digits, with an "outcome" of its own. outcome: "holds", "undecided" or "fails", the worse
-    of both, or "measured" where there is no op. scale: LAZY_ARTIST_SCALE at that time.
-    """
+    """One claim as `claim` checked it. outcome: "holds", "undecided", "fails" or, without an op,
+    "measured". sealed: None, "closed", or value, interval, n and outcome on the sealed digits.
+    scale: LAZY_ARTIST_SCALE at that time."""
 
     id: str
     chapter: str
@@ -50,7 +47,7 @@ class Claim:
     value: float
     op: str | None
     threshold: float | None
-    interval: tuple[float, float] | None
+    interval: list[float] | None
     n: int | None
     holds: bool
     scale: str
@@ -59,16 +56,8 @@ class Claim:
 
     def _repr_markdown_(self) -> str:
         text = _texts(self)
-        told = text["measured"]
-        if self.op:
-            whole = ", with the whole interval" * bool(self.interval)
-            told = f"measured {told}; criterion {text['criterion']}{whole}"
-        told += f"; sealed digits {text['sealed']}" * bool(self.sealed)
-        return (
-            f"::: {{.claim .claim-{self.outcome}}}\n"
-            f"**{text['outcome']}** `{self.id}`: {self.statement} ({told})\n"
-            f":::\n"
-        )
+        told = f"**{text['outcome']}** `{self.id}`: {self.statement} ({text['told']})"
+        return f"::: {{.claim .claim-{self.outcome}}}\n{told}\n:::\n"
 
 
 def begin_chapter(name: str) -> None:
@@ -118,31 +107,29 @@ def claim(
         )
     _check_name("claim id", id)
     statement = " ".join(statement.split())
-    if (op, threshold) != (None, None):
-        if op not in _OPERATORS:
-            known = ", ".join(_OPERATORS)
-            raise ValueError(f"claim {id!r}: unknown op {op!r}; the ops are {known}")
-        threshold = _plain(id, "threshold", threshold)
+    judging = (op, threshold) != (None, None)
+    if judging and op not in _OPERATORS:
+        raise ValueError(f"claim {id!r}: unknown op {op!r}; the ops are {', '.join(_OPERATORS)}")
+    threshold = _plain(id, "threshold", threshold) if judging else None
 
     def judged(what: str, value: Any) -> dict[str, Any]:
         interval, n = getattr(value, "interval", None), getattr(value, "n", None)
         value = _plain(id, what, value.mean if hasattr(value, "interval") else value)
         if interval is not None:
-            interval = tuple(_plain(id, f"{what}'s interval", end) for end in interval)
+            interval = [_plain(id, f"{what}'s interval", end) for end in interval]
         n = None if n is None else _plain(id, f"{what}'s n", n)
         outcome = "measured"
-        if op is not None:
+        if judging:
             meets, *ends = (_OPERATORS[op][0](x, threshold) for x in (value, *(interval or ())))
             outcome = "fails" if not meets else "holds" if all(ends) else "undecided"
         return {"value": value, "interval": interval, "n": n, "outcome": outcome}
 
-    test = judged("value", value)
-    outcome = test["outcome"]
+    given = judged("value", value) | {"op": op, "threshold": threshold}
     if sealed is not None and sealed != "closed":
         sealed = judged("sealed", sealed)
-        outcome = max(outcome, sealed["outcome"], key=list(_MARKS).index)
-    test |= {"outcome": outcome, "holds": outcome == "holds", "sealed": sealed}
-    made = Claim(id, _chapter, statement, op=op, threshold=threshold, scale=scale(), **test)
+        given["outcome"] = max(given["outcome"], sealed["outcome"], key=list(_MARKS).index)
+    given |= {"holds": given["outcome"] == "holds", "sealed": sealed, "scale": scale()}
+    made = Claim(id, _chapter, statement, **given)
     ledger = {earlier.id: earlier for earlier in _read(_chapter)}
     if ledger.get(id, made).statement != statement:  # else its cell was run again
         raise ValueError(
@@ -230,14 +217,10 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
     for announced in announcements():  # by kernels, whose warnings the pages do not show
         print(announced)
-    for outcome in ("fails", "undecided"):
-        for made in claims:
-            if made.outcome == outcome:
-                text = _texts(made)
-                told = f"measured {text['measured']}, criterion {text['criterion']}"
-                told += f", sealed digits {text['sealed']}" * bool(made.sealed)
-                told = told.replace("\\", "")
-                print(f"  {outcome}: {made.id} ({made.chapter}): {told}")
+    for made in sorted(claims, key=lambda made: made.outcome):  # "fails" before "undecided"
+        if made.outcome in ("fails", "undecided"):
+            told = _texts(made)["told"].replace("\\", "")
+            print(f"  {made.outcome}: {made.id} ({made.chapter}): {told}")
     outcomes = {made.outcome for made in claims} - {"measured"}
     return int(options.strict and ("fails" in outcomes or not outcomes))
 
@@ -250,15 +233,11 @@ def _path(chapter: str) -> Path:
 
 
 def _read(chapter: str) -> list[Claim]:
-    def tupled(kept: dict[str, Any]) -> dict[str, Any]:
-        return kept | {"interval": kept["interval"] and tuple(kept["interval"])}
-
     try:
-        text = _path(chapter).read_text(encoding="utf-8")
-        return [Claim(**record) for record in json.loads(text, object_hook=tupled)]
+        return [Claim(**record) for record in json.loads(_path(chapter).read_text("utf-8"))]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"the claims in {_path(chapter)} are damaged: delete the file and run its chapter again"
         ) from error
@@ -316,7 +295,7 @@ def _plain(id: str, what: str, value: Any) -> int | float:
 def _texts(made: Claim) -> dict[str, str]:
     """What is told of a claim. A threshold is not rounded to three digits, and a value or an end of
     its interval not so far that it seems to be the threshold."""
-    threshold = None if made.op is None else _number(made.threshold)
+    threshold = _number(made.threshold) if made.op else ""
     if threshold and _parsed(threshold) != made.threshold:
         threshold = _number(made.threshold, 6)
 
@@ -327,19 +306,23 @@ def _texts(made: Claim) -> dict[str, str]:
                 break
         return text
 
-    def estimate(value: float, interval: tuple[float, float] | None, n: int | None) -> str:
+    def estimate(value: float, interval: list[float] | None, n: int | None, outcome: str) -> str:
         ends = rf" \[{', '.join(map(short, interval))}\]" if interval else ""
-        return short(value) + ends + (f", {n} seed{'s' * (n > 1)}" if n else "")
+        seeds = f", {n} seed{'s' * (n > 1)}" if n else ""
+        return short(value) + ends + seeds + f": {outcome}" * bool(outcome)
 
-    sealed = made.sealed or "–"
-    if isinstance(sealed, dict):
-        sealed = estimate(sealed["value"], sealed["interval"], sealed["n"])
-        sealed += f": {made.sealed['outcome']}" * bool(made.op)
+    told = measured = estimate(made.value, made.interval, made.n, "")
+    sealed = estimate(**made.sealed) if isinstance(made.sealed, dict) else made.sealed
+    if made.op:
+        criterion = f"{_OPERATORS[made.op][1]} {threshold}"
+        told = f"measured {measured}; criterion {criterion}"
+        told += ", with the whole interval" * bool(made.interval)
     return {
         "outcome": f"{_MARKS[made.outcome]} {made.outcome}",
-        "measured": estimate(made.value, made.interval, made.n),
-        "criterion": f"{_OPERATORS[made.op][1]} {threshold}" if made.op else "–",
-        "sealed": sealed,
+        "measured": measured,
+        "criterion": criterion if made.op else "–",
+        "sealed": sealed or "–",
+        "told": told + f"; sealed digits {sealed}" * bool(sealed),
     }
 
 

@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
 # rates between 2.5e-4 and 2e-3 were tried for the CNN, and chosen on validation digits alone (as
 # they are, and repainted). One earlier choice, with weaker pooling and a brighter background, was
 # revised, again on validation digits, after the claim about red ones had failed on test digits;
-# chapter 2 says so. The oracle has the recipe of the long-trained network.
+# the ledger says so. The oracle has the recipe of the long-trained network.
 RECIPES = {
     ("cheater", "cnn"): Recipe(epochs=1, learning_rate=2.5e-4, batch_size=256),
     ("cheater", "resnet18"): Recipe(epochs=0.3, learning_rate=3e-4, batch_size=128),

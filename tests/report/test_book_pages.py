@@ -37,11 +37,16 @@ def test_the_reports_claims_are_well_formed(books):
     claims = json.loads((book / "claims.json").read_text("utf-8"))
     assert 0 < len(claims) == len({claim["id"] for claim in claims})
     for claim in claims:
-        # a value may be NaN, which JSON carries as null: it never holds
-        value = math.nan if claim["value"] is None else claim["value"]
-        assert claim["holds"] is OPERATORS[claim["op"]](value, claim["threshold"]), claim
-        low, high = claim["interval"] or (0, 0)
-        assert low <= high and claim["n"] != 0 and claim["statement"], claim
+        low, high = claim["interval"] or [claim["value"]] * 2
+        assert (low is None or low <= high) and claim["n"] != 0 and claim["statement"], claim
+        assert (claim["outcome"] == "measured") is (claim["op"] is None), claim
+        if claim["op"] and claim["sealed"] in (None, "closed"):
+            # a value may be NaN, which JSON carries as null: it never holds
+            numbers = [math.nan if x is None else x for x in (claim["value"], low, high)]
+            mean, *ends = (OPERATORS[claim["op"]](x, claim["threshold"]) for x in numbers)
+            outcome = "fails" if not mean else "holds" if all(ends) else "undecided"
+            assert claim["outcome"] == outcome, claim
+        assert claim["holds"] is (claim["outcome"] == "holds"), claim
         assert (book / "report" / f"{claim['chapter']}.html").is_file(), claim
 
 

@@ -477,7 +477,7 @@ def test_the_cells_show_what_was_measured(monkeypatch):
     for name, value in {
         "sae-loss-recovered": 0.9995, "sae-colours-found": 8.5, "sae-cure": 0.615,
         "sae-cure-beats-controls": 0.61 - 0.57, "sae-cure-refit": 0.765,
-        "sae-dial": estimate([0.62, 0.64]).interval[0],
+        "sae-dial": 0.63,
     }.items():  # fmt: skip
         assert outputs[name].value == pytest.approx(value), name
     assert outputs["sae-cure"].threshold == pytest.approx(4 * 0.055)
