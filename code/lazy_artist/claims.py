@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OPERATORS = {"<": (lt, r"\<"), "<=": (le, "≤"), ">": (gt, r"\>"), ">=": (ge, "≥"), "==": (eq, "=")}
-_MARKS = {"holds": "✓", "undecided": "◐", "fails": "✗", "measured": "•"}  # verdicts from the best
+_MARKS = {"holds": "✓", "undecided": "±", "fails": "✗", "measured": "•"}  # verdicts from the best
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 _chapter: str | None = None
@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     # Quarto executes the opening page first, so that its cells cannot know
     opening = options.book / "index.html"
     if opening.is_file():
-        page, told = opening.read_text("utf-8"), rf"\g<1>: {count}"
+        page, told = opening.read_text("utf-8"), rf"\g<1>{count}"
         write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
     for announced in announcements():  # by kernels, whose warnings the pages do not show
         print(announced)

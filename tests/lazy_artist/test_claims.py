@@ -106,7 +106,7 @@ LINES = [
     ((SMALL,), r"• measured (0.041 \[0.031, 0.052\], 3 seeds)"),
     # a narrow failure is not rounded to its threshold, nor an end, nor a threshold to three digits
     ((0.94996, ">=", 0.95), "✗ fails (measured 0.94996; criterion ≥ 0.95)"),
-    ((Estimate(0.96, (0.94996, 1), 2), ">", 0.95), r"◐ undecided (measured 0.96 \[0.94996, 1\], 2 "
+    ((Estimate(0.96, (0.94996, 1), 2), ">", 0.95), r"± undecided (measured 0.96 \[0.94996, 1\], 2 "
      r"seeds; criterion \> 0.95, with the whole interval)"),
     ((0.98, ">=", 0.9995), "✗ fails (measured 0.98; criterion ≥ 0.9995)"),
 ]  # fmt: skip
@@ -199,7 +199,7 @@ def test_the_table_holds_markdown_texts():
     assert list(ledger_table([])) == ["Outcome", "Claim", "Measured", "Criterion", "Sealed"]
     said, measured = r"`a` (cheater): Between \| and \|.", r"0.041 \[0, 1\], 3 seeds"
     assert ledger_table(ledger()).values.tolist() == [
-        ["◐\u00a0undecided", said, measured, r"\< 0.2", "0.1: holds"],
+        ["±\u00a0undecided", said, measured, r"\< 0.2", "0.1: holds"],
         ["✗\u00a0fails", "`b` (cheater): It holds.", "3", "= 2", "closed"],
         ["•\u00a0measured", "`c` (cheater): It holds.", measured, "–", "–"],
     ]
@@ -250,7 +250,7 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
     simple("unbounded", value=Estimate(3, (1, math.inf), None), op=">", threshold=math.inf)
     bound = [f"criterion {text}, with the whole interval" for text in ("< 0.2", "> ∞")]
     opening = book / "index.html"
-    opening.write_text('<p>it counts<span id="claims-count">.</span> <span id="x">.</span></p>')
+    opening.write_text('<p>count: <span id="claims-count">it</span> <span id="x">.</span></p>')
     for _ in range(2):
         assert main(["--book", str(book)]) == 0
         assert capsys.readouterr().out == (
@@ -259,10 +259,8 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
             "  fails: undefined (cheater): measured n/a; criterion < 2\n"
             f"  fails: unbounded (cheater): measured 3 [1, ∞]; {bound[1]}\n"
         )
-        told = (
-            '<span id="claims-count">: 1 of 4 claims hold; 3 fail</span> <span id="x">.</span></p>'
-        )
-        assert opening.read_text() == "<p>it counts" + told
+        told = '<span id="claims-count">1 of 4 claims hold; 3 fail</span> <span id="x">.</span></p>'
+        assert opening.read_text() == "<p>count: " + told
     assert main(["--strict"]) == 1
     written = json.loads((book / "claims.json").read_text(), parse_constant=pytest.fail)
     assert [entry["value"] for entry in written] == [1, 0.5, None, 3]
