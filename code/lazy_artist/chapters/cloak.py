@@ -99,7 +99,7 @@ def train_yardstick(
 def yardsticks(seed: int = 0) -> list[Network]:
     """A network that can read nothing but colour, trained on the biased canvas, and one trained on
     uninformative colours against changes of size `RADIUS`."""
-    reader = {"reads_shape": False, "radius": 0.0, "correlation": BIAS, "epochs": pick(0.5, 0.1)}
+    reader = {"reads_shape": False, "radius": 0.0, "correlation": BIAS, "epochs": pick(0.5, 0.2)}
     robust = {"reads_shape": True, "radius": RADIUS, "correlation": NO_BIAS}
     robust["epochs"] = pick(1.5, 0.25)
     return [
@@ -207,12 +207,16 @@ def sizes_by_colour(network: Network, shared: dict[str, Any], n: int, steps: int
 
 @stored
 def colour_changes(network: Network, shared: dict[str, Any], n: int) -> pd.DataFrame:
-    """Smallest sizes by `attack.colour_attack`: a row for each change and image."""
+    """Smallest sizes by `attack.colour_attack`: a row for each change and image that the network
+    classifies correctly."""
     model, parts, images = network.load(), [], shared_images(**shared)["images_of_7"][:n]
+    own = np.flatnonzero(predict(model, images).argmax(1) == DIGIT)
     titles = {"tint": "one colour added everywhere", "hue": "hue turned everywhere"}
     for kind, title in titles.items():
-        found = attack.colour_attack(model, images, TARGET, kind, grid=32)
-        sizes = {"image": np.arange(len(images)), "size": np.minimum(found.size, UNREACHED)}
+        sizes = np.empty(0)
+        if len(own):
+            sizes = attack.colour_attack(model, images[own], TARGET, kind, grid=32).size
+        sizes = {"image": own, "size": np.minimum(sizes, UNREACHED)}
         parts.append(pd.DataFrame({"change": title} | sizes))
     return pd.concat(parts, ignore_index=True)
 
@@ -347,9 +351,10 @@ def matrix(
 
 
 def by_seed(values: np.ndarray) -> Estimate:
-    """`estimate` of the medians of each row (seeds, images), infinite ones included."""
+    """`estimate` of the median of each row (seeds, images); infinite if one is, or if there is no
+    row."""
     medians = np.median(values, axis=1)
-    if np.isfinite(medians).all():
+    if len(medians) and np.isfinite(medians).all():
         return estimate(medians, (0, np.inf))
     return Estimate(math.inf, None, len(medians))
 
@@ -359,14 +364,15 @@ def ratio_of(
 ) -> Estimate:
     """Ratio of the median sizes of two networks on the images that both were measured on, a ratio a
     seed: geometric mean, with the 95% interval of Student's t on logarithms. Infinite, or 0, and
-    without an interval where a median was not reached; NaN where both were not."""
+    without an interval where a median was not reached; NaN where both were not, or if there are no
+    such images."""
     own = sizes.query("network in [@network, @base] and norm == @norm and goal == @goal")
-    wide = own.pivot(index=["seed", "image"], columns="network", values="size").dropna()
-    medians = wide.groupby("seed").median()
+    wide = own.pivot(index=["seed", "image"], columns="network", values="size")
+    medians = wide.reindex(columns=[network, base]).dropna().groupby("seed").median()
     with np.errstate(divide="ignore"):
         logs = np.log(medians[network] / medians[base])
-    if not np.isfinite(logs).all():
-        return Estimate(float(np.exp(logs.sum(skipna=False))), None, len(logs))
+    if not len(logs) or not np.isfinite(logs).all():
+        return Estimate(float(np.exp(logs.mean(skipna=False))), None, len(logs))
     mean, interval, n = estimate(logs, (-np.inf, np.inf))
     return Estimate(math.exp(mean), interval and tuple(map(math.exp, interval)), n)
 
@@ -408,7 +414,7 @@ def in_words(value: Estimate) -> str:
         return "harder to fool than the cheater"
     if high < 1:
         return "easier to fool than the cheater"
-    return "about as hard to fool as the cheater: the interval of the ratio includes one"
+    return "about as hard to fool as the cheater (the interval of the ratio includes one)"
 
 
 def judge_masking(signs: pd.DataFrame) -> pd.DataFrame:
@@ -443,10 +449,10 @@ def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         scale = 127 // max(entry["levels"], 1)
         change = np.clip(0.5 + scale * (entry["changed"] - entry["image"]), 0, 1)
-        told = f"{entry['levels']} of 255 grey levels" if entry["levels"] else "not reached"
-        plots.picture(row[0], entry["image"], f"{name}: the seven", 8)
+        told = f"{entry['levels']} grey levels" if entry["levels"] else "not reached"
+        plots.picture(row[0], entry["image"], name, 8)
         plots.picture(row[1], change, f"change, {scale} times", 8)
-        plots.picture(row[2], entry["changed"], f"the sum ({told})", 8)
+        plots.picture(row[2], entry["changed"], f"sum: {told}", 8)
         shares = {"before": entry["before"], "after": entry["after"]}
         parts.append(pd.DataFrame({"network": name, "digit": digits} | shares))
         row[3].bar(digits - 0.2, shares["before"], 0.4, color=plots.BLUE, label="before")
@@ -465,7 +471,7 @@ STYLES = {
     "cure": (plots.BLUE, "-"),
     "oracle": (plots.GREEN, "-."),
     "brief-oracle": (plots.GREEN, (0, (1, 1))),
-    "adversarially trained": (plots.AMBER, (0, (1, 1))),
+    "adversarially trained": (plots.AMBER, (0, (5, 1, 1, 1, 1, 1))),
 }
 
 
@@ -495,7 +501,7 @@ def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
         ax.set_xlabel("largest pixel change allowed" if reached else "Euclidean length allowed")
     plots.percent_axis(axes[0, 0].yaxis, "sevens seen as a 3" if reached else "sevens that hold")
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4)
+    figure.legend(*handles, loc="outside lower center", ncols=len(STYLES))
     note = "Shares from 0 to 1 of each network; sizes in units of the pixel range [0, 1]."
     return plots.show(figure, pd.concat(parts), note)
 
