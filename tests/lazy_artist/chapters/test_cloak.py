@@ -286,20 +286,28 @@ def test_the_smallest_change_of_whole_grey_levels(as_given, monkeypatch):
     assert different["ssim"] == pytest.approx(structural_similarity(x, y), abs=1e-6)
 
 
-def test_a_change_that_rounding_undoes_is_not_counted(as_given, monkeypatch):
-    """Changes of 0.4 levels are none when rounded to the nearest, and of one level outward."""
-    grey = np.round(255 * plain([0.49])) / np.float32(255)
-    asked = []
+def test_what_counts_is_the_rounded_picture(as_given, monkeypatch):
+    """The search adds .83 of its size to red, and .2 levels to green, outward one; and so much
+    green is held against a 3. Red needs 8.1 levels: 8.3 would do, but are 8 when rounded."""
+
+    class Meter(RedMeter):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images)
+            logits[:, 3] -= 1e4 * (images[:, 1].mean((1, 2)) - 102.5 / 255).relu()
+            return logits
 
     def search(model, images, target, size, criterion, steps):
         asked.append((round(255 * size), criterion))
-        return SimpleNamespace(images=images + np.float32(0.4 * size))
+        moved = np.float32([0.83 * size, 0.2 / 255, 0])[:, None, None]
+        return SimpleNamespace(images=images + moved)
 
+    grey, asked = np.round(255 * plain([0.49])) / np.float32(255), []
     monkeypatch.setattr(attack, "targeted_pgd", search)
-    found = cloak.smallest_grey_change.__wrapped__(handle(RedMeter()), sevens(grey), 0, 40)
-    # 8.2 levels suffice: 9, of which 0.4 outward are to be had from 21 levels on
-    assert found["levels"] == 21 and asked[-1] == (21, 0.9)
-    assert asked == [(level, p) for level in range(1, 22) for p in (0.9, 0.99)][:-1]
+    found = cloak.smallest_grey_change.__wrapped__(handle(Meter()), sevens(grey), 0, 40)
+    moved = 255 * (found["changed"].astype(float) - found["image"])
+    np.testing.assert_allclose(moved.mean((1, 2)), [9, 0, 0], atol=1e-4)
+    assert found["levels"] == 11 and found["after"][3] > 0.9
+    assert asked == [(level, p) for level in range(1, 12) for p in (0.9, 0.99)][:-1]
 
 
 def test_frames_are_gathered_with_infinity_for_what_was_not_reached(monkeypatch):
