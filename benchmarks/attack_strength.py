@@ -1,4 +1,5 @@
-"""Our minimal-norm search against those of adv-lib, foolbox and torchattacks: how small, how fast.
+"""Our minimal-norm search against those of adv-lib (APGD-T and FAB-T among them), foolbox and
+torchattacks: how small, how fast.
 
 python benchmarks/run_all.py attack_strength.py [--images 48] [--networks cheater] [--split …]
 
@@ -32,6 +33,7 @@ OURS = {  # steps of a descent, and descents after the first
     "l2": ((15, 0), (20, 0), (24, 0), (28, 0), (32, 0), (40, 0), (60, 0), (60, 4)),
 }
 TARGET = 3
+LARGEST = {"linf": 0.25, "l2": 8.0}  # where the bisection of an attack within one size starts
 WITHIN = 1.01
 
 
@@ -58,6 +60,29 @@ def peers(norm: str) -> dict[str, Callable[[nn.Module, torch.Tensor], torch.Tens
         attack.set_mode_targeted_by_label(quiet=True)
         return attack(x, classes(x))
 
+    class Pair(nn.Module):
+        """The target against the likeliest other class: what FAB leaves, that is the target."""
+
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            logits = self.model(x)
+            own = torch.arange(logits.shape[1]) == TARGET
+            return torch.stack([logits[:, ~own].amax(1), logits[:, TARGET]], 1)
+
+    def bisected(model, x):
+        """APGD-T looks within one size; the smallest at which it succeeds."""
+        low, high = torch.zeros(len(x)), torch.full((len(x),), LARGEST[norm])
+        best = x.clone()
+        for _ in range(12):
+            size = (low + high) / 2
+            changed = lib.apgd(model, x, classes(x), size, order, targeted=True, n_iter=100)
+            hit = model(changed).argmax(1) == TARGET
+            best[hit], high[hit], low[~hit] = changed[hit], size[hit], size[~hit]
+        return best
+
     order = math.inf if norm == "linf" else 2
     found = {
         f"adv-lib FMN, {steps} steps, first step {first}": lambda m, x, steps=steps, first=first: (
@@ -67,6 +92,10 @@ def peers(norm: str) -> dict[str, Callable[[nn.Module, torch.Tensor], torch.Tens
     }
     found["adv-lib PDPGD, 200 steps"] = lambda m, x: lib.pdpgd(
         m, x, classes(x), order, targeted=True, num_steps=200
+    )
+    found["adv-lib APGD-T, 12 times 100 steps"] = bisected
+    found["adv-lib FAB-T, 100 steps"] = lambda m, x: lib.fab(
+        Pair(m), x, torch.zeros(len(x), dtype=torch.long), order, n_iter=100
     )
     if norm == "linf":
         found["foolbox FMN, 100 steps"] = in_foolbox(fb.attacks.LInfFMNAttack(steps=100))

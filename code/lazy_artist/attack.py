@@ -136,6 +136,12 @@ def minimal_epsilon(
             if hop:
                 start = _hop(x, best, norm, limit, hop % 2 == 0, generator)
             _descend(search, x, start, best, t, steps, limit)
+        lost = ~best.flatten(1).any(1)
+        if lost.any():  # low precision may have led them astray
+            again = best[lost]
+            nothing = torch.zeros_like(again)
+            _descend(search, x[lost], nothing, again, t[lost], steps, limit, coarse=0.0)
+            best[lost] = again
         lower[part] = _tighten(search, x, best, t, max(5, steps // 8), tolerance)
         found[part] = (x + best).clamp_(0, 1).cpu().numpy()
     return search.minimum(found, lower, limit)
@@ -400,13 +406,15 @@ def _largest(shape: tuple[int, ...], norm: str) -> float:
 
 
 def _descend(
-    search: _Search, x: Tensor, delta: Tensor, best: Tensor, t: Tensor, steps: int, limit: float
-) -> None:
+    search: _Search, x: Tensor, delta: Tensor, best: Tensor, t: Tensor, steps: int, limit: float,
+    coarse: float = COARSE,
+) -> None:  # fmt: skip
     """Puts the smallest changes that it finds on a way from `delta` into `best` (n, 3, 28, 28),
     zero where there is none, if they are smaller than what is there; in the first half of a way
-    from elsewhere than the image, changes may be larger than those, by a tenth."""
+    from elsewhere than the image, changes may be larger than those, by a tenth. coarse: share of
+    the steps in low precision."""
     norm, is_hop = search.norm, bool(delta.any())
-    exact_from = round(COARSE * steps)
+    exact_from = round(coarse * steps)
     best_size = torch.where(best.flatten(1).any(1), _size(best, norm), math.inf)
     radius = _size(delta, norm)
     for step in range(steps + 1):

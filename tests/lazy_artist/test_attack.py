@@ -138,6 +138,23 @@ def test_images_that_cannot_be_reached_are_censored_not_dropped():
     np.testing.assert_array_equal(some.lower[needed >= limit], limit)
 
 
+def test_where_low_precision_leads_astray_one_descent_does_without(monkeypatch):
+    class Rough(Linear):
+        """In low precision it sees class 1 everywhere, so that changes shrink to nothing."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            rough = torch.is_autocast_enabled("cpu")
+            return logits + 1e4 * torch.tensor([0, 1.0] + [0] * 8) * rough
+
+    monkeypatch.setattr(attack, "low_precision", lambda device: torch.bfloat16)
+    x = images(3, 0.4, 0.6)
+    offset = float(scores(x).max()) + 5
+    found = minimal_epsilon(Rough(offset), x, 1, steps=20)
+    needed = (offset - scores(x)) / np.abs(W).sum()
+    np.testing.assert_allclose(found.epsilon, needed, rtol=0.01)
+
+
 def test_only_what_the_network_itself_confirms_counts_as_found():
     x = images(3, 0.4, 0.6)
     offset = float(scores(x).max()) + 5

@@ -38,5 +38,23 @@ def test_fmn_is_the_published_one_and_ours_finds_no_larger_changes(monkeypatch, 
     if norm == "l2":
         other = reference.ddn(*given, targeted=True, steps=60, levels=None).numpy()
         best = np.minimum(best, change_sizes(x, other, norm))
+
+    class Pair(nn.Module):
+        """The target against the likeliest other class: what FAB leaves, that is the target."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = model(x)
+            own = torch.from_numpy(targets)[:, None] == torch.arange(logits.shape[1])
+            return torch.stack([logits.masked_fill(own, -torch.inf).amax(1), logits[own]], 1)
+
+    torch.manual_seed(0)
+    fab = reference.fab(Pair(), given[1], torch.zeros(20, dtype=torch.long), order, n_iter=40)
+    reached = predict(model, fab.numpy().clip(0, 1)).argmax(1) == targets
+    assert reached.mean() >= 0.5
+    best = np.minimum(best, np.where(reached, change_sizes(x, fab.numpy(), norm), np.inf))
     ours = minimal_epsilon(model, x, targets, norm).epsilon
     assert np.mean(ours <= 1.01 * best) >= 0.95
+    for factor, least, most in ((0.98, 0, 0.05), (1.2, 0.8, 1)):  # APGD-T, within one size
+        size = torch.from_numpy(factor * ours).float()
+        changed = reference.apgd(*given, size, order, targeted=True, n_iter=40).numpy()
+        assert least <= np.mean(predict(model, changed.clip(0, 1)).argmax(1) == targets) <= most
