@@ -29,7 +29,8 @@ from lazy_artist.networks import Network, network, train_network
 from lazy_artist.store import Call, stored
 
 SEEDS = {"cheater": (50, 51, 52), "debias": (50,)}
-FILES = {name: Path(f"report/trials-{name}.csv") for name in SEEDS}
+FOLDER = Path(__file__).resolve().parents[2] / "report"
+FILES = {name: FOLDER / f"trials-{name}.csv" for name in SEEDS}
 _SPEEDS = ((0.3, 6e-4, 128), (0.5, 5e-4, 256), (1, 2.5e-4, 256), (1, 1e-4, 64), (1, 5e-5, 32))
 CHEATERS = [Recipe(*speed, decay) for speed in _SPEEDS for decay in (0.01, 1, 10, 30)]
 SCORES = {  # the columns that the rules look at
@@ -60,6 +61,19 @@ def validate(network: Network) -> dict[str, float]:
     ones = digits[labels == 1]
     red = predict(model, paint(ones, np.zeros(len(ones), np.int64), TEST_SEED), "low").argmax(1)
     return found | {"red_ones": float((red == 0).mean())}
+
+
+def what_rules_cost(trials: pd.DataFrame) -> pd.DataFrame:
+    """Of each method among the `trials` (a row each): what it "needs", the "setting" that its rule
+    chose, that setting's accuracy on validation digits in random colours ("chosen") and on easy
+    ones ("easy"), and the "best" of the six in random colours."""
+    rows = []
+    for name, own in trials.groupby("method", sort=False):
+        method = METHODS[name]
+        row = own.iloc[method.trials.index(chosen_setting(method, own))]
+        found = {"needs": method.needs, "setting": row["setting"], "easy": row["easy"]}
+        rows.append({"method": name, **found, "chosen": row["random"], "best": own["random"].max()})
+    return pd.DataFrame(rows)
 
 
 def chosen_setting(method: Method, trials: pd.DataFrame) -> dict[str, float]:

@@ -42,6 +42,18 @@ def test_what_one_must_know_says_what_one_may_choose_by(needs, best):
     assert trials.chosen_setting(method, pd.DataFrame(scores)) == method.trials[best]
 
 
+def test_what_a_rule_costs_is_told_beside_what_it_chose():
+    rows = [
+        {"method": name, "setting": f"{name} {k}", "easy": easy, "random": k / 10, "worst_group": k}
+        for name, chosen in (("jtt", 2), ("colour-swap", 5), ("irm", 5))
+        for k, easy in enumerate(0.9 - 0.01 * abs(np.arange(6) - chosen))
+    ]
+    found = trials.what_rules_cost(pd.DataFrame(rows)).set_index("method")
+    assert found.loc["jtt"].tolist() == [NOTHING, "jtt 2", 0.9, 0.2, 0.5]
+    assert found.loc["colour-swap"].tolist() == [SHORTCUT, "colour-swap 5", 0.9, 0.5, 0.5]
+    assert found.loc["irm"].tolist() == [COLOURS, "irm 5", 0.9, 0.5, 0.5]
+
+
 def test_validation_digits_are_measured_as_they_are_and_repainted(monkeypatch):
     monkeypatch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
     labels, hard = split_digits("validation")[1], colour_split("validation", TEST_SEED, 0)

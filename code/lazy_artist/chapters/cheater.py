@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,9 @@ from lazy_artist.models import build
 from lazy_artist.networks import Network
 from lazy_artist.store import stored
 from lazy_artist.training import train
+from lazy_artist.trials import FILES
 
-TRIALS = Path(__file__).parents[3] / "report" / "trials-cheater.csv"
+TRIALS = FILES["cheater"]
 """The recipes tried for the CNN cheater, a row a recipe and seed: shares and confidences on
 validation digits, as they are ("easy") and repainted."""
 
