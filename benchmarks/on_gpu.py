@@ -94,7 +94,7 @@ def train_together(splits: list[Split]) -> tuple[list[nn.Module], np.ndarray]:
     orders = torch.stack([torch.randperm(count, generator=g) for g in generators]).to(place)
     steps, rows = count // batch, torch.arange(len(splits), device=place)[:, None]
     optimiser = torch.optim.AdamW(
-        weights.values(), RECIPE.learning_rate, weight_decay=0.01, fused=True
+        weights.values(), RECIPE.learning_rate, weight_decay=RECIPE.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, RECIPE.learning_rate, total_steps=steps + 1, pct_start=0.2 + 1e-9

@@ -19,7 +19,7 @@ def on_gpu(monkeypatch):
 def test_networks_that_are_trained_together_are_those_trained_alone(on_gpu, monkeypatch):
     monkeypatch.setattr(on_gpu, "low_precision", lambda place: torch.float32)
     monkeypatch.setattr("lazy_artist.training.low_precision", lambda *place: torch.float32)
-    splits = on_gpu.painted(2 * on_gpu.RECIPE.batch_size, 2)
+    splits = on_gpu.painted(8 * on_gpu.RECIPE.batch_size, 2)
     assert not np.array_equal(splits[0].colours, splits[1].colours)
     networks, losses = on_gpu.train_together(splits)
     for seed, split in enumerate(splits):

@@ -389,7 +389,7 @@ def test_each_check_on_masking_can_fail():
         assert checks["network"].tolist() == ["cure"] * 4 + ["cheater"] * 4
         assert checks["holds"].tolist() == [True] * 4 + [k != check for check in range(4)]
     assert checks["measured"][2] == "10% against 90%"
-    assert checks["measured"][7] == "6% at 0.98 of our size (100% at 1.5)"
+    assert checks["measured"][7] == "2% at 0.98 of our size (100% at 1.5)"
     assert cloak.judge_masking(signs("cure", square=(0, 0)))["holds"].all()
 
 
