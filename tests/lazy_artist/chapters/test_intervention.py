@@ -17,6 +17,8 @@ from lazy_artist.evaluate import balanced, estimate, percent
 from lazy_artist.networks import Network, network
 from lazy_artist.store import Call, stored
 
+SWEPT = (0.95, 0.98, 0.99, 0.995)
+
 
 @pytest.fixture(autouse=True)
 def full(quick, monkeypatch):
@@ -309,6 +311,16 @@ def test_figures_show_the_frames_that_they_carry(chapter):
     groups = {line.get_label(): line for line in ranking.lines}
     labelled = [hard[m.title] for m in METHODS.values() if m.colours]
     np.testing.assert_allclose(groups["colour labels"].get_xdata(), sorted(labelled))
+
+    handles, labels = shown["fig-sweep"].axes[0].get_legend_handles_labels()
+    curves = dict(zip(labels, handles, strict=True))
+    for name in intervention.swept()[0]:
+        sweep = (
+            seeds_of(name, correlation=share)[:n]
+            for share, n in zip(SWEPT, (3, 1, 1, 3), strict=True)
+        )
+        found = np.sort(curves[METHODS[name].title][0].get_ydata())
+        np.testing.assert_allclose(found, np.sort([values.mean() for values in sweep]))
 
     gaze = shown["fig-gaze"]
     dots = {ax.get_title(): ax for ax in gaze.axes}["the combination"].lines[1]
