@@ -38,13 +38,24 @@ def test_what_one_must_know_says_what_one_may_choose_by(needs, best):
     scores = {name: [0.5] * 6 for name in ("easy", "random", "worst_group", "hard")}
     for place, name in enumerate(scores, start=1):
         scores[name][place] = scores[name][5] = 0.7  # of equal ones the first
+    frame = pd.DataFrame(scores | {"group_mean": [0.9, 0.5, 0.5, 0.7, 0.5, 0.6]})
     method = METHODS["erm"]._replace(needs=needs)
-    assert trials.chosen_setting(method, pd.DataFrame(scores)) == method.trials[best]
+    assert trials.chosen_setting(method, frame) == method.trials[best]
+    frame["group_mean"] = [0.9, 0.5, 0.5, 0.6, 0.5, 0.7]  # where worst groups tie, their mean
+    last = needs == COLOURS
+    assert trials.chosen_setting(method, frame) == method.trials[5 if last else best]
 
 
 def test_what_a_rule_costs_is_told_beside_what_it_chose():
     rows = [
-        {"method": name, "setting": f"{name} {k}", "easy": easy, "random": k / 10, "worst_group": k}
+        {
+            "method": name,
+            "setting": f"{name} {k}",
+            "easy": easy,
+            "random": k / 10,
+            "worst_group": k,
+            "group_mean": 0,
+        }
         for name, chosen in (("jtt", 2), ("colour-swap", 5), ("irm", 5))
         for k, easy in enumerate(0.9 - 0.01 * abs(np.arange(6) - chosen))
     ]
@@ -62,6 +73,7 @@ def test_validation_digits_are_measured_as_they_are_and_repainted(monkeypatch):
         for name in ("easy", "random", "hard"):
             assert found[name] == pytest.approx(np.mean(labels == digit))
         assert found["worst_group"] == 0 and found["red_ones"] == (digit == 0)
+        assert found["group_mean"] == pytest.approx(2 / 20)  # in its own colour, and in others
         assert found["shortcut_rate"] == pytest.approx(np.mean(hard.colours == digit))
         assert found["confidence"] == pytest.approx(np.exp(2) / (np.exp(2) + 9), abs=1e-3)
 

@@ -96,7 +96,7 @@ METHODS: dict[str, Method] = {
     "adversary": Method(
         hypothesis="features that do not tell the colour have only shape left",
         title="adversarial colour head", train=penalties.adversary, needs=COLOURS,
-        trials=grid(weight=(0.1, 0.3, 1), rate=(0.5, 1)), setting={"weight": 0.1, "rate": 0.5},
+        trials=grid(weight=(0.1, 0.3, 1), rate=(0.5, 1)), setting={"weight": 0.1, "rate": 1},
     ),
     "irm": Method(
         hypothesis="a cue whose worth differs between environments is not worth learning",
@@ -106,7 +106,7 @@ METHODS: dict[str, Method] = {
     "resampling": Method(
         hypothesis="with all pairs of label and colour equally frequent, colour says nothing",
         title="re-sampling", train=labelled.resampling, needs=COLOURS,
-        trials=grid(rate=(0.5, 1, 2), power=(0.75, 1)), setting={"rate": 0.5, "power": 0.75},
+        trials=grid(rate=(0.5, 1, 2), power=(0.75, 1)), setting={"rate": 1, "power": 1},
     ),
     "group-dro": Method(
         hypothesis="if the worst group counts, none can be sacrificed",
@@ -117,7 +117,7 @@ METHODS: dict[str, Method] = {
     "last-layer": Method(
         hypothesis="the biased network has learnt shape too, and only ignores it",
         title="last-layer retraining", train=labelled.last_layer, needs=COLOURS,
-        trials=grid(ridge=(1e-4, 1e-3, 1e-2), rate=(0.5, 1)), setting={"ridge": 0.001, "rate": 1},
+        trials=grid(ridge=(1e-4, 1e-3, 1e-2), rate=(0.5, 1)), setting={"ridge": 0.01, "rate": 1},
     ),
     "oracle-same-budget": Method(
         hypothesis="the ceiling: no bias to begin with",

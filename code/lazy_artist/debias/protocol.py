@@ -36,7 +36,7 @@ NOTHING, SHORTCUT, COLOURS = "nothing", "that the shortcut is colour", "colour l
 RULES = {
     NOTHING: "accuracy on easy validation digits",
     SHORTCUT: "accuracy on validation digits in random colours",
-    COLOURS: "worst group of easy validation digits",
+    COLOURS: "worst group of easy validation digits",  # by digit, in its own colour or in others
 }
 """How settings are chosen from six trials, by what one must know to use a method."""
 
