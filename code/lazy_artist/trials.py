@@ -22,6 +22,7 @@ import torch
 
 from lazy_artist.canvas import N_CLASSES, colour_split, paint, split_digits
 from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED, Recipe
+from lazy_artist.data import write_whole
 from lazy_artist.debias import METHODS, RULES
 from lazy_artist.debias.protocol import SHORTCUT, Method
 from lazy_artist.evaluate import predict
@@ -87,11 +88,11 @@ def chosen_setting(method: Method, trials: pd.DataFrame) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the trials and writes them to report/. Returns 0."""
+    """Runs the trials and writes them to report/, whole or not at all. Returns 0."""
     parser = argparse.ArgumentParser(prog="python -m lazy_artist.trials", description=main.__doc__)
     parser.add_argument("of", choices=SEEDS, help="what to try")
     usual = [name for name, method in METHODS.items() if method.longer == 1]
-    parser.add_argument("--methods", nargs="*", default=usual, help="only these")
+    parser.add_argument("--methods", nargs="*", default=usual, choices=usual, help="only these")
     parser.add_argument("--jobs", type=int, help="processes")
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         kept = pd.read_csv(path)
         kept = kept[~kept["method"].isin(options.methods)]
         frame = pd.concat([kept, frame], ignore_index=True)
-    frame.to_csv(path, index=False, lineterminator="\n")
+    write_whole(path, frame.to_csv(index=False, lineterminator="\n").encode())
     print(frame.to_string())
     return 0
 

@@ -93,6 +93,9 @@ def test_trials_are_written_with_their_settings(tmp_path, monkeypatch):
     assert frame["method"].tolist() == ["erm"] * 6 + ["jtt"] * 6
     assert frame["setting"][6] == "passes=0.25 upweight=5" and frame["easy"][7] == 1
     assert {one["epoch_scale"] for one in made} == {0.5} and {one["seed"] for one in made} == {50}
+    with pytest.raises(SystemExit):  # before any work
+        trials.main(["debias", "--methods", "jtf"])
+    assert len(made) == 18
     expected = {"augment": True, "passes": 0.25, "upweight": 5}
     assert made[0]["setting"] == expected
 
