@@ -139,7 +139,7 @@ def test_nearest_numbers_by_hand():
     x[:, 0] = V.phase[:, 0] + np.arange(113) / 1000  # rows of a phase lie together
     x[:4, 0] = [-100, -99, 200, 201]  # but for two pairs: phases 0 and 1, and 2 and 5
     y[:, 1] = np.arange(113) ** 2.0
-    y[112] = y[50] + 0.1  # which is the nearest of the two, and their own nearest no neighbour
+    y[112] = y[50] - 0.1  # each the nearest of the other, and no neighbour
     found = challenge.nearest_numbers(np.stack([x, y])).set_index("nearest")
     phases = np.bincount(V.phase[:, 0])
     assert found["share"].tolist() == [109 / 113, 111 / 113]
