@@ -449,7 +449,7 @@ def show_inside(parts: np.ndarray, neuron: np.ndarray) -> plots.Figure:
     """The "parts" and the "neuron" of `dissect`: what y adds, by y (left); what x adds, by the
     share of 1 in the program's row (middle); the neuron by x (down) and y (across)."""
     ones = transformer.transformer_label(*all_pairs()).mean(axis=1)
-    figure, (axes,) = plots.grid(8.4, 3, 1, 3)
+    figure, (axes,) = plots.grid(8, 3.2, 1, 3)
     panels = (("what y adds", parts[1], np.arange(SIDE), "y"), ("what x adds", parts[0], ones,
               "share of 1 in the row of x"))  # fmt: skip
     for ax, (title, points, values, label) in zip(axes, panels, strict=False):
@@ -457,9 +457,9 @@ def show_inside(parts: np.ndarray, neuron: np.ndarray) -> plots.Figure:
         figure.colorbar(dots, ax=ax, label=label, location="bottom")
         ax.set(title=title, xticks=[], yticks=[])
     axes[0].plot(*parts[1].T, color="#999999", linewidth=0.5, zorder=0)
-    active = axes[2].imshow(neuron, cmap="cividis")
-    figure.colorbar(active, ax=axes[2], label="activity of one neuron", location="bottom")
-    axes[2].set(xlabel="y", ylabel="x")
+    active = axes[2].imshow(neuron, cmap="cividis", aspect="auto")
+    figure.colorbar(active, ax=axes[2], label="activity", location="bottom")
+    axes[2].set(title="one neuron", xlabel="y", ylabel="x")
     frame = pd.DataFrame({"number": np.arange(SIDE), "share of 1 in its row": ones})
     for name, part in zip("xy", parts, strict=True):
         frame[[f"{name}, component 1", f"{name}, component 2"]] = part

@@ -305,8 +305,8 @@ def test_claims_and_numbers_of_the_chapter(chapter, observed):
     low, high, _ = cnn.fit_band(train["similarity"].to_numpy(), train["prediction"].to_numpy())
     equation = challenge.fit_mechanism(train, handmade(), OFFSET)
     for code, text in {
-        "refit": f"{low:.2f} and {high:.2f}",
-        "crossed": f"{equation['band'][0]:.2f} and {equation['band'][1]:.2f}",
+        "refit": f"−{-low:.2f} and −{-high:.2f}",
+        "crossed": f"−{-equation['band'][0]:.2f} and −{-equation['band'][1]:.2f}",
         "f\"{100 * signs['variance']:.1f}\"": f"{100 * varied[same].sum() / varied.sum():.1f}",
         "str(200 - sum(units.values()))": "91",
         'f"{100 * far.mean():.0f}"': "100",
