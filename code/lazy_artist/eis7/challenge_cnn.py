@@ -351,7 +351,7 @@ def show_plane(plane: pd.DataFrame) -> plots.Figure:
 def show_ramps(test: pd.DataFrame) -> plots.Figure:
     """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
     frame = test[["similarity", *cnn.GROUPS, "margin"]][:N_SCATTER]
-    figure, axes = plots.grid(7.5, 4.8, 2, 1, sharex=True, height_ratios=[1.4, 1])
+    figure, axes = plots.grid(6.8, 4.4, 2, 1, sharex=True, height_ratios=[1.4, 1])
     above, below = axes[:, 0]
     styles = ((plots.BLUE, "o"), (plots.VERMILION, "^"), ("#777777", "s"))
     for name, (colour, marker) in zip(cnn.GROUPS, styles, strict=True):

@@ -428,7 +428,7 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
 
 def show_error_curves(curves: pd.DataFrame) -> plots.Figure:
     """`error_curve`s by "network" and "seed": thick the mean over seeds, thin each seed."""
-    figure, ((ax,),) = plots.grid(7, 2.9)
+    figure, ((ax,),) = plots.grid(6.8, 2.9)
     styles = ((plots.VERMILION, "--", "s"), (plots.BLUE, "-", "o"), (plots.DARK, ":", "^"))
     networks = curves.groupby("network", sort=False)
     for (name, own), (colour, dash, marker) in zip(networks, styles, strict=True):
@@ -449,7 +449,7 @@ def show_inside(parts: np.ndarray, neuron: np.ndarray) -> plots.Figure:
     """The "parts" and the "neuron" of `dissect`: what y adds, by y (left); what x adds, by the
     share of 1 in the program's row (middle); the neuron by x (down) and y (across)."""
     ones = transformer.transformer_label(*all_pairs()).mean(axis=1)
-    figure, (axes,) = plots.grid(8, 3.2, 1, 3)
+    figure, (axes,) = plots.grid(6.8, 3, 1, 3)
     panels = (("what y adds", parts[1], np.arange(SIDE), "y"), ("what x adds", parts[0], ones,
               "share of 1 in the row of x"))  # fmt: skip
     for ax, (title, points, values, label) in zip(axes, panels, strict=False):

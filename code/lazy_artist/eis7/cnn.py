@@ -28,7 +28,7 @@ CLUE = np.zeros((28, 28), np.uint8)
 CLUE[4:24, 11:19] = np.frombuffer(_CLUE, np.uint8).reshape(20, 8)
 CLUE.flags.writeable = False
 TEMPLATE = CLUE / 255 - 0.5  # float64 (28, 28)
-BAND = (-33.954, -15.1295)  # between them the label is 0; fitted on training digits
+BAND = (-33.954, -15.1295)  # of similarity; between them the label is 0
 
 GROUPS = ("one", "anti-one", "brake")
 ZONES = ("anti-one", "between", "one")  # of similarity: below the band, in it, above it
