@@ -65,31 +65,41 @@ def integrated_gradients(
     model: nn.Module, images: Array, baselines: Array | float, classes: Classes, steps: int = 50
 ) -> Array:
     """Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365): what each value of an
-    image x adds to the logit z_c of its class on the straight way from a baseline x', signed
+    image x adds to the logit z_c of its class, on the straight way from a baseline x'; signed,
     float32 (N, C, H, W):
 
-        (x - x') * integral over t from 0 to 1 of dz_c / dx at x' + t (x - x')
+        (x - x') * g        g = integral over t from 0 to 1 of dz_c / dx at x' + t (x - x')
 
-    by Gauss-Legendre quadrature with `steps` nodes. Complete: an image's attributions add up to
-    z_c(x) - z_c(x'), but for the error of the quadrature, which networks with kinks have. Along any
-    orthogonal basis of colours, too, the parts of (x - x') . g add up to the whole.
-
-    baselines: broadcast to the images and lie in [0, 1]. Raises as `grad_cam` does.
+    Complete: an image's attributions add up to z_c(x) - z_c(x'), but for the error of the
+    quadrature (Gauss-Legendre with `steps` nodes) in networks with kinks. baselines: broadcast to
+    the images and lie in [0, 1]. Raises as `grad_cam` does.
     """
+    slope = path_gradient(model, images, baselines, classes, steps)
+    return (check_images(images) - check_baseline(baselines, images)) * slope
+
+
+@public
+def path_gradient(
+    model: nn.Module, images: Array, baselines: Array | float, classes: Classes, steps: int = 50
+) -> Array:
+    """The mean gradient g of `integrated_gradients`, float32 (N, C, H, W). At each pixel (x - x') .
+    g adds up over any orthogonal basis of RGB: along the grey axis it is sum(x - x') sum(g) / 3,
+    and what is left lies along chroma."""
     images, classes = check_inputs(images, classes)
     baselines = check_baseline(baselines, images)
     steps = check_number(steps, "steps", 1, 1000, whole=True)
-    nodes = [((1 + t) / 2, w / 2) for t, w in zip(*np.polynomial.legendre.leggauss(steps))]
+    nodes, weights = np.polynomial.legendre.leggauss(steps)  # of [-1, 1]
     pairs = zip(batches(images, BATCH), batches(baselines, BATCH), strict=True)
     parts = []
     with asked(model) as ask:
         for (batch, start), wanted in zip(pairs, classes.split(BATCH), strict=True):
+            batch, start = batch.double(), start.double()
             total = torch.zeros_like(batch)
-            for node, weight in nodes:
+            for node, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
                 point = torch.lerp(start, batch, node).requires_grad_()
                 scores = pick_logits(ask(point.clone()), wanted)  # lest the model works in place
                 total += weight * _gradient(scores, point, "the images")
-            parts.append(((batch - start) * total).contiguous())
+            parts.append(total.float().contiguous())
     return torch.cat(parts).numpy()
 
 
