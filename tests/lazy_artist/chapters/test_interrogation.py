@@ -178,7 +178,7 @@ def test_digits_are_moved_by_whole_pixels_and_lose_what_leaves():
 def test_deletion_and_insertion_by_every_map(asked, monkeypatch):
     monkeypatch.setattr(interrogation, "PATH", 3)  # the reader is linear: any number will do
     row, n = np.square(((np.arange(7) + 0.5) / 7 - 0.5) * 4), len(asked.grey)
-    for reach in (0, 4):
+    for reach, measures in ((0, ["deletion"]), (4, ["insertion", "deletion"])):
         grey = interrogation.move_digits(asked.grey, reach)
         images, bare = (paint(part, asked.colours, TEST_SEED) for part in (grey, 0 * grey))
         predictions = (images.mean((2, 3)) @ WEIGHTS.T).argmax(1)
@@ -192,24 +192,22 @@ def test_deletion_and_insertion_by_every_map(asked, monkeypatch):
             "random": np.random.default_rng(TEST_SEED).random((n, 7, 7), dtype=np.float32),
         }
         given, rest = (READER, images, predictions), (bare, 4, TEST_SEED)
-        measures = ("insertion", "deletion")[: 2 - (reach == 4)]
         task = {"measures": measures, "reach": reach, "n_per_class": EACH, "steps": 4}
         found = interrogation.delete_and_insert.__wrapped__(handle(), **task)
         for measure in measures:
             insert = measure == "insertion"
             expected = [deletion_curve(*given, by, *rest, insert) for by in maps.values()]
             curves, areas = (
-                frame[frame["measure"] == measure] for frame in (found["curves"], found["areas"])
+                found[name][found[name]["measure"] == measure] for name in ("curves", "areas")
             )
             assert list(areas["map"]) == list(maps) == list(curves["map"].unique())
             assert set(curves["network"]) == {"oracle"} and set(areas["seed"]) == {1}
             assert set(curves["reach"]) == set(areas["reach"]) == {reach}
             assert list(curves["pixels"][:5]) == [0, 0.25, 0.5, 0.75, 1]
             np.testing.assert_allclose(curves["probability"], np.mean(expected, 1).ravel(), 1e-3)
-            np.testing.assert_allclose(
-                areas["area"], [area_under(c).mean() for c in expected], 1e-3
-            )
-        assert set(found["areas"]["measure"]) == set(measures)
+            expected = [area_under(curve).mean() for curve in expected]
+            np.testing.assert_allclose(areas["area"], expected, 1e-3)
+        assert list(found["areas"]["measure"].unique()) == measures
         told = found["asked"].iloc[0]
         assert (told["network"], told["reach"]) == ("oracle", reach)
         assert told["kept"] == pytest.approx(grey.sum() / asked.grey.sum())
@@ -522,9 +520,10 @@ def test_figures_draw_the_numbers(chapter):
         assert len(ax.images) == len(digits) * 7
         titles = [text.get_text() for text in ax.texts if text.get_text()]
         assert [title for title in titles if ":" not in title] == ["Grad-CAM", IG]
-    found = interrogation.attribution_maps.__wrapped__(handle(reader(network("oracle"))), [9], [0])
-    assert titles[-1] == f"{found['predicted'][0]}: {found['probability'][0]:.0%}"
+    measure = interrogation.attribution_maps.__wrapped__
+    found = measure(handle(reader(network("oracle"))), [*range(10)], [*range(1, 10), 0])
+    assert titles[-1] == f"{found['predicted'][9]}: {found['probability'][9]:.0%}"
     assert titles[-10].startswith("oracle\n")
-    last = found["integrated gradients"][0]
+    last = found["integrated gradients"][9]
     drawn = ax.images[-1].get_array()
     np.testing.assert_allclose(drawn / drawn.max(), last / last.max(), atol=1e-6)
