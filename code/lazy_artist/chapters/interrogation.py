@@ -171,11 +171,11 @@ def delete_and_insert(
 
     Integrated gradients go from the bare background to the image; the blob, a Gaussian of a quarter
     of the side, stays in the middle. "asked", a row: the share of the stroke that moving has
-    "kept", of the predictions that are the "same" as before, and that are "correct"; of the sum of
-    all integrated gradients the share along "chroma", of the change (x - x')^2 the share "even"
-    along it, and the "gap": the mean error of the sums, relative to the mean gain of the logit.
+    "kept", of the predictions that are the "same" as before; of the sum of all integrated gradients
+    the share along "chroma", of the change (x - x')^2 the share "even" along it, and the "gap": the
+    mean error of the sums, relative to the mean gain of the logit.
     """
-    model, (grey, images, labels, colours) = network.load(), _probes(n_per_class)
+    model, (grey, images, _, colours) = network.load(), _probes(n_per_class)
     before, whole = predict(model, images).argmax(1), grey.sum()
     grey = move_digits(grey, reach)
     images, background = (paint(digits, colours, TEST_SEED) for digits in (grey, 0 * grey))
@@ -190,7 +190,6 @@ def delete_and_insert(
         "reach": reach,
         "kept": grey.sum() / whole,
         "same": np.mean(predictions == before),
-        "correct": np.mean(predictions == labels),
         "chroma": 1 - along_grey.sum() / parts.sum(),
         "even": 1 - np.square(change.sum(1)).sum() / 3 / np.square(change).sum(),
         "gap": np.abs(parts.sum((1, 2)) - gain).mean() / gain.mean(),
@@ -382,7 +381,7 @@ def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
         tile(x, row, image.transpose(1, 2, 0), "")
     x += step + gap
     for kind, cmap in (("Grad-CAM", "magma"), ("integrated gradients", "RdBu_r")):
-        ax.text(x + 1.5 * step - 1.5, 7 - high, kind, ha="center", size=9)
+        ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center", size=9)
         for name, found in scenes.items():
             top = np.quantile(np.abs(found[kind]), 1 if kind == "Grad-CAM" else 0.998)
             maps = display(found[kind], top) if kind == "Grad-CAM" else found[kind] / top
@@ -393,9 +392,9 @@ def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
                 tile(x, row, pixels, title, **look)
             x += step
         x += gap
-    ax.set(xlim=(0, x - gap), ylim=(high * len(images) - 10, -high))
+    ax.set(xlim=(0, x - gap), ylim=(high * len(images) - 10, -22))
     ax.set_axis_off()
-    figure.set_size_inches(width, width * (high * (len(images) + 1) - 10) / (x - gap))
+    figure.set_size_inches(width, width * (high * len(images) + 12) / (x - gap))
     return figure
 
 
