@@ -466,7 +466,7 @@ def test_tables_and_numbers_are_told_by_network(chapter):
     dense = [of_seeds("density", kind, "block3", PARTS[2]) for kind in TESTED]
     margin = estimate(dense[1] - dense[0], (-np.inf, np.inf)).format("{:.2f}")
     assert verdicts[3][2].strip() == margin
-    assert verdicts[3][3].strip() == "where the attribution lies convicts nobody"
+    assert verdicts[3][3].strip() == "where the attribution lies does not convict"
     convicts = [area(kind, STROKE) - area(kind, IG) for kind in TESTED]
     convicts = estimate(convicts[1] - convicts[0], (-2, 2))
     cam, finite = (
