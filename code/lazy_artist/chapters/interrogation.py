@@ -9,6 +9,7 @@ with the columns "network" (name) and "seed", numbers are means over the images.
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -464,10 +465,11 @@ def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> 
 def deletion_curves(curves: pd.DataFrame) -> Figure:
     """The curves of `delete_and_insert`: a row for each measure, a column for each network; thin
     lines are seeds."""
-    shape = curves["measure"].nunique(), curves["network"].nunique()
-    figure, axes = plots.grid(WIDTH, 5.2, *shape, sharex=True, sharey=True)
-    groups = curves.groupby(["measure", "network"], sort=False)
-    for ax, ((measure, name), group) in zip(axes.flat, groups, strict=True):
+    measures, names = (list(curves[column].unique()) for column in ("measure", "network"))
+    figure, axes = plots.grid(WIDTH, 5.2, len(measures), len(names), sharex=True, sharey=True)
+    groups = curves.groupby(["measure", "network"])
+    for ax, (measure, name) in zip(axes.flat, itertools.product(measures, names), strict=True):
+        group = groups.get_group((measure, name))
         for k, (by, (colour, dash, marker)) in enumerate(zip(MAPS, MAP_STYLES, strict=True)):
             lines = group[group["map"] == by].set_index(["pixels", "seed"])["probability"].unstack()
             ax.plot(lines, color=colour, linewidth=0.5, alpha=0.4)
