@@ -1,8 +1,8 @@
 """Does an attribution map deserve belief? How much of it lies where, whether deleting what it
 points at takes the prediction away, and whether it notices that the weights are made random.
 
-Maps (N, h, w), non-negative, images and classes are as in `gradcam`; grey digits (N, H, W) lie in
-[0, 1]. ValueError is raised for shapes and ranges that do not fit.
+Maps (N, h, w), non-negative unless said otherwise, images and classes are as in `gradcam`; grey
+digits (N, H, W) lie in [0, 1]. ValueError is raised for shapes and ranges that do not fit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from torch import nn
 
 from lazy_artist.evaluate import predict
 from lazy_artist.forward import find_layer, home_of
-from lazy_artist.gradcam import check_inputs, check_maps, pick_logits, ratio, upsample
+from lazy_artist.gradcam import (
+    check_baseline,
+    check_inputs,
+    check_maps,
+    pick_logits,
+    ratio,
+    upsample,
+)
 from lazy_artist.interface import Array, Classes, check_classes, check_number, public
 
 
@@ -60,7 +67,8 @@ def deletion_curve(
     steps: int = 28, seed: int = 0, insert: bool = False,
 ) -> Array:  # fmt: skip
     """Probability of the class while pixels are deleted, those of highest attribution first:
-    float32 (N, steps + 1) (Petsiuk et al. 2018, arXiv:1806.07421).
+    float32 (N, steps + 1) (Petsiuk et al. 2018, arXiv:1806.07421). maps: of any sign, negative ones
+    go last.
 
     Column s has the round(s / steps * H * W) pixels of highest attribution, in the upsampled map,
     replaced by those of `baseline`, which broadcasts to the images and lies in [0, 1]; best is the
@@ -69,18 +77,12 @@ def deletion_curve(
     instead, from the bare baseline to the whole image, in the same order.
     """
     images, classes = check_inputs(images, classes)
-    check_maps(maps)
+    check_maps(maps, signed=True)
     if len(maps) != len(images):
         raise ValueError(f"there must be a map for each of {len(images)} images, not {len(maps)}")
     pixels = images[0, 0].size
     steps = check_number(steps, "steps", 1, pixels, whole=True)
-    try:
-        baseline = np.broadcast_to(np.asarray(baseline, dtype=np.float32), images.shape)
-    except ValueError as error:
-        raise ValueError(f"baseline must broadcast to the images: {error}") from None
-    if not (baseline.min() >= 0 and baseline.max() <= 1):
-        raise ValueError("baseline must lie in [0, 1], as the images do")
-
+    baseline = check_baseline(baseline, images)
     first, second = (baseline, images) if insert else (images, baseline)
     attribution = upsample(maps, images.shape[2:]).reshape(len(maps), pixels)
     ties = np.random.default_rng(seed).random(attribution.shape)

@@ -1,8 +1,9 @@
-"""Where does a network look? Grad-CAM and input gradients, from first principles.
+"""Where does a network look? Grad-CAM, input gradients and integrated gradients, from first
+principles.
 
 Images are (N, C, H, W) in [0, 1], and at least one; classes one integer for all or one for each
-(N,); maps raw, non-negative and of the size of the layer they come from. Whether to believe them
-is the matter of `faithfulness`.
+(N,); Grad-CAM's maps are raw, non-negative and of the size of the layer they come from. Whether to
+believe a map is the matter of `faithfulness`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lazy_artist.forward import as_logits, as_maps, asked, batches, hooked
-from lazy_artist.interface import Array, Classes, check_classes, check_images, public
+from lazy_artist.interface import (
+    Array,
+    Classes,
+    check_classes,
+    check_images,
+    check_number,
+    public,
+)
 
 BATCH = 250  # images a pass
 
@@ -53,9 +61,53 @@ def grad_cam(model: nn.Module, layer: str, images: Array, classes: Classes) -> A
 
 
 @public
+def integrated_gradients(
+    model: nn.Module, images: Array, baselines: Array | float, classes: Classes, steps: int = 50
+) -> Array:
+    """Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365): what each value of an
+    image x adds to the logit z_c of its class, on the straight way from a baseline x'; signed,
+    float32 (N, C, H, W):
+
+        (x - x') * g        g = integral over t from 0 to 1 of dz_c / dx at x' + t (x - x')
+
+    Complete: an image's attributions add up to z_c(x) - z_c(x'), but for the error of the
+    quadrature (Gauss-Legendre with `steps` nodes) in networks with kinks. baselines: broadcast to
+    the images and lie in [0, 1]. Raises as `grad_cam` does.
+    """
+    slope = path_gradient(model, images, baselines, classes, steps)
+    return (check_images(images) - check_baseline(baselines, images)) * slope
+
+
+@public
+def path_gradient(
+    model: nn.Module, images: Array, baselines: Array | float, classes: Classes, steps: int = 50
+) -> Array:
+    """The mean gradient g of `integrated_gradients`, float32 (N, C, H, W). At each pixel (x - x') .
+    g adds up over any orthogonal basis of RGB: along the grey axis it is sum(x - x') sum(g) / 3,
+    and what is left lies along chroma."""
+    images, classes = check_inputs(images, classes)
+    baselines = check_baseline(baselines, images)
+    steps = check_number(steps, "steps", 1, 1000, whole=True)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)  # of [-1, 1]
+    pairs = zip(batches(images, BATCH), batches(baselines, BATCH), strict=True)
+    parts = []
+    with asked(model) as ask:
+        for (batch, start), wanted in zip(pairs, classes.split(BATCH), strict=True):
+            batch, start = batch.double(), start.double()
+            total = torch.zeros_like(batch)
+            for node, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
+                point = torch.lerp(start, batch, node).requires_grad_()
+                scores = pick_logits(ask(point.clone()), wanted)  # lest the model works in place
+                total += weight * _gradient(scores, point, "the images")
+            parts.append(total.float().contiguous())
+    return torch.cat(parts).numpy()
+
+
+@public
 def upsample(maps: Array, size: tuple[int, int] = (28, 28)) -> Array:
-    """Maps (N, h, w) at the size of the images, float32 (N, *size): bilinear, areas matched."""
-    check_maps(maps)
+    """Maps (N, h, w), of any sign, at the size of the images, float32 (N, *size): bilinear, areas
+    matched."""
+    check_maps(maps, signed=True)
     tensor = torch.tensor(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
     return F.interpolate(tensor, size, mode="bilinear", align_corners=False)[:, 0].numpy()
 
@@ -139,11 +191,24 @@ def check_inputs(
     return images, torch.from_numpy(check_classes(classes, len(images), below=None, one=True))
 
 
-def check_maps(maps: np.ndarray) -> None:
+def check_baseline(baseline: Array | float, images: np.ndarray) -> np.ndarray:
+    """What stands for "nothing there", float32, broadcast to the images (N, C, H, W)."""
+    try:
+        baseline = np.broadcast_to(np.asarray(baseline, dtype=np.float32), images.shape)
+    except ValueError as error:
+        raise ValueError(f"baseline must broadcast to the images: {error}") from None
+    if not (baseline.min() >= 0 and baseline.max() <= 1):
+        raise ValueError("baseline must lie in [0, 1], as the images do")
+    return baseline
+
+
+def check_maps(maps: np.ndarray, signed: bool = False) -> None:
     if not isinstance(maps, np.ndarray) or maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps must have shape (N, h, w), not {np.shape(maps)}")
-    if maps.size and not (maps.min() >= 0 and maps.max() < np.inf):
-        raise ValueError("maps must be finite and >= 0: pass what grad_cam returns")
+    if not np.isfinite(maps).all():
+        raise ValueError("maps must be finite")
+    if not signed and maps.min(initial=0) < 0:
+        raise ValueError("maps must be >= 0: pass what grad_cam returns")
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -68,6 +68,7 @@ def told(split, kind):
         "features": evaluate.predict(model, x, output="features"),
         "maps": gradcam.grad_cam(model, "block3", x, y),
         "energy": gradcam.gradient_energy(model, x, y),
+        "integrated": gradcam.integrated_gradients(model, x, 0.1, y, 5),
         "activations": tuning.activations(model, ["block2"], x)["block2"],
         "ablated": tuning.ablated_logits(model, "block2", x, np.eye(64)[:2] > 0, 0.1),
         "deleted": deletion_curve(model, x, y, np.ones((6, 28, 28)), 0.1, steps=3),

@@ -71,6 +71,8 @@ def test_curves_of_one_pixel():
     np.testing.assert_allclose(up, [[low, high, high]] * 2, atol=1e-6)
     late = deletion_curve(model, images, 0, 1 - maps, 0, steps=784)  # the coldest goes last
     np.testing.assert_allclose(late, [[high] * 784 + [low]] * 2, atol=1e-6)
+    last = deletion_curve(model, images, 0, -maps, 0, steps=784)  # what is negative, too
+    np.testing.assert_allclose(last, late)
     np.testing.assert_allclose(area_under(down[:1]), [(high + 7 * low) / 8], rtol=1e-6)
 
     def gone(seed):

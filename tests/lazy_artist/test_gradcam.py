@@ -8,7 +8,15 @@ import torch
 from detectors import random_images, two_filters
 from torch import nn
 
-from lazy_artist.gradcam import chroma_reliance, display, grad_cam, gradient_energy, upsample
+from lazy_artist.evaluate import predict
+from lazy_artist.gradcam import (
+    chroma_reliance,
+    display,
+    grad_cam,
+    gradient_energy,
+    integrated_gradients,
+    upsample,
+)
 from lazy_artist.models import build
 
 NOISE = random_images(4)
@@ -53,15 +61,60 @@ def test_grad_cam_by_hand():
     np.testing.assert_allclose(maps, [[[1, 0.5], [0, 1.5]]], atol=1e-6)
 
 
+def test_integrated_gradients_by_hand():
+    """z = 3 x + 5 on one pixel's red and 2 y^2 on another's blue, x from .2 to .6, y from .1 to .9;
+    class 1 is the opposite."""
+
+    class Bent(nn.Module):
+        def forward(self, images):
+            z = 3 * images[:, 0, 4, 9] + 5 + 2 * images[:, 2, 7, 7] ** 2
+            return torch.stack([z, -z], 1)
+
+    images, baselines = NOISE[:2].copy(), np.full((3, 28, 28), 0.1, np.float32)
+    images[:, 0, 4, 9], images[:, 2, 7, 7], baselines[0, 4, 9] = 0.6, 0.9, 0.2
+    expected = np.zeros_like(images)
+    expected[:, 0, 4, 9], expected[:, 2, 7, 7] = 3 * (0.6 - 0.2), 2 * (0.9**2 - 0.1**2)
+    expected[1] *= -1
+    for steps in (1, 2, 50):  # of a polynomial of degree 2, one node finds the integral
+        found = integrated_gradients(Bent(), images, baselines, [0, 1], steps)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    # a step from 0 to 1 at y = .5, in the middle of the way; its slope there is not to be seen
+    steep = nn.Sequential(nn.Flatten(), nn.Linear(2352, 2), nn.ReLU())
+    steep[1].weight.data.zero_(), steep[1].bias.data.fill_(-0.5)
+    steep[1].weight.data[0, 2 * 784 + 7 * 28 + 7] = 1
+    found = integrated_gradients(steep, images, baselines, 0, 2)  # one of two nodes is above .5
+    np.testing.assert_allclose(found[:, 2, 7, 7], 0.8 / 2, rtol=1e-5)
+
+
+def test_integrated_gradients_add_up_to_the_difference_of_logits():
+    model, images, classes = build("cnn", 0).eval(), random_images(12), np.arange(12) % 10
+    for baseline in (0.0, images[::-1] / 4):
+        found = integrated_gradients(model, images, baseline, classes, 200)
+        start = np.broadcast_to(np.float32(baseline), images.shape)
+        gain = (predict(model, images) - predict(model, start))[np.arange(12), classes]
+        error = np.abs(found.sum((1, 2, 3), dtype=np.float64) - gain)
+        assert error.max() < 0.01 * np.abs(gain).mean()
+    for bad, message in (
+        ({"baselines": 1.5}, r"baseline must lie in \[0, 1\]"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000, not 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            integrated_gradients(**{"model": model, "images": images, "baselines": 0.0} | bad,
+                                 classes=0)  # fmt: skip
+
+
 def test_batched_equals_one_by_one():
     model, images, classes = build("cnn", 0).eval(), random_images(252), np.arange(252) % 10
     maps = grad_cam(model, "block2", images, classes)
     reliance = chroma_reliance(model, images, classes)
+    parts = integrated_gradients(model, images, images[::-1], classes, 2)
     for i in (0, 249, 250, 251):  # the first batch of 250 and a rest of two
         alone = images[i : i + 1], int(classes[i])
         found = grad_cam(model, "block2", *alone)[0]
         np.testing.assert_allclose(maps[i], found, atol=1e-6 * maps.max())
         np.testing.assert_allclose(reliance[i], chroma_reliance(model, *alone)[0], rtol=1e-4)
+        found = integrated_gradients(model, alone[0], images[251 - i], alone[1], 2)[0]
+        np.testing.assert_allclose(parts[i], found, atol=1e-5 * np.abs(parts).max())
 
 
 def test_work_in_place_changes_neither_maps_nor_images():
@@ -74,7 +127,9 @@ def test_work_in_place_changes_neither_maps_nor_images():
     assert maps.max() > 0
     cut = nn.Threshold(0.5, 0, inplace=True)
     images = np.ascontiguousarray(NOISE.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    chroma_reliance(nn.Sequential(cut, *linear_network([1, 2, 3], [0, 0, 0])), images, 0)
+    linear = nn.Sequential(cut, *linear_network([1, 2, 3], [0, 0, 0]))
+    chroma_reliance(linear, images, 0)
+    integrated_gradients(linear, images, images, 0)
     grad_cam(nn.Sequential(cut, *tiny()), "2", images, 0)
     np.testing.assert_array_equal(images, NOISE)
 
@@ -91,6 +146,7 @@ def test_what_has_no_map_or_gradient_is_refused():
         (lambda: grad_cam(model, "layer", NOISE[:0], 0), "there are no images"),
         (lambda: grad_cam(model, "layer", NOISE, 2), "class 2 is out of range"),
         (lambda: chroma_reliance(straight, NOISE, 0), "do not depend on the images"),
+        (lambda: integrated_gradients(straight, NOISE, 0, 0), "do not depend on the images"),
     ):
         with pytest.raises(ValueError, match=message):
             run()

@@ -77,6 +77,7 @@ MODEL_USES = {
     "shortcut_rate": lambda m, x, y, t: evaluate.shortcut_rate(m, Split(x, y, t)),
     "grad_cam": lambda m, x, y, t: gradcam.grad_cam(m, "block", x, y),
     "gradient_energy": lambda m, x, y, t: gradcam.gradient_energy(m, x, y),
+    "integrated_gradients": lambda m, x, y, t: gradcam.integrated_gradients(m, x, x / 2, y, 3),
     "chroma_reliance": lambda m, x, y, t: gradcam.chroma_reliance(m, x, 1),
     "deletion_curve": lambda m, x, y, t: faithfulness.deletion_curve(m, x, y, MAPS, 0.1, steps=3),
     "activations": lambda m, x, y, t: tuning.activations(m, ["block"], x),

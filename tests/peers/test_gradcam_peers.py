@@ -1,4 +1,4 @@
-"""Grad-CAM equals the reference libraries, on three architectures and several layers.
+"""Grad-CAM and integrated gradients equal the reference libraries, on three architectures.
 
 The libraries serve for this comparison alone; `make bench` installs them.
 """
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lazy_artist.gradcam import grad_cam
+from lazy_artist.gradcam import grad_cam, integrated_gradients
 from lazy_artist.models import build
 
 WHY = "make bench installs it"
@@ -68,3 +68,19 @@ def test_grad_cam_equals_the_librarys(library, name, layer):
     assert reference.max() > 0 and (reference == 0).any()
     maps = grad_cam(model, layer, IMAGES[:16], CLASSES)
     np.testing.assert_allclose(maps, reference, rtol=0, atol=1e-5 * min(1, reference.max()))
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "sequential"])
+def test_integrated_gradients_equal_captums(name):
+    """By its default quadrature, Gauss-Legendre, with 50 nodes and with 7; of networks in double
+    precision, lest rounding take a node to the other side of a kink."""
+    attr = pytest.importorskip("captum.attr", reason=WHY)
+    model, images, baselines = network(name).double(), IMAGES[:16], 0.2 * IMAGES[16:32]
+    given = [torch.from_numpy(images).double(), torch.from_numpy(baselines).double()]
+    for steps in ({}, {"n_steps": 7}):
+        method = attr.IntegratedGradients(model)
+        reference = method.attribute(*given, torch.from_numpy(CLASSES), **steps).numpy()
+        assert reference.max() > 0 > reference.min()
+        found = integrated_gradients(model, images, baselines, CLASSES, *steps.values())
+        tolerance = 1e-5 * min(1, np.abs(reference).max())
+        np.testing.assert_allclose(found, reference, rtol=0, atol=tolerance)

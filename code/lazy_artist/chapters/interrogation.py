@@ -9,6 +9,7 @@ with the columns "network" (name) and "seed", numbers are means over the images.
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 
 from lazy_artist import faithfulness, gradcam, plots
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, assign_colours, paint, split_digits
+from lazy_artist.canvas import N_CLASSES, Split, assign_colours, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED
 from lazy_artist.evaluate import accuracy, balanced, predict
-from lazy_artist.gradcam import chroma_reliance, display, grad_cam
+from lazy_artist.gradcam import chroma_reliance, display, grad_cam, integrated_gradients
 from lazy_artist.models import build
 from lazy_artist.networks import Network
 from lazy_artist.store import stored
@@ -32,7 +33,8 @@ LAYER = "block3"  # the last maps of the CNN, (N, 128, 7, 7), which the mean and
 CASCADE = ("head", "block3", "block2", "block1")  # from the output down
 CHANGES = ("recolour", "reshape", "both")
 PARTS = ("stroke", "background", "discriminative parts")
-MAPS = ("Grad-CAM", "random", "centre blob", "the stroke itself")
+MAPS = ("integrated gradients", "Grad-CAM", "the stroke itself", "centre blob", "random")
+PATH = 25  # nodes on the way from the bare background to the image, for integrated gradients
 # enough to memorise shuffled labels, which was tried on training digits alone
 MEMORISE = {"epochs": 60, "learning_rate": 4e-3, "batch_size": 100}
 TOLERANCE = 0.05  # two changes are matched if their sizes differ by less, relatively
@@ -150,29 +152,65 @@ def field_of_view() -> tuple[int, int]:
     return share, side
 
 
+def move_digits(grey: np.ndarray, reach: int) -> np.ndarray:
+    """Grey digits (N, 28, 28), each moved by up to `reach` whole pixels down or up and to a side,
+    uniformly at random; what leaves the image is lost."""
+    wide = np.pad(grey, ((0, 0), (reach, reach), (reach, reach)))
+    places = np.random.default_rng(TEST_SEED).integers(0, 2 * reach + 1, (len(grey), 2))
+    moved = [image[y : y + 28, x : x + 28] for image, (y, x) in zip(wide, places, strict=True)]
+    return np.stack(moved)
+
+
 @stored
-def delete_and_insert(network: Network, n_per_class: int, steps: int) -> dict[str, pd.DataFrame]:
-    """Deletion and insertion of pixels by each of the `MAPS`. "curves": "measure", "map", "pixels"
-    (share deleted or inserted), "probability" of the class first predicted; "areas": "measure",
-    "map", "area" under the curve. The blob is a Gaussian of a quarter of the side."""
+def delete_and_insert(
+    network: Network, measures: list[str], reach: int, n_per_class: int, steps: int
+) -> dict[str, pd.DataFrame]:
+    """Deletion and insertion (the `measures`) of pixels by each of the `MAPS`, of digits that
+    `move_digits` has moved by up to `reach` pixels, for the class predicted then. "curves":
+    "measure", "map", "pixels" (share deleted or inserted), "probability"; "areas": "measure",
+    "map", "area" under the curve; each with "reach".
+
+    Integrated gradients go from the bare background to the image; the blob, a Gaussian of a quarter
+    of the side, stays in the middle. "asked", a row: the share of the stroke that moving has
+    "kept", of the predictions that are the "same" as before; of the sum of all integrated gradients
+    the share along "chroma", of the change (x - x')^2 the share "even" along it, and the "gap": the
+    mean error of the sums, relative to the mean gain of the logit.
+    """
     model, (grey, images, _, colours) = network.load(), _probes(n_per_class)
-    background = paint(0 * grey, colours, TEST_SEED)
-    predictions = predict(model, images).argmax(1)
-    maps = grad_cam(model, LAYER, images, predictions)
-    noise = np.random.default_rng(TEST_SEED).random(maps.shape, dtype=np.float32)
-    row = (((np.arange(maps.shape[1]) + 0.5) / maps.shape[1] - 0.5) / 0.25) ** 2
-    blob = np.exp(-(row[:, None] + row) / 2).astype(np.float32)[None].repeat(len(maps), 0)
+    before, whole = predict(model, images).argmax(1), grey.sum()
+    grey = move_digits(grey, reach)
+    images, background = (paint(digits, colours, TEST_SEED) for digits in (grey, 0 * grey))
+    logits, bare = predict(model, images), predict(model, background)
+    predictions = logits.argmax(1)
+    change = (images - background).astype(np.float64)
+    slope = gradcam.path_gradient(model, images, background, predictions, PATH)
+    parts = (change * slope).sum(1)  # (N, 28, 28): integrated gradients
+    along_grey = change.sum(1) * slope.sum(1, dtype=np.float64) / 3
+    gain = (logits - bare)[np.arange(len(grey)), predictions]
+    found = {
+        "reach": reach,
+        "kept": grey.sum() / whole,
+        "same": np.mean(predictions == before),
+        "chroma": 1 - along_grey.sum() / parts.sum(),
+        "even": 1 - np.square(change.sum(1)).sum() / 3 / np.square(change).sum(),
+        "gap": np.abs(parts.sum((1, 2)) - gain).mean() / gain.mean(),
+    }
+    cam = grad_cam(model, LAYER, images, predictions)
+    noise = np.random.default_rng(TEST_SEED).random(cam.shape, dtype=np.float32)
+    row = (((np.arange(cam.shape[1]) + 0.5) / cam.shape[1] - 0.5) / 0.25) ** 2
+    blob = np.exp(-(row[:, None] + row) / 2).astype(np.float32)[None].repeat(len(cam), 0)
     curves, areas = [], []
-    for measure in ("deletion", "insertion"):
-        for name, rival in zip(MAPS, (maps, noise, blob, grey / 255), strict=True):
+    for measure in measures:
+        for name, rival in zip(MAPS, (parts, cam, grey / 255, blob, noise), strict=True):
             task = (model, images, predictions, rival, background, steps, TEST_SEED)
             curve = faithfulness.deletion_curve(*task, insert=measure == "insertion")
-            row = {"measure": measure, "map": name}
+            row = {"measure": measure, "map": name, "reach": reach}
             areas.append(row | {"area": faithfulness.area_under(curve).mean()})
             row["pixels"] = np.linspace(0, 1, steps + 1)
             curves.append(pd.DataFrame(row | {"probability": curve.mean(0, dtype=np.float64)}))
     curves, areas = pd.concat(curves, ignore_index=True), pd.DataFrame(areas)
-    return {"curves": _of(network, curves), "areas": _of(network, areas)}
+    frames = {"curves": curves, "areas": areas, "asked": pd.DataFrame([found])}
+    return {name: _of(network, frame) for name, frame in frames.items()}
 
 
 @stored
@@ -277,14 +315,16 @@ def attribution_maps(
     network: Network, digits: list[int], colours: list[int]
 ) -> dict[str, np.ndarray]:
     """Of the first test image of each of `digits`, in `colours`, "images" float32 (N, 3, 28, 28):
-    Grad-CAM "maps" float32 (N, 3, 7, 7) for three "classes" int64 (N, 3), predicted, true and the
-    colour's, and their "probabilities" (N, 3)."""
-    model, images = network.load(), paint(_probes(1)[0][digits], np.array(colours), TEST_SEED)
+    the classes "predicted" int64 (N,), their "probability" (N,), and for these "Grad-CAM" (N, 7, 7)
+    and "integrated gradients" (N, 28, 28), from the bare background."""
+    model, grey, colours = network.load(), _probes(1)[0][digits], np.array(colours)
+    images, background = (paint(each, colours, TEST_SEED) for each in (grey, 0 * grey))
     shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
-    classes = np.stack([shares.argmax(1), digits, colours], axis=1)
-    maps = np.stack([grad_cam(model, LAYER, images, each) for each in classes.T], axis=1)
-    found = {"images": images, "maps": maps, "classes": classes}
-    return found | {"probabilities": np.take_along_axis(shares, classes, axis=1)}
+    predicted = shares.argmax(1)
+    found = {"images": images, "predicted": predicted, "probability": shares.max(1)}
+    found["Grad-CAM"] = grad_cam(model, LAYER, images, predicted)
+    parts = integrated_gradients(model, images, background, predicted)
+    return found | {"integrated gradients": parts.sum(1)}
 
 
 @stored
@@ -315,106 +355,93 @@ def _of(network: Network, frame: pd.DataFrame) -> pd.DataFrame:
 # --- figures -------------------------------------------------------------------------------------
 
 MAP_STYLES = (
-    (plots.VERMILION, "-", "o"), (plots.DARK, ":", "x"),
-    (plots.BLUE, "--", "s"), (plots.GREEN, "-.", "^"),
+    (plots.AMBER, "-", "D"), (plots.VERMILION, "-", "o"), (plots.GREEN, "-.", "^"),
+    (plots.BLUE, "--", "s"), (plots.DARK, ":", "x"),
 )  # fmt: skip
-CLASSES = ("predicted", "true digit", "colour's digit")
-OUTLINE = {"levels": [0.4], "colors": "white", "linewidths": 0.7}  # of the stroke
+WIDTH, SMALL = 6.5, 8  # inches, points: 8 points are 12 pixels on a page of 700
+OUTLINE = {"levels": [0.4], "linewidths": 0.7}  # of the stroke
 
 
-def attribution_tiles(
-    scenes: dict[str, Any], rows: list[list[int]], n_classes: list[int], width: float, shared: bool
-) -> Figure:
-    """Rows of images, by number, of what `attribution_maps` found of each network, with the maps
-    for the first `n_classes` (of each column) of the `CLASSES`. shared: one scale for all."""
-    tops = {name: float(found["maps"].max()) for name, found in scenes.items()}
-    scales = dict.fromkeys(tops, max(tops.values())) if shared else tops
+def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
+    """A row for each image of what `attribution_maps` found of each network, with both maps of all
+    networks; every network's maps of a kind have one scale of their own."""
     figure, axes = plots.grid(width, width)
-    ax = axes[0, 0]  # one for all tiles, as many are slow to draw
-    step, high, gap, x = 33, 41, 8, 0  # pixels, of which a tile has 28
+    ax, images = axes[0, 0], next(iter(scenes.values()))["images"]  # one axes: many are slow
+    step, high, gap, x = 31, 40, 12, 0  # pixels, of which a tile has 28
     middles = np.arange(28) + 0.5
 
-    def tile(x: float, row: int, pixels: np.ndarray, title: str) -> Any:
-        ax.text(x + 14, row * high - 2, title, ha="center", size=plots.SMALL)
-        extent = (x, x + 28, row * high + 28, row * high)
-        return ax.imshow(pixels, cmap="magma", vmin=0, vmax=1, extent=extent)
+    def tile(x: float, row: int, pixels: np.ndarray, title: str, **look: Any) -> None:
+        ax.text(x + 14, row * high - 2, title, ha="center", size=SMALL)
+        ax.imshow(pixels, extent=(x, x + 28, row * high + 28, row * high), **look)
+        if look:
+            outline = OUTLINE | {"colors": "white" if look["cmap"] == "magma" else plots.DARK}
+            place = (x + middles, row * high + middles)
+            ax.contour(*place, images[row].max(0), **outline)
 
-    first = next(iter(scenes.values()))
-    for column, count in zip(np.transpose(rows), n_classes, strict=True):
-        for row, scene in enumerate(column):
-            _, digit, colour = first["classes"][scene]
-            pixels = first["images"][scene].transpose(1, 2, 0)
-            tile(x, row, pixels, f"{COLOUR_NAMES[colour]} {digit}")
-        x += step + gap
-        for name, scale in scales.items():
-            classes, shares = scenes[name]["classes"], scenes[name]["probabilities"]
-            for row, scene in enumerate(column):
-                drawn = display(scenes[name]["maps"][scene], scale)
-                for k in range(count):
-                    title = "" if row else f"{name}:\n{CLASSES[k]}\n"
-                    title += f"{classes[scene, k]}: {shares[scene, k]:.0%}"
-                    painted = tile(x + k * step, row, drawn[k], title)
-                    place = (x + k * step + middles, row * high + middles)
-                    ax.contour(*place, first["images"][scene].max(0), **OUTLINE)
-            if count == len(CLASSES):
-                place = [x, high * len(rows) - 6, 2 * step + 28, 5]
-                inset = ax.inset_axes(place, transform=ax.transData)
-                bar = figure.colorbar(painted, cax=inset, orientation="horizontal")
-                bar.set_ticks([0, 0.5, 1], labels=[f"{share * scale:.2g}" for share in (0, 0.5, 1)])
-                bar.set_label(f"raw Grad-CAM, {name}")
-            x += count * step + gap
+    for row, image in enumerate(images):
+        tile(x, row, image.transpose(1, 2, 0), "")
+    x += step + gap
+    for kind, cmap in (("Grad-CAM", "magma"), ("integrated gradients", "RdBu_r")):
+        ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center", size=9)
+        for name, found in scenes.items():
+            top = np.quantile(np.abs(found[kind]), 1 if kind == "Grad-CAM" else 0.998)
+            maps = display(found[kind], top) if kind == "Grad-CAM" else found[kind] / top
+            look = {"cmap": cmap, "vmin": 0 if kind == "Grad-CAM" else -1, "vmax": 1}
+            for row, pixels in enumerate(maps):
+                title = f"{name}\n" * (row == 0)
+                title += f"{found['predicted'][row]}: {found['probability'][row]:.0%}"
+                tile(x, row, pixels, title, **look)
+            x += step
         x += gap
-    ax.set(xlim=(0, x - 2 * gap), ylim=(high * len(rows), 12 - high))
+    ax.set(xlim=(0, x - gap), ylim=(high * len(images) - 10, -22))
     ax.set_axis_off()
-    figure.set_size_inches(width, width * high * (len(rows) + 1) / x)
+    figure.set_size_inches(width, width * (high * len(images) + 12) / (x - gap))
     return figure
 
 
-def change_bars(moved: pd.DataFrame) -> Figure:
-    """Bars of how far each network moves, with 95% intervals. moved: estimates, indexed by network
-    and change, of the columns of `movement`."""
-    panels = {
-        "predictions": "predictions changed", "logits": "logits moved\n(changing both = 1)",
-        "map": "Grad-CAM moved\n(nothing in common = 1)",
-    }  # fmt: skip
-    figure, axes = plots.grid(8, 2.9, 1, len(panels))
-    names = moved.index.unique("network")
-    width = 0.8 / len(names)
-    for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
+def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
+    """A panel for each "measure": bars by "change", with 95% intervals, of the networks. bars:
+    besides these columns "network" and "value" (estimates of shares); flat: what a flat map has of
+    the first measure, a dotted line."""
+    groups = bars.groupby("measure", sort=False)
+    names = list(bars["network"].unique())
+    width, ratios = 0.8 / len(names), [group["change"].nunique() + 0.5 for _, group in groups]
+    figure, axes = plots.grid(WIDTH, 3, 1, len(groups), sharey=True, width_ratios=ratios)
+    for ax, (measure, group) in zip(axes[0], groups, strict=True):
+        changes = list(group["change"].unique())
         for k, name in enumerate(names):
-            values = moved.loc[name, measure]
+            values = group.loc[group["network"] == name, "value"]
             means = np.array([value.mean for value in values])
             bounds = np.array([value.interval for value in values])
             places = np.arange(len(values)) + (k - (len(names) - 1) / 2) * width
-            bars = ax.bar(
+            drawn = ax.bar(
                 places, means, width, yerr=np.abs(bounds - means[:, None]).T, label=name,
                 color=plots.NETWORK_STYLES[name][0], hatch=("", "//", "..")[k], edgecolor="white",
                 error_kw={"elinewidth": 1, "ecolor": plots.DARK},
             )  # fmt: skip
-            ax.bar_label(bars, fmt="%.2f", padding=2, size=plots.SMALL)
-        ax.set_xticks(range(len(values)), values.index)
-        ax.set_title(title)
+            ax.bar_label(drawn, [f"{100 * mean:.0f}" for mean in means], padding=2, size=SMALL)
+        ax.set_xticks(range(len(changes)), changes)
+        ax.set_title(measure, pad=10)
+    axes[0, 0].axhline(flat, color=plots.DARK, linewidth=0.9, linestyle=":", label="flat map")
     plots.percent_axis(axes[0, 0].yaxis, "")
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=len(names))
-    note = """means over seeds with 95% intervals; predictions: share changed; logits: distance,
-        changing both = 1; map: distance of Grad-CAM maps, nothing in common = 1"""
-    return plots.show(figure, moved[list(panels)].reset_index(), note)
+    figure.legend(*handles, loc="outside lower center", ncols=len(names) + 1)
+    return plots.show(figure, bars, "value: a share, mean over seeds; low, high: its 95% interval")
 
 
 def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> Figure:
     """Left: the `gradient_parts`, on one scale a network. Right: histograms of the chroma reliance
     (seeds, N) of all images, by network."""
-    figure = plots.Figure(figsize=(8.4, 1.55 * len(reliance)))
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
+    figure = plots.Figure(figsize=(WIDTH, 1.35 * len(reliance)))
+    left, right = figure.subfigures(1, 2, width_ratios=[1.1, 1])
     for row, name in zip(left.subplots(len(reliance), 3), reliance, strict=True):
         image, both = parts[name]["image"], parts[name]["energy"]
         top = np.quantile(both.sum(0), 0.995)
-        plots.picture(row[0], image, f"asked: the {name}", 8)
+        plots.picture(row[0], image, name, SMALL)
         for ax, energy, part in zip(row[1:], both, ("brightness", "chroma"), strict=True):
             ax.imshow(energy / top, cmap="magma", vmin=0, vmax=1)
-            ax.contour(image.max(0), **OUTLINE)
-            ax.set_title(f"{part} {energy.sum():.0%}", size=8, pad=2)
+            ax.contour(image.max(0), colors="white", **OUTLINE)
+            ax.set_title(f"{part}\n{energy.sum():.0%}", size=SMALL, pad=2)
             ax.set_axis_off()
     ax, frames = right.subplots(), []
     for (name, values), hatch in zip(reliance.items(), ("", "//", ".."), strict=False):
@@ -436,33 +463,36 @@ def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> 
 
 
 def deletion_curves(curves: pd.DataFrame) -> Figure:
-    """The curves of `delete_and_insert`, of all networks, a row each; thin lines are seeds."""
-    n = curves["network"].nunique()
-    figure, axes = plots.grid(8, 2.7 * n + 0.4, n, 2, sharex=True, sharey=True)
-    groups = curves.groupby(["network", "measure"], sort=False)
-    for ax, ((name, measure), group) in zip(axes.flat, groups, strict=True):
+    """The curves of `delete_and_insert`: a row for each measure, a column for each network; thin
+    lines are seeds."""
+    measures, names = (list(curves[column].unique()) for column in ("measure", "network"))
+    figure, axes = plots.grid(WIDTH, 5.2, len(measures), len(names), sharex=True, sharey=True)
+    groups = curves.groupby(["measure", "network"])
+    for ax, (measure, name) in zip(axes.flat, itertools.product(measures, names), strict=True):
+        group = groups.get_group((measure, name))
         for k, (by, (colour, dash, marker)) in enumerate(zip(MAPS, MAP_STYLES, strict=True)):
             lines = group[group["map"] == by].set_index(["pixels", "seed"])["probability"].unstack()
             ax.plot(lines, color=colour, linewidth=0.5, alpha=0.4)
-            style = {"marker": marker, "markevery": (k, 4), "linewidth": 1.4, "label": by}
+            style = {"marker": marker, "markevery": (k, 5), "linewidth": 1.4, "label": by}
             ax.plot(lines.mean(axis=1), dash, color=colour, **style)
-        ax.set(title=f"{name}: {measure}", ylim=(0, 1.02))
-        plots.percent_axis(ax.xaxis, f"pixels ({measure}), highest attribution first")
+        ax.set(title=f"{name}: {measure}", xlim=(0, 0.5), ylim=(0, 1.02))
+        plots.percent_axis(ax.xaxis, "pixels")
         plots.percent_axis(ax.yaxis, "probability of the class")
         ax.label_outer()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    note = "probability: of the predicted class, mean over images; pixels: share replaced"
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    note = """probability: of the predicted class, mean over images; pixels: share replaced, highest
+        attribution first; reach: how far the digits were moved, in pixels"""
     return plots.show(figure, curves, note)
 
 
 def sanity_lines(sanity: pd.DataFrame) -> Figure:
     """What `saliency_sanity` found of all networks: as their layers are made random (lines), and
     with other maps (points); thin marks are seeds."""
-    figure, axes = plots.grid(8, 3.4, 1, 2, sharey=True, width_ratios=[1.2, 1])
+    figure, axes = plots.grid(WIDTH, 3.4, 1, 2, sharey=True)
     left, right = axes[0]
     others = {
-        "retrained": "same recipe,\nnext seed", "another image": "same network,\nanother image",
-        "memorised": "shuffled labels,\nmemorised",
+        "retrained": "next\nseed", "another image": "another\nimage",
+        "memorised": "shuffled\nlabels",
     }  # fmt: skip
     for k, (name, group) in enumerate(sanity.groupby("network", sort=False)):
         colour, marker, dash = plots.NETWORK_STYLES[name]
@@ -475,12 +505,12 @@ def sanity_lines(sanity: pd.DataFrame) -> Figure:
         right.plot(places, values.mean(1), marker, color=colour, markersize=6)
         for place, row in zip(places, values, strict=True):
             text = f"{row.mean():.2f}"
-            right.text(place, row.max() + 0.04, text, ha="center", size=plots.SMALL)
+            right.text(place, row.max() + 0.04, text, ha="center", size=SMALL)
     for ax in (left, right):
         ax.axhline(0, color=plots.DARK, linewidth=0.7)
         ax.axhline(0.5, color=plots.DARK, linewidth=0.7, linestyle=":")
-    left.set_xticks(range(5), ["as trained", *(f"+ {layer}" for layer in CASCADE)])
-    left.set(xlabel="made random, from the output down", ylabel="rank correlation")
+    left.set_xticks(range(5), ["none", *(f"+ {layer}" for layer in CASCADE)], rotation=30)
+    left.set(xlabel="layers made random", ylabel="rank correlation")
     left.set_ylim(-0.25, 1.08)
     left.legend()
     right.set_xticks(range(3), list(others.values()))

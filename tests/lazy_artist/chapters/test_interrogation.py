@@ -15,7 +15,7 @@ from scipy.special import softmax
 from scipy.stats import spearmanr
 from torch import nn
 
-from lazy_artist.canvas import COLOUR_NAMES, Split, assign_colours, paint, split_digits
+from lazy_artist.canvas import Split, assign_colours, paint, split_digits
 from lazy_artist.chapters import interrogation
 from lazy_artist.chapters.interrogation import matched_pairs, numerical_grad_cam
 from lazy_artist.config import NO_BIAS, TEST_SEED
@@ -159,25 +159,73 @@ def test_where_the_attribution_lies(asked):
     assert interrogation.field_of_view() == (4, 5 + 4 + 8 + 8)
 
 
-def test_deletion_and_insertion_by_every_map(asked):
-    background = paint(0 * asked.grey, asked.colours, TEST_SEED)
+def test_digits_are_moved_by_whole_pixels_and_lose_what_leaves():
+    grey = np.random.default_rng(1).integers(1, 256, (200, 28, 28), dtype=np.uint8)
+    np.testing.assert_array_equal(interrogation.move_digits(grey, 0), grey)
+    moved, steps = interrogation.move_digits(grey, 3), set()
+    for before, after in zip(grey, moved, strict=True):
+        rows, columns = np.flatnonzero(after.any(1)), np.flatnonzero(after.any(0))
+        down, right = (int(28 - len(c) if c[0] else len(c) - 28) for c in (rows, columns))
+        whole = np.roll(before, (down, right), (0, 1))
+        whole[: max(down, 0)], whole[:, : max(right, 0)] = 0, 0
+        whole[28 + min(down, 0) :], whole[:, 28 + min(right, 0) :] = 0, 0
+        np.testing.assert_array_equal(after, whole)
+        steps.add((down, right))
+    assert {d for d, _ in steps} == {r for _, r in steps} == set(range(-3, 4))
+    assert len(steps) > 40 and moved.dtype == np.uint8
+
+
+def test_deletion_and_insertion_by_every_map(asked, monkeypatch):
+    monkeypatch.setattr(interrogation, "PATH", 3)  # the reader is linear: any number will do
     row, n = np.square(((np.arange(7) + 0.5) / 7 - 0.5) * 4), len(asked.grey)
-    maps = {
-        "Grad-CAM": maps_of(asked.images, asked.predictions, 4).astype(np.float32),
-        "random": np.random.default_rng(TEST_SEED).random((n, 7, 7), dtype=np.float32),
-        "centre blob": np.exp(-(row[:, None] + row) / 2)[None].repeat(n, 0),
-        "the stroke itself": asked.grey / 255,
-    }
-    given, rest = (READER, asked.images, asked.predictions), (background, 4, TEST_SEED)
-    found = interrogation.delete_and_insert.__wrapped__(handle(), EACH, 4)
-    for insert, measure in enumerate(("deletion", "insertion")):
-        expected = [deletion_curve(*given, by, *rest, bool(insert)) for by in maps.values()]
-        curves, areas = (frame[frame["measure"] == measure] for frame in found.values())
-        assert list(areas["map"]) == list(maps) == list(curves["map"].unique())
-        assert set(curves["network"]) == {"oracle"} and set(areas["seed"]) == {1}
-        assert list(curves["pixels"][:5]) == [0, 0.25, 0.5, 0.75, 1]
-        np.testing.assert_allclose(curves["probability"], np.mean(expected, 1).ravel(), rtol=1e-4)
-        np.testing.assert_allclose(areas["area"], [area_under(c).mean() for c in expected], 1e-4)
+    for reach, measures in ((0, ["deletion"]), (4, ["insertion", "deletion"])):
+        grey = interrogation.move_digits(asked.grey, reach)
+        images, bare = (paint(part, asked.colours, TEST_SEED) for part in (grey, 0 * grey))
+        predictions = (images.mean((2, 3)) @ WEIGHTS.T).argmax(1)
+        slopes = WEIGHTS[predictions] / 784  # of the logit, at every pixel
+        added = (images - bare) * slopes[:, :, None, None]  # (N, 3, 28, 28)
+        maps = {
+            "integrated gradients": added.sum(1).astype(np.float32),
+            "Grad-CAM": maps_of(images, predictions, 4).astype(np.float32),
+            "the stroke itself": grey / 255,
+            "centre blob": np.exp(-(row[:, None] + row) / 2)[None].repeat(n, 0),
+            "random": np.random.default_rng(TEST_SEED).random((n, 7, 7), dtype=np.float32),
+        }
+        given, rest = (READER, images, predictions), (bare, 4, TEST_SEED)
+        task = {"measures": measures, "reach": reach, "n_per_class": EACH, "steps": 4}
+        found = interrogation.delete_and_insert.__wrapped__(handle(), **task)
+        for measure in measures:
+            insert = measure == "insertion"
+            expected = [deletion_curve(*given, by, *rest, insert) for by in maps.values()]
+            curves, areas = (
+                found[name][found[name]["measure"] == measure] for name in ("curves", "areas")
+            )
+            assert list(areas["map"]) == list(maps) == list(curves["map"].unique())
+            assert set(curves["network"]) == {"oracle"} and set(areas["seed"]) == {1}
+            assert set(curves["reach"]) == set(areas["reach"]) == {reach}
+            assert list(curves["pixels"][:5]) == [0, 0.25, 0.5, 0.75, 1]
+            np.testing.assert_allclose(curves["probability"], np.mean(expected, 1).ravel(), 1e-3)
+            expected = [area_under(curve).mean() for curve in expected]
+            np.testing.assert_allclose(areas["area"], expected, 1e-3)
+        assert list(found["areas"]["measure"].unique()) == measures
+        told = found["asked"].iloc[0]
+        assert (told["network"], told["reach"]) == ("oracle", reach)
+        assert told["kept"] == pytest.approx(grey.sum() / asked.grey.sum())
+        assert told["same"] == np.mean(predictions == asked.predictions)
+        change = images - bare
+        off_grey = change - change.mean(1, keepdims=True)
+        chroma = (off_grey * slopes[:, :, None, None]).sum() / added.sum()
+        assert told["chroma"] == pytest.approx(chroma, rel=1e-3)
+        assert told["even"] == pytest.approx(np.square(off_grey).sum() / np.square(change).sum())
+        assert told["gap"] < 1e-4
+    path_gradient, gains = interrogation.gradcam.path_gradient, added.sum((1, 2, 3))
+    wrong = np.where(np.arange(n) % 2, 1.25, 1)[:, None, None, None]
+    monkeypatch.setattr(
+        interrogation.gradcam, "path_gradient", lambda *given: wrong * path_gradient(*given)
+    )
+    told = interrogation.delete_and_insert.__wrapped__(handle(), ["deletion"], 4, EACH, 4)["asked"]
+    expected = np.abs(gains[1::2]).sum() / 4 / gains.sum()
+    assert told["gap"][0] == pytest.approx(expected, rel=1e-3)
 
 
 def test_memorising_is_judged_on_the_shuffled_labels(asked):
@@ -241,18 +289,19 @@ def test_finite_differences_and_the_errors_that_are_told(asked, monkeypatch):
         assert found["error"][1] < 1e-5 * max(1, largest)
 
 
-def test_pictures_ask_for_the_classes_they_name(asked):
+def test_pictures_ask_for_the_predicted_class(asked):
     """The first seven in blue and the first zero in green."""
     found = interrogation.attribution_maps.__wrapped__(handle(), [7, 0], [2, 1])
-    images = paint(asked.grey[[7 * EACH, 0]], np.array([2, 1]), TEST_SEED)
+    grey, colours = asked.grey[[7 * EACH, 0]], np.array([2, 1])
+    images, bare = (paint(each, colours, TEST_SEED) for each in (grey, 0 * grey))
     np.testing.assert_array_equal(found["images"], images)
     logits = images.mean((2, 3)) @ WEIGHTS.T
-    classes = np.stack([logits.argmax(1), [7, 0], [2, 1]], 1)
-    np.testing.assert_array_equal(found["classes"], classes)
-    maps = [maps_of(images[[i] * 3], classes[i], 4) for i in range(2)]
-    np.testing.assert_allclose(found["maps"], maps, atol=1e-6)
-    shares = np.take_along_axis(softmax(logits, 1), classes, 1)
-    np.testing.assert_allclose(found["probabilities"], shares, rtol=1e-4)
+    predicted = logits.argmax(1)
+    np.testing.assert_array_equal(found["predicted"], predicted)
+    np.testing.assert_allclose(found["probability"], softmax(logits, 1).max(1), rtol=1e-4)
+    np.testing.assert_allclose(found["Grad-CAM"], maps_of(images, predicted, 4), atol=1e-6)
+    parts = np.einsum("nchw,nc->nhw", images - bare, WEIGHTS[predicted]) / 784
+    np.testing.assert_allclose(found["integrated gradients"], parts, atol=1e-6)
     found = interrogation.gradient_parts.__wrapped__(handle(), 7, 2)
     image = paint(asked.grey[[7 * EACH]], np.array([2]), TEST_SEED)
     np.testing.assert_array_equal(found["image"], image[0])
@@ -269,13 +318,14 @@ MEASURES, LAYERS = ("deletion", "insertion"), ("block3", "block1")
 CASCADE, CHANGES = interrogation.CASCADE, interrogation.CHANGES
 MAPS, PARTS = interrogation.MAPS, interrogation.PARTS
 OTHERS = ("retrained", "another image", "memorised")
+IG, CAM, STROKE, BLOB, NOISE = MAPS
 
 
 def made(*key) -> float:
     """A value in [0.1, 0.9] of its own for each key, but that the oracle's Grad-CAM has clearly
-    less area under its curves than the blob, and more than the stroke."""
-    shift = (MAPS[2] in key) - (MAPS[3] in key) if key[:2] == ("area", "oracle") else 0
-    return 0.1 + 2 * shift + 0.8 * np.random.default_rng(zlib.crc32(repr(key).encode())).random()
+    less area under its curves than the blob."""
+    shift = 2 * (BLOB in key) if key[:2] == ("area", "oracle") else 0
+    return 0.1 + shift + 0.8 * np.random.default_rng(zlib.crc32(repr(key).encode())).random()
 
 
 def of_seeds(*key) -> np.ndarray:
@@ -303,8 +353,10 @@ def map_by_hand(function, calls):
     return [by_hand(name, **call) for call in calls]
 
 
-def by_hand(name, network=None, steps=28, seed=0, layers=(), retrained=None, memorised=None, **_):
-    axes = {"measure": MEASURES, "map": MAPS}
+def by_hand(
+    name, network=None, steps=28, seed=0, layers=(), retrained=None, memorised=None, measures=(),
+    reach=0, **_,
+):  # fmt: skip
     match name:
         case "memorise_labels":
             return {"maps": np.full((2, 7, 7), seed), "accuracy": made("accuracy", seed)}
@@ -319,9 +371,13 @@ def by_hand(name, network=None, steps=28, seed=0, layers=(), retrained=None, mem
             cam = ["block3"] * (network.arch == "cnn")
             return pd.concat([found, framed(network, "error", reference=["CAM"], layer=cam)])
         case "delete_and_insert":
-            assert steps == 28
-            curves = framed(network, "probability", **axes, pixels=(0.0, 1.0))
-            return {"areas": framed(network, "area", **axes), "curves": curves}
+            assert steps == 28 and tuple(measures) == {4: MEASURES, 0: MEASURES[:1]}[reach]
+            axes = {"measure": measures, "map": MAPS, "reach": [reach]}
+            return {
+                "areas": framed(network, "area", **axes),
+                "curves": framed(network, "probability", **axes, pixels=(0.0, 0.5, 1.0)),
+                "asked": framed(network, "kept same chroma even gap", reach=[reach]),
+            }
     assert retrained.name == network.name and retrained.seed == (network.seed + 1) % 3
     assert memorised["seed"] == network.seed
     return framed(network, "correlation blank", against=(*CASCADE, *OTHERS))
@@ -345,33 +401,45 @@ def chapter(tmp_path_factory):
         return run_cells("interrogation")
 
 
+def area(kind: str, by: str, reach: int = 4) -> np.ndarray:
+    """Of deletion, by seed."""
+    return of_seeds("area", kind, "deletion", by, reach)
+
+
 def test_claims_are_of_differences_seed_by_seed(chapter):
     """Of the worse of two networks, by the end of its interval."""
-    more, chroma, deletion = {}, {}, {}
+    more, chroma, knows = {}, {}, {}
     for kind in KINDS:
         recolour, reshape = (of_seeds("predictions", kind, change) for change in CHANGES[:2])
         more[kind] = recolour - reshape
         chroma[kind] = np.mean([of_seeds("chroma", kind, i) for i in range(4)], axis=0)
-        ours, *theirs = (of_seeds("area", kind, "deletion", by) for by in MAPS)
-        deletion[kind] = [ours - other for other in theirs]
+        knows[kind] = area(kind, STROKE) - area(kind, IG)
     random, memorised = (
         [of_seeds("correlation", kind, by) for kind in TESTED] for by in ("block1", "memorised")
     )
+    coloured = {kind: of_seeds("chroma", kind, 4) for kind in KINDS}
+    others = coloured["oracle"], coloured["cure"]
+    centred = [area(kind, IG, by) - area(kind, BLOB, by) for kind in TESTED for by in (0, 4)]
     for id, gaps, criterion in (
         ("gradcam-recolour-moves-cheater", [more["cheater"]], (">", 0)),
         ("gradcam-reshape-moves-oracle", [-more["oracle"]], (">", 0)),
         ("gradcam-reshape-moves-cure", [-more["cure"]], (">", 0)),
         ("chroma-reliance", [chroma["cheater"] - chroma["oracle"]], (">", 0)),
         ("chroma-reliance-cure", [chroma["cheater"] - chroma["cure"]], (">", 0)),
-        ("gradcam-faithful", [deletion[kind][0] for kind in TESTED], ("<", 0)),
-        ("gradcam-beats-centre", [deletion[kind][1] for kind in TESTED], ("<", 0)),
+        ("gradcam-faithful", [area(kind, CAM) - area(kind, NOISE) for kind in TESTED], ("<", 0)),
+        ("gradcam-beats-centre", [area(kind, CAM) - area(kind, BLOB) for kind in TESTED], ("<", 0)),
+        ("ig-beats-centre", centred, ("<", 0)),
+        ("ig-convicts", [knows["oracle"] - knows["cheater"]], (">", 0)),
+        ("ig-convicts-cure", [knows["cure"] - knows["cheater"]], (">", 0)),
+        ("ig-chroma", [coloured["cheater"] - np.maximum(*others)], (">", 0)),
         ("gradcam-sanity", random, ("<", 0.5)),
         ("gradcam-sanity-labels", memorised, ("<", 0.5)),
     ):
-        bar, found = criterion[1], [estimate(gap, (-1, 1)) for gap in gaps]
+        wide = (-2, 2) if id.startswith("ig-convicts") else (-1, 1)
+        bar, found = criterion[1], [estimate(gap, wide) for gap in gaps]
         worst = max(found, key=lambda gap: (gap.mean >= bar, gap.interval[1]))
         claim = chapter[0][id]
-        assert (claim.value, *claim.interval) == pytest.approx((worst.mean, *worst.interval))
+        assert (claim.value, *claim.interval) == pytest.approx((worst.mean, *worst.interval)), id
         assert (claim.op, claim.threshold) == criterion and claim.n == 3
 
 
@@ -380,27 +448,52 @@ def test_tables_and_numbers_are_told_by_network(chapter):
     for layer in LAYERS:  # their last rows
         flat = [f"{100 * made('area', 'cheater', layer, part, 0):.1f}" for part in PARTS]
         assert table(shown["tbl-heat"])[layer] == ["flat map (area)", *flat]
-    for kind in TESTED:
-        expected = [str(spread("area", kind, measure, MAPS[3])) for measure in MEASURES]
-        assert table(shown["tbl-faithful"])[kind] == [MAPS[3], *expected]
+    rows = [line.split("|") for line in shown["tbl-faithful"].data.splitlines()[2:]]
+    rows = {(row[1].strip(), row[2].strip()): [cell.strip() for cell in row[3:6]] for row in rows}
+    assert len(rows) == 15
+    for name in MAPS:
+        for measure, where, by in (
+            ("deletion", "moved", 4), ("deletion", "in the middle", 0), ("insertion", "moved", 4)
+        ):  # fmt: skip
+            expected = [str(spread("area", kind, measure, name, by)) for kind in KINDS]
+            assert rows[f"{measure}, {where}", name] == expected
+    gains = table(shown["tbl-gains"])
+    for kind in KINDS:
+        left = [of_seeds("probability", kind, "deletion", IG, 4, x) for x in (0.5, 1.0)]
+        adds = [of_seeds("area", kind, "insertion", name, 4) for name in (IG, STROKE)]
+        knows = [area(kind, STROKE, by) - area(kind, IG, by) for by in (4, 0)]
+        found = [*knows, adds[0] - adds[1], left[0] - left[1]]
+        expected = [estimate(values, (-1, 1)).format("{:+.3f}") for values in found]
+        assert gains[kind] == [*expected, percent(spread("chroma", kind, 4))]
 
-    cheater, oracle = (of_seeds("density", kind, "block3", PARTS[2]) for kind in TESTED)
-    another = spread("correlation", "oracle", "another image", bounds=(-1, 1))
-    moved = spread("map", "cheater", "reshape", bounds=(0, np.inf))
+    turned = table(shown["tbl-changes"])["oracle"]  # the last: both
+    ends = spread("predictions", "oracle", "both"), spread("map", "oracle", "both")
+    assert turned[0] == "both" and turned[2] == percent(ends[0])
+    assert turned[4] == ends[1].format("{:.2f}")
+    verdicts = [line.split("|") for line in shown["tbl-verdicts"].data.splitlines()]
+    dense = [of_seeds("density", kind, "block3", PARTS[2]) for kind in TESTED]
+    margin = estimate(dense[1] - dense[0], (-np.inf, np.inf)).format("{:.2f}")
+    assert verdicts[3][2].strip() == margin
+    assert verdicts[3][3].strip() == "where the attribution lies does not convict"
+    stroke = of_seeds("attribution", "cure", "block3", PARTS[0]).mean()
     cam, finite = (
         max(made("error", kind, reference, layer, 0) for kind in TESTED for layer in layers)
         for reference, layers in (("CAM", LAYERS[:1]), ("finite differences", (*LAYERS, "layer3")))
     )
     assert shown["gradcam-equals-reference"].value == finite
+    another = spread("correlation", "oracle", "another image", bounds=(-1, 1))
     accuracy = of_seeds("accuracy").mean()
     for code, text in {
         """f"{largest['CAM']:.0e}\"""": f"{cam:.0e}",
         'f"{changes.matched[0]:.1%}"': f"{made('matched', 'cheater', 'recolour', 0):.1%}",
-        'moved["map"]["cheater", "reshape"].format("{:.2f}")': moved.format("{:.2f}"),
-        'margin.format("{:.2f}")': estimate(oracle - cheater, (-np.inf, np.inf)).format("{:.2f}"),
-        'better["cheater"]': "no better than",
-        'better["oracle"]': "better than",
-        'than_stroke["oracle"]': "worse than",
+        'brief(on_stroke["cure"])': f"{100 * stroke:.1f}",
+        'moved["map"]["cheater", "reshape"].format("{:.2f}")': spread(
+            "map", "cheater", "reshape"
+        ).format("{:.2f}"),
+        'margin.format("{:.2f}")': margin,
+        'verdict(blob["oracle"])': "better",
+        'verdict(blob["cheater"])': "no better",
+        'brief(along["chroma"]["cure"])': f"{100 * of_seeds('chroma', 'cure', 4).mean():.1f}",
         'like["oracle", "another image"]': another.format("{:.2f}"),
         'blank["cheater", "block1"]': percent(spread("blank", "cheater", "block1")),
         """f"{np.mean([run['accuracy'] for run in memorised]):.1%}\"""": f"{accuracy:.1%}",
@@ -408,25 +501,35 @@ def test_tables_and_numbers_are_told_by_network(chapter):
         assert inline[code] == text, code
 
 
-def test_figures_draw_the_numbers(chapter, monkeypatch):
-    shown, inline = chapter
+def test_figures_draw_the_numbers(chapter):
+    shown, _ = chapter
     frame = pd.read_csv(io.StringIO(shown["fig-chroma"].data_csv), comment="#")
     for kind, rows in frame.groupby("network"):
         counts, _ = np.histogram([of_seeds("chroma", kind, i) for i in range(4)], 40, (0, 1))
         np.testing.assert_allclose(rows["share"], counts / 12, rtol=1e-5)
-    bars = [rect.get_height() for rect in shown["fig-changes"].axes[2].patches[:3]]
-    assert bars == pytest.approx([of_seeds("map", "cheater", change).mean() for change in CHANGES])
-    lines = {line.get_label(): line.get_ydata() for line in shown["fig-faithful"].axes[3].lines}
+    place, predictions, moved = shown["fig-changes"].axes
+    bars = [rect.get_height() for rect in place.patches]
+    stroke = [of_seeds("attribution", kind, "block3", PARTS[0]).mean() for kind in KINDS]
+    assert bars == pytest.approx(stroke)
+    assert place.lines[-1].get_ydata()[0] == made("area", "cheater", "block3", PARTS[0], 0)
+    for ax, name in ((predictions, "predictions"), (moved, "map")):
+        bars = [rect.get_height() for rect in ax.patches]
+        means = [of_seeds(name, kind, change).mean() for kind in KINDS for change in CHANGES]
+        assert bars == pytest.approx(means)
+    lines = {line.get_label(): line.get_ydata() for line in shown["fig-faithful"].axes[5].lines}
+    assert shown["fig-faithful"].axes[1].get_title() == "cure: deletion"
     for name in MAPS:  # the oracle's insertion
-        ends = [of_seeds("probability", "oracle", "insertion", name, x).mean() for x in (0.0, 1.0)]
-        np.testing.assert_allclose(lines[name], ends)
-
-    monkeypatch.setattr(Network, "load", reader)
+        keys = [("probability", "oracle", "insertion", name, 4, x) for x in (0.0, 0.5, 1.0)]
+        np.testing.assert_allclose(lines[name], [of_seeds(*key).mean() for key in keys])
+    for name, digits in (("fig-zeros", (0, 0, 1)), ("fig-grid", range(10))):
+        ax = shown[name].axes[0]
+        assert len(ax.images) == len(digits) * 7
+        titles = [text.get_text() for text in ax.texts if text.get_text()]
+        assert [title for title in titles if ":" not in title] == ["Grad-CAM", IG]
     measure = interrogation.attribution_maps.__wrapped__
-    assert inline['peak["cure"]'] == f"{measure(network('cure'), [0], [0])['maps'].max():.2f}"
-    texts = [text.get_text() for text in shown["fig-grid"].axes[0].texts]
-    titles = [f"{COLOUR_NAMES[(k + shift) % 10]} {k}" for shift in (0, 1) for k in range(10)]
-    assert [text for text in texts if ":" not in text] == titles and len(texts) == 20 + 2 * 10 * 4
-    found = measure(network("oracle"), [*range(10)] * 2, [*range(10), *range(1, 10), 0])
-    first, last = found["probabilities"][[10, 19], 2]
-    assert f"oracle:\ncolour's digit\n1: {first:.0%}" in texts and texts[-1] == f"0: {last:.0%}"
+    found = measure(handle(reader(network("oracle"))), [*range(10)], [*range(1, 10), 0])
+    assert titles[-1] == f"{found['predicted'][9]}: {found['probability'][9]:.0%}"
+    assert titles[-10].startswith("oracle\n")
+    last = found["integrated gradients"][9]
+    drawn = ax.images[-1].get_array()
+    np.testing.assert_allclose(drawn / drawn.max(), last / last.max(), atol=1e-6)
