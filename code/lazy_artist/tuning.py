@@ -156,35 +156,68 @@ def _by_digit(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @public
-def concepts(cells: Array) -> Array:
-    """Polysemanticity: how many separate things drive a channel, int64 (K,); 0 for a flat one.
+def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[str, list[int]]]]:
+    """Polysemanticity: the separate things that drive each channel, none for a flat one.
 
-    cells: mean activation (K, 10 digits, 10 colours). A cell *drives* if it lies more than `DRIVES`
-    of the way up from the lowest to the highest. One thing is a digit (in whatever colour) or a
-    family of colours (on whatever digit): those whose RGB differ by less than `NEIGHBOURS`, or that
-    have such neighbours between them that drive too. The count is the smallest number of things
-    that hold all driving cells: 1 for a detector of warm colours, of threes or of red threes; 2 for
-    one of red and green, or of red and threes.
+    cells: mean activation (K, 10 digits, 10 colours); near_digits: bool (10, 10), the digits that
+    count as neighbours (`neighbouring_digits`), by default none. A cell *drives* if it lies more
+    than `DRIVES` of the way up from the lowest to the highest. One thing is a family of digits (in
+    whatever colour), ("digit", members), or a family of colours (on whatever digit), ("colour",
+    members): those that are neighbours, or have neighbours between them that drive too. Colours
+    are if their RGB differ by less than `NEIGHBOURS`. The things are the fewest that hold all
+    driving cells, and of such those that hold the fewest others: one for a detector of warm
+    colours, of threes or of red threes; two for one of red and green, or of red and threes.
     """
     low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
     driving = (cells > low + DRIVES * (high - low)) & (high > low)  # (K, digits, colours)
-    subsets, families = _colour_families()
+    near = (np.eye(N_CLASSES) if near_digits is None else near_digits), _near_colours()
+    subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
+    digits, colours = (_families(table.astype(bool).tobytes()) for table in near)
+    sizes, of_digits, of_colours = subsets.sum(1), *(
+        np.array([len(groups) for groups in families]) for families in (digits, colours)
+    )
     bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
-    # a subset of digits is covered by them; the colours of the other digits need covering
-    needed = np.bitwise_or.reduce(np.where(subsets, 0, bits[:, None]), axis=2)  # (K, 1024)
-    return (subsets.sum(1) + families[needed]).min(1)
+    found = []
+    for row in bits:
+        # a subset of the digits that drive is covered by them; the others' colours need covering
+        needed = np.bitwise_or.reduce(np.where(subsets, 0, row), axis=1)  # (1024,)
+        covered = N_CLASSES * sizes + (N_CLASSES - sizes) * sizes[needed]
+        allowed = ~(subsets & (row == 0)).any(1)
+        cost = np.where(allowed, of_digits + of_colours[needed] + covered / 1000, np.inf)
+        best = cost.argmin()
+        families = ("digit", digits[best]), ("colour", colours[needed[best]])
+        found.append([(kind, group) for kind, groups in families for group in groups])
+    return found
+
+
+def neighbouring_digits() -> np.ndarray:
+    """Bool (10, 10): of the 45 pairs of digits as many as there are pairs of neighbouring colours,
+    those whose mean training images are nearest. So a family of digits is as wide as one of colours
+    when things are counted."""
+    grey, labels = split_digits("train")
+    means = np.stack([grey[labels == digit].mean(0).ravel() for digit in range(N_CLASSES)])
+    distance = np.linalg.norm(means[:, None] - means, axis=2)
+    np.fill_diagonal(distance, np.inf)
+    near = _near_colours()
+    return distance <= np.sort(distance, axis=None)[near.sum() - len(near) - 1]
+
+
+def _near_colours() -> np.ndarray:
+    return np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
 
 
 @functools.cache
-def _colour_families() -> tuple[np.ndarray, np.ndarray]:
-    """All subsets of ten, bool (1024, 10), and how many connected groups of colours each holds,
-    where colours are joined if their RGB are near."""
+def _families(near: bytes) -> list[list[list[int]]]:
+    """Of each of the 1024 subsets of ten, bit by bit, its connected groups, where `near` says which
+    are joined: the bytes of a bool (10, 10)."""
     from scipy.sparse.csgraph import connected_components  # slow to import
 
-    subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1
-    near = np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
-    counts = [connected_components(near[subset][:, subset])[0] for subset in subsets]
-    return subsets, np.array(counts)
+    table, found = np.frombuffer(near, bool).reshape(N_CLASSES, N_CLASSES), []
+    for subset in range(2**N_CLASSES):
+        members = np.flatnonzero((subset >> np.arange(N_CLASSES)) & 1)
+        count, group = connected_components(table[members][:, members])
+        found.append([members[group == k].tolist() for k in range(count)])
+    return found
 
 
 def label(
