@@ -168,16 +168,12 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
     driving cells, and of such those that hold the fewest others: one for a detector of warm
     colours, of threes or of red threes; two for one of red and green, or of red and threes.
     """
-    low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
-    driving = (cells > low + DRIVES * (high - low)) & (high > low)  # (K, digits, colours)
     near = (np.eye(N_CLASSES) if near_digits is None else near_digits), _near_colours()
     subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
     digits, colours = (_families(table.astype(bool).tobytes()) for table in near)
-    sizes, of_digits, of_colours = subsets.sum(1), *(
-        np.array([len(groups) for groups in families]) for families in (digits, colours)
-    )
-    bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
-    found = []
+    of_digits, of_colours = (np.array(list(map(len, each))) for each in (digits, colours))
+    sizes, found = subsets.sum(1), []
+    bits = (driving(cells) << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours, packed
     for row in bits:
         # a subset of the digits that drive is covered by them; the others' colours need covering
         needed = np.bitwise_or.reduce(np.where(subsets, 0, row), axis=1)  # (1024,)
@@ -188,6 +184,12 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
         families = ("digit", digits[best]), ("colour", colours[needed[best]])
         found.append([(kind, group) for kind, groups in families for group in groups])
     return found
+
+
+def driving(cells: np.ndarray) -> np.ndarray:
+    """Which cells drive each channel, bool (K, 10, 10); see `things`."""
+    low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
+    return (cells > low + DRIVES * (high - low)) & (high > low)
 
 
 def neighbouring_digits() -> np.ndarray:

@@ -4,25 +4,28 @@ their loss does."""
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lazy_artist import atlas, plots, tuning
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, split_digits
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.data import cache_dir
+from lazy_artist.evaluate import balanced
 from lazy_artist.featurevis import colour_root, visualise
 from lazy_artist.networks import Network
 from lazy_artist.store import stored
 
 LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
-TOP = 9  # dataset images on a card
-SHOWN = 6  # channels of a layer whose cards the chapter shows
+TOP = 9  # images of the grid on a card
+SHOWN = 4  # channels of several meanings, and of parts, that the chapter shows of a network
 BINS = 24  # of a card's histogram
 PERMUTATIONS = 199
 DRAWS = 5  # random sets of channels for each size, to compare an ablation with
@@ -30,6 +33,10 @@ SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of a layer's channels, ablat
 ORDERS = ("most tuned to colour first", "at random", "most tuned to shape first")
 ASCENTS = 4  # at a pattern that is known; the one with the highest score counts
 PATTERN_SIDE = 7  # pixels
+PART_SIDE = 11  # pixels of a part of a digit
+PART_STEP = 4  # pixels between the places where drawn parts are shown
+PAIRS = 100  # digits with a patch that looks like a part, and one that does not
+ALIKE = 0.15  # by which the strokes in two matched patches may differ
 
 
 # --- networks built by hand ----------------------------------------------------------------------
@@ -83,8 +90,9 @@ def probe_channels(
 
     For each layer: "tuning", "cells", see the module `tuning`; "most" float32 (K,), the largest
     activation on any training image; "histogram" int64 (K, BINS) of activations up to that; and of
-    the training images, strongest first, "top" uint8 (K, TOP, 3, 28, 28), "top_digits" and
-    "top_colours" uint8 (K, TOP).
+    the validation digits, each in the colour that excites the channel most, strongest first, "top"
+    uint8 (K, TOP, 3, 28, 28), "top_digits" and "top_colours" uint8 (K, TOP): there a digit meets
+    all colours, while among training images a digit and its dominant colour cannot be told apart.
     """
     model, grid = network.load(), tuning.colour_grid("validation", n_per_class, TEST_SEED)
     labels = grid.labels.reshape(N_CLASSES, -1)[0]
@@ -94,18 +102,18 @@ def probe_channels(
     for layer in layers:
         crossed = responses[layer].reshape(N_CLASSES, len(labels), -1)
         most = seen[layer].max(0)
-        top = np.argpartition(-seen[layer], TOP, axis=0)[:TOP]  # (TOP, K), in any order
-        order = np.take_along_axis(seen[layer], top, 0).argsort(0)[::-1]
-        top = np.take_along_axis(top, order, 0).T  # (K, TOP), strongest first
+        best = crossed.argmax(0)  # the colour that suits each digit image best, (N, K)
+        top = np.argsort(-crossed.max(0), axis=0, kind="stable")[:TOP]  # (TOP, K)
+        top = (np.take_along_axis(best, top, 0) * len(labels) + top).T  # (K, TOP) of the grid
         bins = np.minimum(seen[layer] / np.maximum(most, 1e-12) * BINS, BINS - 1).astype(int)
         found[layer] = {
             "tuning": tuning.tuning(crossed, labels, PERMUTATIONS),
             "cells": tuning.cell_means(crossed, labels),
             "most": most,
             "histogram": np.stack([np.bincount(b, minlength=BINS) for b in bins.T]),
-            "top": np.round(255 * pool.images[top]).astype(np.uint8),
-            "top_digits": pool.labels[top].astype(np.uint8),
-            "top_colours": pool.colours[top].astype(np.uint8),
+            "top": np.round(255 * grid.images[top]).astype(np.uint8),
+            "top_digits": grid.labels[top].astype(np.uint8),
+            "top_colours": grid.colours[top].astype(np.uint8),
         }
     return found
 
@@ -151,16 +159,16 @@ def measure_channels(
     network: Network, n_per_class: int, n_train: int | None, steps: int
 ) -> pd.DataFrame:
     """All channels of a network's `LAYERS`, by what `respond` found: a row a channel. layer,
-    channel, alive (active on any training image), label, prefers, concepts and the columns of
-    `tuning.tuning`, best_colour and best_digit (of its marginal means), most (largest activation on
+    channel, alive (active on any training image), label, prefers, things (how many drive it) and
+    the columns of `tuning.tuning`, best_colour and best_digit (of its marginal means), most (largest activation on
     a training image), score (activation on the best optimum), saturation (of that optimum: the
     largest less the smallest of R, G and B, each in [0, 1], averaged over pixels)."""
-    frames = []
+    frames, near = [], tuning.neighbouring_digits()
     for layer, found in respond(network, n_per_class, n_train, steps).items():
         cells, most, optima = found["cells"], found["most"], found["optima"][:, 0] / 255
         frame = {
             "layer": layer, "channel": np.arange(len(most)), "alive": most > 0,
-            "concepts": tuning.concepts(cells), "best_digit": cells.mean(2).argmax(1),
+            "things": list(map(len, tuning.things(cells, near))), "best_digit": cells.mean(2).argmax(1),
             "best_colour": cells.mean(1).argmax(1), "most": most, "score": found["scores"][:, 0],
             "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
         }  # fmt: skip
@@ -188,24 +196,291 @@ def show_channels(
     networks: list[Network], n_per_class: int, n_train: int | None, steps: int
 ) -> dict[str, dict[str, Any]]:
     """The pictures of networks of seed 0. "atlas": of `atlas.compose`, a card for each channel.
-    "layers": by title, of the last layer of each CNN, "optima" uint8 (K, 3, 28, 28), the best of
-    each channel; and of its first `SHOWN` channels "cells" and "histogram", see `probe_channels`,
-    and "pictures" uint8 (SHOWN, 7, 3, 28, 28): two that excite it, what suppresses it, and the four
-    training images that excite it most."""
+    "optima": by title, of each layer of the CNNs, uint8 (K, 3, 28, 28), the best of each channel.
+    """
     sizes = {"n_per_class": n_per_class, "n_train": n_train, "steps": steps}
-    channels, found, layers = all_channels(networks, **sizes), {}, {}
+    channels, found, optima = all_channels(networks, **sizes), {}, {}
     for network in networks:
         for layer, arrays in respond(network, **sizes).items():
             title = f"{ARCH_NAMES[network.arch]}, {network.name}, {layer}"
             found[title] = arrays
-            if layer == LAYERS["cnn"][-1]:
-                optima, few = arrays["optima"], slice(SHOWN)
-                pictures = optima[few], arrays["negative"][few, None], arrays["top"][few, :4]
-                layers[title] = {
-                    "optima": optima[:, 0], "pictures": np.concatenate(pictures, axis=1),
-                    "cells": arrays["cells"][few], "histogram": arrays["histogram"][few],
+            if network.arch == "cnn":
+                optima[title] = arrays["optima"][:, 0]
+    return {"atlas": compose_atlas(channels, found), "optima": optima}
+
+
+# --- several meanings ----------------------------------------------------------------------------
+
+
+@stored
+def count_things(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None
+) -> pd.DataFrame:
+    """Shares of a layer's live channels that are driven by "one" thing, by "several", and "broadly"
+    (by more than half of the cells of the grid), by what `probe_channels` found: a row for each
+    layer and kind of "unit": its "channels", and as many "random directions" (normal weights, on
+    the channels' cells in units of their standard deviation)."""
+    probed, rows = probe_channels(network, layers, n_per_class, n_train), []
+    near, rng = tuning.neighbouring_digits(), np.random.default_rng(network.seed)
+    for layer in layers:
+        cells = probed[layer]["cells"][probed[layer]["most"] > 0]
+        scaled = cells / np.maximum(cells.std((1, 2), keepdims=True), 1e-12)
+        mixed = np.tensordot(rng.standard_normal((len(cells), len(cells))), scaled, 1)
+        for unit, table in {"channels": cells, "random directions": mixed}.items():
+            counts = np.array(list(map(len, tuning.things(table, near))))
+            broad = tuning.driving(table).mean((1, 2)) > 0.5
+            shares = {"one": (counts == 1) & ~broad, "several": (counts > 1) & ~broad}
+            shares["broadly"] = broad
+            row = {"network": network.name, "seed": network.seed, "layer": layer, "unit": unit}
+            rows.append(row | {name: float(share.mean()) for name, share in shares.items()})
+    return pd.DataFrame(rows)
+
+
+@stored
+def try_meanings(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None
+) -> pd.DataFrame:
+    """Whether what a channel seems to mean is what moves it: a row for each of the things that
+    drive a channel which several drive (`count_things`), with layer, channel, things (how many),
+    kind ("digit" or "colour"), members (their names), strength (mean activation in its cells, over
+    the channel's largest), and of `n_per_class` validation digits that none of this was seen on,
+
+    excited, the share of images with this thing alone on which the channel lies above the middle
+        between its mean with this and that with none of its things, on the grid they were found on;
+    exchanged, of those, the share of exchanges of just this (a colour: the same digit in the colours
+        that are none of its things; a digit: another one, in the same colour) that leave it there;
+    kept, that of exchanges of the other property, which leave this thing as it is. The background
+        and the jitter are the same.
+    upheld, whether the first and the last are above a half and the second is below.
+    """
+    model, probed = network.load(), probe_channels(network, layers, n_per_class, n_train)
+    near, rows, everything = tuning.neighbouring_digits(), [], set(range(N_CLASSES))
+    grey, _ = balanced(*split_digits("validation"), 2 * n_per_class)
+    grey = grey.reshape(N_CLASSES, 2 * n_per_class, 28, 28)[:, n_per_class:]
+    images = [
+        paint(part, np.full(n_per_class, colour), TEST_SEED)
+        for part in grey
+        for colour in range(N_CLASSES)
+    ]
+    responses = tuning.activations(model, layers, np.concatenate(images))
+    for layer in layers:
+        cells, shape = probed[layer]["cells"], (N_CLASSES, N_CLASSES, n_per_class, -1)
+        seen, broad = responses[layer].reshape(shape), tuning.driving(cells).mean((1, 2)) > 0.5
+        for channel, found in enumerate(tuning.things(cells, near)):
+            if len(found) < 2 or broad[channel]:
+                continue
+            free = {"digit": everything.copy(), "colour": everything.copy()}
+            for kind, members in found:
+                free[kind] -= set(members)
+            for kind, members in found:
+                names = [COLOUR_NAMES[m] if kind == "colour" else str(m) for m in members]
+                # the property in question along the first axis, the other along the second
+                turn = (lambda x: x) if kind == "digit" else (lambda x: x.swapaxes(0, 1))
+                table, values = turn(cells[channel]), turn(seen[..., channel])
+                outside = sorted(free[kind])
+                others = sorted(free["colour" if kind == "digit" else "digit"])
+                level, none = (
+                    table[np.ix_(part, others)].mean() if part and others else np.nan
+                    for part in (members, outside)
+                )
+                above = values > (level + none) / 2  # (10, 10, n)
+                with_it = above[np.ix_(members, others)].astype(float)  # (m, o, n)
+                left = above[np.ix_(outside, others)].mean(0)  # (o, n)
+                spared = (with_it.sum(1, keepdims=True) - 1) / max(len(others) - 1, 1)
+                count = max(with_it.sum(), 1)
+                row = {
+                    "network": network.name, "seed": network.seed, "layer": layer,
+                    "channel": channel, "things": len(found), "kind": kind,
+                    "members": ", ".join(names), "strength": level / table.max(),
+                    "excited": with_it.mean(), "exchanged": (with_it * left).sum() / count,
+                    "kept": (with_it * spared).sum() / count,
                 }  # fmt: skip
-    return {"atlas": compose_atlas(channels, found), "layers": layers}
+                rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame["upheld"] = (frame.excited > 0.5) & (frame.exchanged < 0.5) & (frame.kept > 0.5)
+    return frame
+
+
+@stored
+def show_meanings(
+    network: Network, layer: str, n_per_class: int, n_train: int | None, steps: int
+) -> dict[str, Any]:
+    """The `SHOWN` channels of a layer with the most things, and of equals those whose weakest thing
+    is strongest: "tests", their rows of `try_meanings`; "cells" (rows, 10, 10) of their channels;
+    for each row "optima" uint8 (rows, 3, 28, 28), where the ascent ends that starts at the mean of
+    the images of this thing alone that excite the channel most, and "examples" uint8 (rows, 2, 3,
+    28, 28), the first two of those, of different digit images."""
+    layers, model = LAYERS[network.arch], network.load()
+    tests = try_meanings(network, layers, n_per_class, n_train).query("layer == @layer")
+    ranks = tests.groupby("channel").agg({"things": "first", "strength": "min"})
+    ranks = ranks.sort_values(["things", "strength"], ascending=False, kind="stable")
+    order = {channel: rank for rank, channel in enumerate(ranks.index[:SHOWN])}
+    tests = tests[tests.channel.isin(order)].sort_values(
+        "channel", key=lambda channel: channel.map(order), kind="stable", ignore_index=True
+    )
+    grid = tuning.colour_grid("validation", n_per_class, TEST_SEED)
+    seen = tuning.activations(model, [layer], grid.images)[layer]
+    names = np.array([grid.labels.astype(str), np.array(COLOUR_NAMES)[grid.colours]])
+    starts, examples = [], []
+    for row in tests.itertuples():
+        rest = tests[(tests.channel == row.channel) & (tests.index != row.Index)]
+        of = {row.Index: row.members} | dict(rest.members.items())
+        inside, *others = (np.isin(names, text.split(", ")).any(0) for text in of.values())
+        values = np.where(inside & ~np.any(others, axis=0), seen[:, row.channel], -1)
+        values = values.reshape(N_CLASSES, -1)  # colours, digit images
+        best = np.argsort(-values.max(0), kind="stable")[:TOP]
+        best = values.argmax(0)[best] * values.shape[1] + best
+        starts.append(grid.images[best].mean(0))
+        examples.append(np.round(255 * grid.images[best[:2]]).astype(np.uint8))
+    probed = probe_channels(network, layers, n_per_class, n_train)[layer]["cells"]
+    root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
+    directions = np.eye(len(probed))[tests.channel]
+    images, _ = visualise(model, layer, directions, steps=steps, root=root, start=np.stack(starts))
+    optima = np.round(255 * images[:, 0]).astype(np.uint8)
+    found = {"tests": tests, "cells": probed[tests.channel], "optima": optima}
+    return found | {"examples": np.stack(examples)}
+
+
+# --- parts of digits -----------------------------------------------------------------------------
+
+
+def part_templates() -> dict[str, np.ndarray]:
+    """Parts of digits, float32 (11, 11) in [0, 1], by name: strokes three pixels wide."""
+    y, x = np.mgrid[:PART_SIDE, :PART_SIDE] - PART_SIDE // 2
+    radius = np.hypot(x, y)
+    curves = {  # distance from the middle of the stroke
+        "bar": np.abs(y), "upright stroke": np.abs(x),
+        "rising stroke": np.abs(x + y) / math.sqrt(2),
+        "falling stroke": np.abs(x - y) / math.sqrt(2),
+        "loop": np.abs(radius - 4),
+    }  # fmt: skip
+    for name, side in (("right", x), ("left", -x), ("bottom", y), ("top", -y)):
+        circle = np.hypot(x - 2 * (name == "right") + 2 * (name == "left"),
+                          y - 2 * (name == "bottom") + 2 * (name == "top"))  # fmt: skip
+        curves[f"bend open to the {name}"] = np.where(side <= 2, np.abs(circle - 4.5), 9)
+    return {name: np.clip(2 - away, 0, 1).astype(np.float32) for name, away in curves.items()}
+
+
+def matched_patches(template: np.ndarray, n_per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the first `n_per_class` validation digits of every kind those `PAIRS` in which a patch
+    looks most like a part: grey uint8 (P, 28, 28), best first, and int (P, 2, 2), (row, column) of
+    the corners of two patches: that, by normalised cross-correlation with the template, and the one
+    least like it, at most half as much, among those whose amount of stroke differs by less than
+    `ALIKE`. No network has a say."""
+    grey, _ = balanced(*split_digits("validation"), n_per_class)
+    images, area = torch.from_numpy(grey)[:, None].double() / 255, PART_SIDE**2
+    kernel = torch.from_numpy(template).double()
+    amount = kernel.sum()
+    kernel = (kernel - kernel.mean()) / (kernel - kernel.mean()).norm()
+    kernels = torch.stack([torch.ones_like(kernel), kernel])[:, None]
+    mass, score = F.conv2d(images, kernels).unbind(1)  # (N, 18, 18) each
+    squares = F.conv2d(images**2, kernels[:1])[:, 0]
+    score = (score / (squares - mass**2 / area).clamp_min(1e-9).sqrt()).flatten(1)
+    mass, side = mass.flatten(1), mass.shape[2]
+    score = torch.where(mass >= amount / 2, score, -torch.inf)
+    most, best = score.max(1, keepdim=True)
+    near = (mass - mass.gather(1, best)).abs() <= ALIKE * mass.gather(1, best)
+    other = torch.where(near & (score <= most / 2) & score.isfinite(), score, torch.inf)
+    least, worst = other.min(1)
+    order = torch.where(least.isfinite(), most[:, 0], -torch.inf).argsort(descending=True)
+    order = order[: min(PAIRS, int(least.isfinite().sum()))]
+    corners = torch.stack([best[order, 0], worst[order]], 1)
+    return grey[order], torch.stack([corners // side, corners % side], 2).numpy()
+
+
+@stored
+def try_parts(network: Network, layers: list[str], n_per_class: int) -> pd.DataFrame:
+    """Which channels answer to a part of a digit at any place: a row a channel, with layer,
+    channel, part (that of `part_templates` which excites it most, on average), and, of its
+    activation on all parts, drawn at 25 places in all ten colours, "share", "colour" and "place",
+    the eta squared of part, colour and place;
+
+    answers, whether the part has at least `tuning.DOMINANT` of what all of these and the
+        combination of part and colour explain, at least `tuning.FLOOR` and a p below
+        `tuning.LEVEL`;
+    alone, erased: of `matched_patches` of its part in real digits, the share of pairs in which the
+        patch that looks like the part excites the channel more than the other does, both cut out
+        and put at the same place, drawn at random; and in which the digit without the first excites
+        it less than the digit without the second. 1/2: the part does not matter.
+    upheld: both so often that coins would do so less than one time in a hundred.
+    """
+    from scipy.stats import binom  # slow to import
+
+    model, templates = network.load(), part_templates()
+    steps = range(0, 28 - PART_SIDE + 1, PART_STEP)
+    drawn = np.zeros((len(templates), len(steps) ** 2, 28, 28), np.uint8)
+    for canvas, template in zip(drawn, templates.values(), strict=True):
+        for grey, (row, column) in zip(canvas, product(steps, steps), strict=True):
+            grey[row : row + PART_SIDE, column : column + PART_SIDE] = np.round(255 * template)
+    flat = drawn.reshape(-1, 28, 28)
+    images = [paint(flat, np.full(len(flat), colour), TEST_SEED) for colour in range(N_CLASSES)]
+    shown = tuning.activations(model, layers, np.concatenate(images))
+    parts = np.tile(np.arange(len(templates)).repeat(drawn.shape[1]), N_CLASSES)
+    colours = np.arange(N_CLASSES).repeat(len(flat))
+
+    rng, tests = np.random.default_rng(TEST_SEED), []
+    for template in templates.values():
+        grey, corners = matched_patches(template, n_per_class)
+        versions = np.zeros((4, *grey.shape), np.uint8)  # alone: part, other; without: part, other
+        for k, image in enumerate(grey):
+            to = rng.integers(28 - PART_SIDE + 1, size=2)
+            for which, (row, column) in enumerate(corners[k]):
+                patch = np.s_[row : row + PART_SIDE, column : column + PART_SIDE]
+                versions[which, k][to[0] :, to[1] :][:PART_SIDE, :PART_SIDE] = image[patch]
+                versions[2 + which, k] = image
+                versions[2 + which, k][patch] = 0
+        colour = rng.integers(N_CLASSES, size=len(grey))
+        painted = np.concatenate([paint(each, colour, TEST_SEED) for each in versions])
+        tests.append(tuning.activations(model, layers, painted))
+
+    frames = []
+    for layer in layers:
+        values = shown[layer]
+        found = tuning.label_units(values, colours, parts)
+        crossed = values.reshape(N_CLASSES, *drawn.shape[:2], -1)  # colours, parts, places, K
+        place = crossed.mean((0, 1)).var(0) / np.maximum(crossed.var((0, 1, 2)), 1e-12)
+        explained = found.digit + found.colour + found.interaction + place
+        told = (found.digit >= tuning.FLOOR) & (found.p_digit < tuning.LEVEL)
+        best = crossed.mean((0, 2)).argmax(0)
+        frame = pd.DataFrame({
+            "layer": layer, "channel": np.arange(len(best)),
+            "part": np.array(list(templates))[best], "share": found.digit, "colour": found.colour, "place": place,
+            "answers": told & (found.digit >= tuning.DOMINANT * explained),
+        })  # fmt: skip
+        wins = []  # a part: (2, K), shares of pairs
+        for each in tests:
+            alone, other, without, less = each[layer].reshape(4, -1, len(best))
+            pairs = np.stack([alone - other, less - without])
+            wins.append((np.sign(pairs).mean(1) + 1) / 2)
+        frame["alone"], frame["erased"] = np.stack(wins)[best, :, frame.channel].T
+        counts = np.array([len(each[layer]) // 4 for each in tests])[best]
+        chance = binom.sf(np.ceil(counts * frame[["alone", "erased"]].min(axis=1)) - 1, counts, 0.5)
+        frame["upheld"] = chance < tuning.LEVEL
+        frames.append(frame.assign(network=network.name, seed=network.seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+@stored
+def show_parts(network: Network, layer: str, n_per_class: int, steps: int) -> dict[str, Any]:
+    """`SHOWN` channels of a layer that answer to parts: of each part the one for which it explains
+    most, those first that it explains best. "tests", their rows of `try_parts`; "optima" uint8
+    (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28, 28), the first of its `matched_patches`, in
+    grey as they are, and their "corners" (rows, 3, 2, 2)."""
+    tests = try_parts(network, LAYERS[network.arch], n_per_class)
+    tests = tests[(tests.layer == layer) & tests.answers]
+    tests = tests.sort_values("share", ascending=False, kind="stable").drop_duplicates("part")
+    tests = tests.head(SHOWN).reset_index(drop=True)
+    root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
+    width = {"block1": 32, "block2": 64, "block3": 128}[layer]
+    directions = np.eye(width)[tests.channel]
+    images, _ = visualise(network.load(), layer, directions, steps=steps, root=root)
+    templates = part_templates()
+    patches = [matched_patches(templates[part], n_per_class) for part in tests.part]
+    return {
+        "tests": tests, "optima": np.round(255 * images[:, 0]).astype(np.uint8),
+        "digits": np.stack([grey[:3] for grey, _ in patches]),
+        "corners": np.stack([corners[:3] for _, corners in patches]),
+    }  # fmt: skip
 
 
 # --- ablation ------------------------------------------------------------------------------------
@@ -275,7 +550,7 @@ def compose_atlas(
         measures = {
             "η² colour": row.colour, "η² digit": row.digit, "η² both": row.interaction,
             "select. colour": row.colour_selectivity, "select. digit": row.digit_selectivity,
-            "things": row.concepts, "ratio": row.score / max(row.most, 1e-6), "most": row.most,
+            "things": row.things, "ratio": row.score / max(row.most, 1e-6), "most": row.most,
         }  # fmt: skip
         card = atlas.Card(
             path=f"{network}/{row.layer}/{row.channel}",
@@ -325,57 +600,6 @@ def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
         tiles = tiles.reshape(rows, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
         plots.picture(ax, tiles.reshape(3, 30 * rows, 30 * columns), title, 9)
     return figure
-
-
-def channel_cards(channels: pd.DataFrame, layers: dict[str, Any], title: str) -> Figure:
-    """The first channels of a layer (seed 0) in rows: optima, what suppresses them, the training
-    images that excite them most, mean activation by digit and colour, and a histogram of the
-    activation on training images. channels: of `all_channels`; layers: of `show_channels`."""
-    rows = channels[(channels.title == title) & (channels.seed == 0)].head(SHOWN)
-    widths = [1, 1, 1, 0.15, 1, 1, 1, 1, 0.15, 1.7, 2.2]
-    figure, axes = plots.grid(8, 0.98 * len(rows) + 0.75, len(rows), 11, width_ratios=widths)
-    frames, digits = [], np.arange(N_CLASSES).repeat(N_CLASSES)
-    for line, channel in zip(axes, rows.itertuples(), strict=True):
-        shown = {name: array[channel.channel] for name, array in layers[title].items()}
-        for ax, image in zip(line[[0, 1, 2, 4, 5, 6, 7]], shown["pictures"], strict=True):
-            plots.picture(ax, image)
-        for ax in line[[3, 8]]:
-            ax.set_axis_off()
-        name = ": ".join(filter(None, (f"{channel.channel}, {channel.label}", channel.prefers)))
-        line[0].set_title(name, fontsize=8, loc="left", pad=3).set_in_layout(False)
-        (square, bars), cells, counts = line[9:], shown["cells"], shown["histogram"]
-        square.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
-        square.set(xticks=[], yticks=[0, 9])
-        square.tick_params(length=0, labelsize=6)
-        step = channel.most / len(counts)
-        lower = np.arange(len(counts)) * step
-        bars.bar(lower, counts, step, align="edge", color="#8A8A8A")
-        bars.axvline(channel.score, color=plots.VERMILION, linestyle="--", linewidth=1.2)
-        bars.set(yscale="log", xlim=(0, 1.08 * max(channel.score, channel.most, 1e-9)), yticks=[])
-        bars.minorticks_off()
-        bars.spines["left"].set_visible(False)
-        bars.tick_params(labelsize=6)
-        crossed = {"digit": digits, "colour": COLOUR_NAMES * 10, "activation": cells.ravel()}
-        for name, columns in {
-            "mean activation": crossed,
-            "training images": {"activation": lower, "images": counts},
-            "best drawing": {"activation": [channel.score]},
-        }.items():
-            frames.append(pd.DataFrame({"channel": channel.channel, "shows": name, **columns}))
-    axes[-1, 9].set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
-    axes[-1, 10].set_xlabel("activation", fontsize=plots.SMALL)
-    heads = {
-        0: "excite it", 2: "suppresses it", 4: "most exciting training images",
-        9: "digit by colour", 10: "training images",
-    }  # fmt: skip
-    above = {"xycoords": "axes fraction", "xytext": (0, 17), "textcoords": "offset points"}
-    for column, head in heads.items():
-        axes[0, column].annotate(head, (0, 1), **above, fontsize=7.5).set_in_layout(False)
-    figure.suptitle(" ", fontsize=11)  # room for the heads
-    figure.get_layout_engine().set(h_pad=0.11)
-    note = """activation: mean of the channel's map after the ReLU; where training images are shown,
-        the lower end of a histogram's bin, with the number of images in it"""
-    return plots.show(figure, pd.concat(frames), note)
 
 
 def tuning_scatter(channels: pd.DataFrame) -> Figure:
