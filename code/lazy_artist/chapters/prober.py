@@ -4,6 +4,7 @@ their loss does."""
 from __future__ import annotations
 
 import math
+import textwrap
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from lazy_artist import atlas, plots, tuning
@@ -160,15 +163,16 @@ def measure_channels(
 ) -> pd.DataFrame:
     """All channels of a network's `LAYERS`, by what `respond` found: a row a channel. layer,
     channel, alive (active on any training image), label, prefers, things (how many drive it) and
-    the columns of `tuning.tuning`, best_colour and best_digit (of its marginal means), most (largest activation on
-    a training image), score (activation on the best optimum), saturation (of that optimum: the
+    the columns of `tuning.tuning`, best_colour and best_digit (of its marginal means), most
+    (largest activation on a training image), score (activation on the best optimum), saturation (of that optimum: the
     largest less the smallest of R, G and B, each in [0, 1], averaged over pixels)."""
     frames, near = [], tuning.neighbouring_digits()
     for layer, found in respond(network, n_per_class, n_train, steps).items():
         cells, most, optima = found["cells"], found["most"], found["optima"][:, 0] / 255
         frame = {
             "layer": layer, "channel": np.arange(len(most)), "alive": most > 0,
-            "things": list(map(len, tuning.things(cells, near))), "best_digit": cells.mean(2).argmax(1),
+            "things": list(map(len, tuning.things(cells, near))),
+            "best_digit": cells.mean(2).argmax(1),
             "best_colour": cells.mean(1).argmax(1), "most": most, "score": found["scores"][:, 0],
             "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
         }  # fmt: skip
@@ -247,10 +251,11 @@ def try_meanings(
 
     excited, the share of images with this thing alone on which the channel lies above the middle
         between its mean with this and that with none of its things, on the grid they were found on;
-    exchanged, of those, the share of exchanges of just this (a colour: the same digit in the colours
-        that are none of its things; a digit: another one, in the same colour) that leave it there;
-    kept, that of exchanges of the other property, which leave this thing as it is. The background
-        and the jitter are the same.
+    exchanged, of those, the share of exchanges of just this (a colour: the same digit in the
+        colours that are none of its things; a digit: another, in the same colour) that leave it
+        there;
+    kept, that of exchanges of the other property, which leave this thing as it is; background and
+        jitter stay the same;
     upheld, whether the first and the last are above a half and the second is below.
     """
     model, probed = network.load(), probe_channels(network, layers, n_per_class, n_train)
@@ -523,17 +528,19 @@ oracle, and of the cure, the best network of chapter 5. A channel's activation i
 map after the ReLU.</p>
 <details><summary>How to read a card</summary>
 <p>The large pictures were made, not found: gradient ascent on an image, for the channel (excites)
-or against it (suppresses). The nine small ones are the training images that excite it most. The
-square is its mean activation on validation digits 0 to 9 (rows) in each colour (columns, by their
-first letters: red, green, blue, yellow, magenta, cyan, orange, violet, pink, white); darker is more
-in light mode, brighter in dark mode. The histogram is of all training images, with a logarithmic
+or against it (suppresses). The square is its mean activation on validation digits 0 to 9 (rows),
+each painted in every colour (columns, by their first letters: red, green, blue, yellow, magenta,
+cyan, orange, violet, pink, white); darker is more in light mode, brighter in dark mode. The nine
+small pictures are the strongest of these digits, each in the colour that excites the channel most:
+no digit goes with a colour among them. The histogram is of all training images, with a logarithmic
 height; the dashed line marks the first picture.</p>
 <p>η² is the share of the activation's variance that goes with colour, digit, or their combination;
 the selectivity indices compare the best colour (digit) with the mean of the others; "things" counts
-the digits and families of colours that it takes to hold all that drives the channel; "ratio"
+the families of digits and of colours that it takes to hold all that drives the channel; "ratio"
 compares the best picture with the strongest training image. A channel is labelled colour or shape
-if that takes at least two thirds of what colour, digit and combination explain together, and
-shuffled labels do not reach it; else mixed; dead if no training image excites it.</p>
+if that takes at least two thirds of what colour, digit and combination explain together, else
+mixed; but unexplained if what it is labelled by explains less than a tenth of its variance or is
+reached by shuffled labels; dead if no training image excites it.</p>
 </details>"""
 
 
@@ -584,7 +591,7 @@ def write_atlas(composed: dict[str, np.ndarray]) -> int:
 
 LABEL_STYLES = {
     "colour": (plots.VERMILION, "", "white"), "shape": (plots.BLUE, "", "white"),
-    "mixed": ("#E8D9A0", "//", plots.DARK), "dead": ("#999999", "..", plots.DARK),
+    "mixed": ("#E8D9A0", "//", plots.DARK), "unexplained": ("#D8D8D8", "xx", plots.DARK), "dead": ("#999999", "..", plots.DARK),
 }  # fmt: skip
 ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
 
@@ -592,14 +599,102 @@ ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLU
 def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
     """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
     columns = 22
-    rows = math.ceil(max(map(len, sheets.values())) / columns)
-    figure, axes = plots.grid(8, len(sheets) * (8 / columns * rows + 0.3), len(sheets))
-    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-        tiles = np.full((rows * columns, 3, 30, 30), 255, np.uint8)
+    rows = [math.ceil(len(sheet) / columns) for sheet in sheets.values()]
+    height = 8 / columns * sum(rows) + 0.3 * len(rows)
+    figure, axes = plots.grid(8, height, len(sheets), height_ratios=rows)
+    for ax, count, (title, sheet) in zip(axes[:, 0], rows, sheets.items(), strict=True):
+        tiles = np.full((count * columns, 3, 30, 30), 255, np.uint8)
         tiles[: len(sheet), :, :28, :28] = sheet
-        tiles = tiles.reshape(rows, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
-        plots.picture(ax, tiles.reshape(3, 30 * rows, 30 * columns), title, 9)
+        tiles = tiles.reshape(count, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
+        plots.picture(ax, tiles.reshape(3, 30 * count, 30 * columns), title, 10)
     return figure
+
+
+TEXT = 9.5  # points, in a figure 7.5 inches wide: 12 pixels on a page
+
+
+def _at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the upper left corner."""
+    across, down = figure.get_size_inches()
+    place = left / across, 1 - (top + height) / down, width / across, height / down
+    return figure.add_axes(place)
+
+
+def meanings_figure(shown: dict[str, Any]) -> Figure:
+    """Channels of `show_meanings` in rows: the mean activation by digit (row) and colour (column),
+    with an outline around each thing that drives it; and of each thing the drawing, two images, its
+    name and the test of it."""
+    tests, styles = shown["tests"], ("-", "--", ":", "-.")
+    channels = tests.channel.unique()
+    side, row_height, top, start = 0.6, 1.42, 0.3, 1.62
+    figure = plots.Figure(figsize=(7.5, row_height * len(channels) + top + 0.75), layout="none")
+    for line, channel in enumerate(channels):
+        rows, above = tests[tests.channel == channel], top + line * row_height
+        ax = _at(figure, 0.28, above, 1.1, 1.1)
+        ax.imshow(shown["cells"][rows.index[0]], cmap="Greys", vmin=0)
+        ax.set(xticks=[], yticks=[0, 3, 6, 9])
+        ax.tick_params(length=0, labelsize=TEXT)
+        ax.set_title(f"channel {channel}", fontsize=TEXT, pad=3, loc="left")
+        width = (7.5 - start) / max(3, len(rows))
+        for place, row in enumerate(rows.itertuples()):
+            members = row.members.split(", ")
+            for name in members:
+                if row.kind == "digit":
+                    corner, size = (-0.5, int(name) - 0.5), (10, 1)
+                else:
+                    corner, size = (COLOUR_NAMES.index(name) - 0.5, -0.5), (1, 10)
+                look = {"fill": False, "edgecolor": plots.VERMILION, "linewidth": 1.3}
+                ax.add_patch(Rectangle(corner, *size, linestyle=styles[place % 4], **look))
+            pictures = [shown["optima"][row.Index], *shown["examples"][row.Index]]
+            for k, image in enumerate(pictures):
+                left = start + place * width + k * (side + 0.03)
+                plots.picture(_at(figure, left, above + 0.02, side, side), image)
+            text = textwrap.fill(", ".join(members), 26)
+            text += f"\nexchanged {row.exchanged:.0%}, kept {row.kept:.0%} "
+            text += "\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}"
+            figure.text(
+                (start + place * width) / 7.5, 1 - (above + side + 0.06) / figure.get_figheight(),
+                text, fontsize=TEXT, va="top",
+            )  # fmt: skip
+    ax.set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=TEXT - 1)
+    note = """each thing that drives a channel; strength: mean activation, over the channel's
+        largest; excited: share of new images with this thing alone that excite it; exchanged, kept:
+        share of those that still do when this thing, or the other property, is exchanged"""
+    return plots.show(figure, tests.drop(columns=["network", "seed", "layer"]), note)
+
+
+def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
+    """Channels of `show_parts` of each network (by name) in rows: the drawing, the part it answers
+    to, three digits with the patch like it (solid) and the matched one (dashed), and the test."""
+    count = sum(len(found["tests"]) for found in shown.values())
+    figure = plots.Figure(figsize=(7.5, 0.82 * count + 0.3 * len(shown) + 0.3), layout="none")
+    templates, above, frames = part_templates(), 0.05, []
+    for network, found in shown.items():
+        figure.text(0.01, 1 - (above + 0.18) / figure.get_figheight(), network, fontsize=10.5)
+        above += 0.3
+        frames.append(found["tests"])
+        for row in found["tests"].itertuples():
+            plots.picture(_at(figure, 0.1, above, 0.72, 0.72), found["optima"][row.Index])
+            ax = _at(figure, 1.0, above + 0.16, 0.4, 0.4)
+            plots.picture(ax, np.stack([templates[row.part]] * 3))
+            for k, grey in enumerate(found["digits"][row.Index]):
+                ax = _at(figure, 1.7 + 0.78 * k, above, 0.72, 0.72)
+                plots.picture(ax, np.stack([grey] * 3))
+                corners = found["corners"][row.Index][k]
+                looks = (plots.VERMILION, "-"), ("white", "--")
+                for (y, x), (colour, dash) in zip(corners, looks, strict=True):
+                    look = {"fill": False, "edgecolor": colour, "linestyle": dash}
+                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), PART_SIDE, PART_SIDE, **look))
+            text = f"channel {row.channel}: {row.part}\nalone {row.alone:.0%}, "
+            text += f"erased {row.erased:.0%} "
+            text += "\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}"
+            figure.text(4.15 / 7.5, 1 - (above + 0.36) / figure.get_figheight(), text,
+                        fontsize=TEXT, va="center")  # fmt: skip
+            above += 0.82
+    note = """share, colour, place: of the variance of the activation on drawn parts (η²); alone,
+        erased: share of pairs of patches in which that like the part excites more, cut out, and is
+        missed more"""
+    return plots.show(figure, pd.concat(frames).drop(columns=["answers"]), note)
 
 
 def tuning_scatter(channels: pd.DataFrame) -> Figure:
