@@ -168,7 +168,7 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
     driving cells, and of such those that hold the fewest others: one for a detector of warm
     colours, of threes or of red threes; two for one of red and green, or of red and threes.
     """
-    near = (np.eye(N_CLASSES) if near_digits is None else near_digits), _near_colours()
+    near = (np.eye(N_CLASSES) if near_digits is None else near_digits), neighbouring_colours()
     subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
     digits, colours = (_families(table.astype(bool).tobytes()) for table in near)
     of_digits, of_colours = (np.array(list(map(len, each))) for each in (digits, colours))
@@ -200,11 +200,11 @@ def neighbouring_digits() -> np.ndarray:
     means = np.stack([grey[labels == digit].mean(0).ravel() for digit in range(N_CLASSES)])
     distance = np.linalg.norm(means[:, None] - means, axis=2)
     np.fill_diagonal(distance, np.inf)
-    near = _near_colours()
+    near = neighbouring_colours()
     return distance <= np.sort(distance, axis=None)[near.sum() - len(near) - 1]
 
 
-def _near_colours() -> np.ndarray:
+def neighbouring_colours() -> np.ndarray:
     return np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 import math
 import textwrap
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from lazy_artist import atlas, plots, tuning
+from lazy_artist import atlas, parts, plots, tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, split_digits
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.data import cache_dir
@@ -36,10 +34,6 @@ SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of a layer's channels, ablat
 ORDERS = ("most tuned to colour first", "at random", "most tuned to shape first")
 ASCENTS = 4  # at a pattern that is known; the one with the highest score counts
 PATTERN_SIDE = 7  # pixels
-PART_SIDE = 11  # pixels of a part of a digit
-PART_STEP = 4  # pixels between the places where drawn parts are shown
-PAIRS = 100  # digits with a patch that looks like a part, and one that does not
-ALIKE = 0.15  # by which the strokes in two matched patches may differ
 
 
 # --- networks built by hand ----------------------------------------------------------------------
@@ -164,8 +158,9 @@ def measure_channels(
     """All channels of a network's `LAYERS`, by what `respond` found: a row a channel. layer,
     channel, alive (active on any training image), label, prefers, things (how many drive it) and
     the columns of `tuning.tuning`, best_colour and best_digit (of its marginal means), most
-    (largest activation on a training image), score (activation on the best optimum), saturation (of that optimum: the
-    largest less the smallest of R, G and B, each in [0, 1], averaged over pixels)."""
+    (largest activation on a training image), score (activation on the best optimum), saturation
+    (of that optimum: the largest less the smallest of R, G and B, each in [0, 1], averaged over
+    pixels)."""
     frames, near = [], tuning.neighbouring_digits()
     for layer, found in respond(network, n_per_class, n_train, steps).items():
         cells, most, optima = found["cells"], found["most"], found["optima"][:, 0] / 255
@@ -349,138 +344,23 @@ def show_meanings(
 # --- parts of digits -----------------------------------------------------------------------------
 
 
-def part_templates() -> dict[str, np.ndarray]:
-    """Parts of digits, float32 (11, 11) in [0, 1], by name: strokes three pixels wide."""
-    y, x = np.mgrid[:PART_SIDE, :PART_SIDE] - PART_SIDE // 2
-    radius = np.hypot(x, y)
-    curves = {  # distance from the middle of the stroke
-        "bar": np.abs(y), "upright stroke": np.abs(x),
-        "rising stroke": np.abs(x + y) / math.sqrt(2),
-        "falling stroke": np.abs(x - y) / math.sqrt(2),
-        "loop": np.abs(radius - 4),
-    }  # fmt: skip
-    for name, side in (("right", x), ("left", -x), ("bottom", y), ("top", -y)):
-        circle = np.hypot(x - 2 * (name == "right") + 2 * (name == "left"),
-                          y - 2 * (name == "bottom") + 2 * (name == "top"))  # fmt: skip
-        curves[f"bend open to the {name}"] = np.where(side <= 2, np.abs(circle - 4.5), 9)
-    return {name: np.clip(2 - away, 0, 1).astype(np.float32) for name, away in curves.items()}
-
-
-def matched_patches(template: np.ndarray, n_per_class: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the first `n_per_class` validation digits of every kind those `PAIRS` in which a patch
-    looks most like a part: grey uint8 (P, 28, 28), best first, and int (P, 2, 2), (row, column) of
-    the corners of two patches: that, by normalised cross-correlation with the template, and the one
-    least like it, at most half as much, among those whose amount of stroke differs by less than
-    `ALIKE`. No network has a say."""
-    grey, _ = balanced(*split_digits("validation"), n_per_class)
-    images, area = torch.from_numpy(grey)[:, None].double() / 255, PART_SIDE**2
-    kernel = torch.from_numpy(template).double()
-    amount = kernel.sum()
-    kernel = (kernel - kernel.mean()) / (kernel - kernel.mean()).norm()
-    kernels = torch.stack([torch.ones_like(kernel), kernel])[:, None]
-    mass, score = F.conv2d(images, kernels).unbind(1)  # (N, 18, 18) each
-    squares = F.conv2d(images**2, kernels[:1])[:, 0]
-    score = (score / (squares - mass**2 / area).clamp_min(1e-9).sqrt()).flatten(1)
-    mass, side = mass.flatten(1), mass.shape[2]
-    score = torch.where(mass >= amount / 2, score, -torch.inf)
-    most, best = score.max(1, keepdim=True)
-    near = (mass - mass.gather(1, best)).abs() <= ALIKE * mass.gather(1, best)
-    other = torch.where(near & (score <= most / 2) & score.isfinite(), score, torch.inf)
-    least, worst = other.min(1)
-    order = torch.where(least.isfinite(), most[:, 0], -torch.inf).argsort(descending=True)
-    order = order[: min(PAIRS, int(least.isfinite().sum()))]
-    corners = torch.stack([best[order, 0], worst[order]], 1)
-    return grey[order], torch.stack([corners // side, corners % side], 2).numpy()
-
-
-@stored
-def try_parts(network: Network, layers: list[str], n_per_class: int) -> pd.DataFrame:
-    """Which channels answer to a part of a digit at any place: a row a channel, with layer,
-    channel, part (that of `part_templates` which excites it most, on average), and, of its
-    activation on all parts, drawn at 25 places in all ten colours, "share", "colour" and "place",
-    the eta squared of part, colour and place;
-
-    answers, whether the part has at least `tuning.DOMINANT` of what all of these and the
-        combination of part and colour explain, at least `tuning.FLOOR` and a p below
-        `tuning.LEVEL`;
-    alone, erased: of `matched_patches` of its part in real digits, the share of pairs in which the
-        patch that looks like the part excites the channel more than the other does, both cut out
-        and put at the same place, drawn at random; and in which the digit without the first excites
-        it less than the digit without the second. 1/2: the part does not matter.
-    upheld: both so often that coins would do so less than one time in a hundred.
-    """
-    from scipy.stats import binom  # slow to import
-
-    model, templates = network.load(), part_templates()
-    steps = range(0, 28 - PART_SIDE + 1, PART_STEP)
-    drawn = np.zeros((len(templates), len(steps) ** 2, 28, 28), np.uint8)
-    for canvas, template in zip(drawn, templates.values(), strict=True):
-        for grey, (row, column) in zip(canvas, product(steps, steps), strict=True):
-            grey[row : row + PART_SIDE, column : column + PART_SIDE] = np.round(255 * template)
-    flat = drawn.reshape(-1, 28, 28)
-    images = [paint(flat, np.full(len(flat), colour), TEST_SEED) for colour in range(N_CLASSES)]
-    shown = tuning.activations(model, layers, np.concatenate(images))
-    parts = np.tile(np.arange(len(templates)).repeat(drawn.shape[1]), N_CLASSES)
-    colours = np.arange(N_CLASSES).repeat(len(flat))
-
-    rng, tests = np.random.default_rng(TEST_SEED), []
-    for template in templates.values():
-        grey, corners = matched_patches(template, n_per_class)
-        versions = np.zeros((4, *grey.shape), np.uint8)  # alone: part, other; without: part, other
-        for k, image in enumerate(grey):
-            to = rng.integers(28 - PART_SIDE + 1, size=2)
-            for which, (row, column) in enumerate(corners[k]):
-                patch = np.s_[row : row + PART_SIDE, column : column + PART_SIDE]
-                versions[which, k][to[0] :, to[1] :][:PART_SIDE, :PART_SIDE] = image[patch]
-                versions[2 + which, k] = image
-                versions[2 + which, k][patch] = 0
-        colour = rng.integers(N_CLASSES, size=len(grey))
-        painted = np.concatenate([paint(each, colour, TEST_SEED) for each in versions])
-        tests.append(tuning.activations(model, layers, painted))
-
-    frames = []
-    for layer in layers:
-        values = shown[layer]
-        found = tuning.label_units(values, colours, parts)
-        crossed = values.reshape(N_CLASSES, *drawn.shape[:2], -1)  # colours, parts, places, K
-        place = crossed.mean((0, 1)).var(0) / np.maximum(crossed.var((0, 1, 2)), 1e-12)
-        explained = found.digit + found.colour + found.interaction + place
-        told = (found.digit >= tuning.FLOOR) & (found.p_digit < tuning.LEVEL)
-        best = crossed.mean((0, 2)).argmax(0)
-        frame = pd.DataFrame({
-            "layer": layer, "channel": np.arange(len(best)),
-            "part": np.array(list(templates))[best], "share": found.digit, "colour": found.colour, "place": place,
-            "answers": told & (found.digit >= tuning.DOMINANT * explained),
-        })  # fmt: skip
-        wins = []  # a part: (2, K), shares of pairs
-        for each in tests:
-            alone, other, without, less = each[layer].reshape(4, -1, len(best))
-            pairs = np.stack([alone - other, less - without])
-            wins.append((np.sign(pairs).mean(1) + 1) / 2)
-        frame["alone"], frame["erased"] = np.stack(wins)[best, :, frame.channel].T
-        counts = np.array([len(each[layer]) // 4 for each in tests])[best]
-        chance = binom.sf(np.ceil(counts * frame[["alone", "erased"]].min(axis=1)) - 1, counts, 0.5)
-        frame["upheld"] = chance < tuning.LEVEL
-        frames.append(frame.assign(network=network.name, seed=network.seed))
-    return pd.concat(frames, ignore_index=True)
-
-
 @stored
 def show_parts(network: Network, layer: str, n_per_class: int, steps: int) -> dict[str, Any]:
-    """`SHOWN` channels of a layer that answer to parts: of each part the one for which it explains
-    most, those first that it explains best. "tests", their rows of `try_parts`; "optima" uint8
-    (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28, 28), the first of its `matched_patches`, in
+    """`SHOWN` channels of a layer, those first that answer to parts: of each part the one for which
+    it explains most, those first that it explains best. "tests", their rows of `parts.try_parts`;
+    "optima" uint8 (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28, 28), the first of its `matched_patches`, in
     grey as they are, and their "corners" (rows, 3, 2, 2)."""
-    tests = try_parts(network, LAYERS[network.arch], n_per_class)
-    tests = tests[(tests.layer == layer) & tests.answers]
-    tests = tests.sort_values("share", ascending=False, kind="stable").drop_duplicates("part")
+    tests = parts.try_parts(network, LAYERS[network.arch], n_per_class)
+    tests = tests[tests.layer == layer].sort_values(
+        ["answers", "share"], ascending=False, kind="stable"
+    ).drop_duplicates("part")  # fmt: skip
     tests = tests.head(SHOWN).reset_index(drop=True)
     root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
-    width = {"block1": 32, "block2": 64, "block3": 128}[layer]
+    model, templates = network.load(), parts.part_templates()
+    width = dict(model.named_modules())[layer][0].out_channels
     directions = np.eye(width)[tests.channel]
-    images, _ = visualise(network.load(), layer, directions, steps=steps, root=root)
-    templates = part_templates()
-    patches = [matched_patches(templates[part], n_per_class) for part in tests.part]
+    images, _ = visualise(model, layer, directions, steps=steps, root=root)
+    patches = [parts.matched_patches(templates[part], n_per_class) for part in tests.part]
     return {
         "tests": tests, "optima": np.round(255 * images[:, 0]).astype(np.uint8),
         "digits": np.stack([grey[:3] for grey, _ in patches]),
@@ -591,7 +471,8 @@ def write_atlas(composed: dict[str, np.ndarray]) -> int:
 
 LABEL_STYLES = {
     "colour": (plots.VERMILION, "", "white"), "shape": (plots.BLUE, "", "white"),
-    "mixed": ("#E8D9A0", "//", plots.DARK), "unexplained": ("#D8D8D8", "xx", plots.DARK), "dead": ("#999999", "..", plots.DARK),
+    "mixed": ("#E8D9A0", "//", plots.DARK), "unexplained": ("#D8D8D8", "xx", plots.DARK),
+    "dead": ("#999999", "..", plots.DARK),
 }  # fmt: skip
 ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
 
@@ -668,7 +549,7 @@ def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
     to, three digits with the patch like it (solid) and the matched one (dashed), and the test."""
     count = sum(len(found["tests"]) for found in shown.values())
     figure = plots.Figure(figsize=(7.5, 0.82 * count + 0.3 * len(shown) + 0.3), layout="none")
-    templates, above, frames = part_templates(), 0.05, []
+    templates, above, frames = parts.part_templates(), 0.05, []
     for network, found in shown.items():
         figure.text(0.01, 1 - (above + 0.18) / figure.get_figheight(), network, fontsize=10.5)
         above += 0.3
@@ -684,10 +565,10 @@ def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
                 looks = (plots.VERMILION, "-"), ("white", "--")
                 for (y, x), (colour, dash) in zip(corners, looks, strict=True):
                     look = {"fill": False, "edgecolor": colour, "linestyle": dash}
-                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), PART_SIDE, PART_SIDE, **look))
+                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), parts.SIDE, parts.SIDE, **look))
             text = f"channel {row.channel}: {row.part}\nalone {row.alone:.0%}, "
             text += f"erased {row.erased:.0%} "
-            text += "\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}"
+            text += "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
             figure.text(4.15 / 7.5, 1 - (above + 0.36) / figure.get_figheight(), text,
                         fontsize=TEXT, va="center")  # fmt: skip
             above += 0.82
