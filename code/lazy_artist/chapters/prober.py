@@ -285,14 +285,15 @@ def try_meanings(
                 )
                 above = values > (level + none) / 2  # (10, 10, n)
                 with_it = above[np.ix_(members, others)].astype(float)  # (m, o, n)
-                left = above[np.ix_(outside, others)].mean(0)  # (o, n)
+                left = above[np.ix_(outside, others)].sum(0) / max(len(outside), 1)  # (o, n)
                 spared = (with_it.sum(1, keepdims=True) - 1) / max(len(others) - 1, 1)
                 count = max(with_it.sum(), 1)
                 row = {
                     "network": network.name, "seed": network.seed, "layer": layer,
                     "channel": channel, "things": len(found), "kind": kind,
                     "members": ", ".join(names), "strength": level / table.max(),
-                    "excited": with_it.mean(), "exchanged": (with_it * left).sum() / count,
+                    "excited": with_it.sum() / max(with_it.size, 1),
+                    "exchanged": (with_it * left).sum() / count,
                     "kept": (with_it * spared).sum() / count,
                 }  # fmt: skip
                 rows.append(row)
@@ -348,8 +349,8 @@ def show_meanings(
 def show_parts(network: Network, layer: str, n_per_class: int, steps: int) -> dict[str, Any]:
     """`SHOWN` channels of a layer, those first that answer to parts: of each part the one for which
     it explains most, those first that it explains best. "tests", their rows of `parts.try_parts`;
-    "optima" uint8 (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28, 28), the first of its `matched_patches`, in
-    grey as they are, and their "corners" (rows, 3, 2, 2)."""
+    "optima" uint8 (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28), the first three of the
+    part's `parts.matched_patches`, in grey, and their "corners" (rows, 3, 2, 2)."""
     tests = parts.try_parts(network, LAYERS[network.arch], n_per_class)
     tests = tests[tests.layer == layer].sort_values(
         ["answers", "share"], ascending=False, kind="stable"
@@ -556,8 +557,8 @@ def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
         frames.append(found["tests"])
         for row in found["tests"].itertuples():
             plots.picture(_at(figure, 0.1, above, 0.72, 0.72), found["optima"][row.Index])
-            ax = _at(figure, 1.0, above + 0.16, 0.4, 0.4)
-            plots.picture(ax, np.stack([templates[row.part]] * 3))
+            ax = _at(figure, 1.0, above + 0.11, 0.5, 0.5)
+            plots.picture(ax, np.stack([np.pad(templates[row.part], 2)] * 3))
             for k, grey in enumerate(found["digits"][row.Index]):
                 ax = _at(figure, 1.7 + 0.78 * k, above, 0.72, 0.72)
                 plots.picture(ax, np.stack([grey] * 3))
