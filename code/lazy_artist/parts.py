@@ -21,6 +21,7 @@ from lazy_artist.store import stored
 SIDE = 11  # pixels of a part
 STEP = 4  # pixels between the places where drawn parts are shown
 PAIRS = 100  # digits with a patch that looks like a part, and one that does not
+SHIFT = 3  # pixels by which what should not look like the part may be shifted
 ALIKE = 0.15  # by which the amounts of stroke in two matched patches may differ
 
 
@@ -43,27 +44,29 @@ def part_templates() -> dict[str, np.ndarray]:
 def matched_patches(template: np.ndarray, n_per_class: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the first `n_per_class` validation digits of every kind those `PAIRS` in which a patch
     looks most like a part: grey uint8 (P, 28, 28), best first, and int (P, 2, 2), (row, column) of
-    the corners of two patches: that, by normalised cross-correlation with the template, and the one
-    least like it, at most half as much, among those whose amount of stroke differs by less than
-    `ALIKE`. No network has a say."""
+    the corners of two patches. The first is that patch, by normalised cross-correlation with the
+    template. The second is more than half a side away, has as much stroke (to `ALIKE`), and looks
+    least like the part, and at most half as much as the first, also where it is shifted by up to
+    `SHIFT` pixels. No network has a say."""
     grey, _ = balanced(*split_digits("validation"), n_per_class)
-    images, area = torch.from_numpy(grey)[:, None].double() / 255, SIDE**2
-    kernel = torch.from_numpy(template).double()
-    amount = kernel.sum()
-    kernel = (kernel - kernel.mean()) / (kernel - kernel.mean()).norm()
-    kernels = torch.stack([torch.ones_like(kernel), kernel])[:, None]
-    mass, score = F.conv2d(images, kernels).unbind(1)  # (N, 18, 18) each
+    images, kernel = torch.from_numpy(grey)[:, None].double() / 255, torch.tensor(template).double()
+    centred = (kernel - kernel.mean()) / (kernel - kernel.mean()).norm()
+    kernels = torch.stack([torch.ones_like(kernel), centred])[:, None]
+    amount, score = F.conv2d(images, kernels).unbind(1)  # (N, 18, 18) each
     squares = F.conv2d(images**2, kernels[:1])[:, 0]
-    score = (score / (squares - mass**2 / area).clamp_min(1e-9).sqrt()).flatten(1)
-    mass, side = mass.flatten(1), mass.shape[2]
-    score = torch.where(mass >= amount / 2, score, -torch.inf)
+    score = score / (squares - amount**2 / SIDE**2).clamp_min(1e-9).sqrt()
+    score = torch.where(amount >= kernel.sum() / 2, score, -torch.inf)
+    shifted = F.max_pool2d(score, 2 * SHIFT + 1, 1, SHIFT).flatten(1)
+    side, amount, score = score.shape[2], amount.flatten(1), score.flatten(1)
     most, best = score.max(1, keepdim=True)
-    near = (mass - mass.gather(1, best)).abs() <= ALIKE * mass.gather(1, best)
-    other = torch.where(near & (score <= most / 2) & score.isfinite(), score, torch.inf)
-    least, worst = other.min(1)
-    order = torch.where(least.isfinite(), most[:, 0], -torch.inf).argsort(descending=True)
-    order = order[: min(PAIRS, int(least.isfinite().sum()))]
-    corners = torch.stack([best[order, 0], worst[order]], 1)
+    places = torch.arange(side**2)
+    away = torch.maximum((places // side - best // side).abs(), (places % side - best % side).abs())
+    alike = (amount / amount.gather(1, best) - 1).abs() <= ALIKE
+    allowed = (away > SIDE // 2) & alike & score.isfinite() & (shifted <= most / 2)
+    other = torch.where(allowed, shifted, torch.inf).argmin(1)
+    order = torch.where(allowed.any(1), most[:, 0], -torch.inf).argsort(descending=True)
+    order = order[: min(PAIRS, int(allowed.any(1).sum()))]
+    corners = torch.stack([best[order, 0], other[order]], 1)
     return grey[order.numpy()], torch.stack([corners // side, corners % side], 2).numpy()
 
 
