@@ -47,7 +47,7 @@ def matched_patches(template: np.ndarray, n_per_class: int) -> tuple[np.ndarray,
     the corners of two patches. The first is that patch, by normalised cross-correlation with the
     template. The second is more than half a side away, has as much stroke (to `ALIKE`), and looks
     least like the part, and at most half as much as the first, also where it is shifted by up to
-    `SHIFT` pixels. No network has a say."""
+    `SHIFT` pixels. No network has a say. Raises ValueError if there are no such patches."""
     grey, _ = balanced(*split_digits("validation"), n_per_class)
     images, kernel = torch.from_numpy(grey)[:, None].double() / 255, torch.tensor(template).double()
     centred = (kernel - kernel.mean()) / (kernel - kernel.mean()).norm()
@@ -63,6 +63,8 @@ def matched_patches(template: np.ndarray, n_per_class: int) -> tuple[np.ndarray,
     away = torch.maximum((places // side - best // side).abs(), (places % side - best % side).abs())
     alike = (amount / amount.gather(1, best) - 1).abs() <= ALIKE
     allowed = (away > SIDE // 2) & alike & score.isfinite() & (shifted <= most / 2)
+    if not allowed.any():
+        raise ValueError("in none of these digits is there a matched patch: take more of them")
     other = torch.where(allowed, shifted, torch.inf).argmin(1)
     order = torch.where(allowed.any(1), most[:, 0], -torch.inf).argsort(descending=True)
     order = order[: min(PAIRS, int(allowed.any(1).sum()))]

@@ -65,14 +65,15 @@ def test_templates_are_what_they_are_called():
 
 def test_a_part_is_upheld_only_where_it_moves_the_channel(monkeypatch):
     """Channel 0 answers to horizontal edges of any colour, 1 to the amount of stroke, 2 to red.
-    In the digits a bar and an upright stroke lie apart, a little moved and shortened in each."""
+    In the digits a bar and an upright stroke of the same size lie apart, moved a little in each;
+    whatever the part, the first patch has the bar."""
+    places = [(4 + k % 3, 15 + k % 2, 18 + k % 5) for k in range(40)]
     made = np.stack([
-        digit(np.s_[4 + k % 3 : 7 + k % 3, 2:13], np.s_[15:26, 18 + k % 5 : 21 + k % 5])
-        for k in range(40)
+        digit(np.s_[row : row + 3, 2:13], np.s_[top : top + 11, left : left + 3])
+        for row, top, left in places
     ])  # fmt: skip
-    monkeypatch.setattr(parts, "split_digits", lambda name: (made, None))
-    monkeypatch.setattr(parts, "balanced", lambda grey, labels, n: (grey, labels))
-    monkeypatch.setattr(parts, "PAIRS", 30)
+    corners = np.array([[(row - 4, 2), (top, left - 5)] for row, top, left in places])
+    monkeypatch.setattr(parts, "matched_patches", lambda *given: (made, corners))
     conv = nn.Conv2d(3, 3, (9, 9), padding=4, bias=True)
     conv.weight.data.zero_()
     conv.weight.data[0, :, 3:6], conv.weight.data[0, :, :3] = 1, -1
