@@ -165,8 +165,9 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
     whatever colour), ("digit", members), or a family of colours (on whatever digit), ("colour",
     members): those that are neighbours, or have neighbours between them that drive too. Colours
     are if their RGB differ by less than `NEIGHBOURS`. The things are the fewest that hold all
-    driving cells, and of such those that hold the fewest others: one for a detector of warm
-    colours, of threes or of red threes; two for one of red and green, or of red and threes.
+    driving cells, and of such those that hold the fewest others; they leave a digit and a colour
+    that are none of them, unless all cells drive. One for a detector of warm colours, of threes or
+    of red threes; two for one of red and green, or of red and threes.
     """
     near = (np.eye(N_CLASSES) if near_digits is None else near_digits), neighbouring_colours()
     subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
@@ -178,7 +179,7 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
         # a subset of the digits that drive is covered by them; the others' colours need covering
         needed = np.bitwise_or.reduce(np.where(subsets, 0, row), axis=1)  # (1024,)
         covered = N_CLASSES * sizes + (N_CLASSES - sizes) * sizes[needed]
-        allowed = ~(subsets & (row == 0)).any(1)
+        allowed = ~(subsets & (row == 0)).any(1) & (np.maximum(sizes, sizes[needed]) < N_CLASSES)
         cost = np.where(allowed, of_digits + of_colours[needed] + covered / 1000, np.inf)
         best = cost.argmin()
         families = ("digit", digits[best]), ("colour", colours[needed[best]])

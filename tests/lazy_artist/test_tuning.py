@@ -109,6 +109,7 @@ def test_things_by_hand():
         (cells(c0=1, c1=1, d3=2), 1),  # red and green alone are too weak
         (cells(c0=0.3, d3=1), 1),  # what is weak does not drive
         (cells(c0=0.45, c1=1), 2),  # nor what is not
+        (cells(d0=1, d2=1, d4=1, d6=1, d8=1), 5),  # not three families of all colours
         (np.eye(10), 3),  # all colours: green, the warm ones, the others
         (red_three + green_five, 2),
         (red_three + orange_five, 1),  # different digits, but one family of colours
