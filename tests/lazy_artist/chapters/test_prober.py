@@ -382,8 +382,11 @@ def invented_counts(network, layers, n_per_class, n_train) -> pd.DataFrame:
 def invented_meanings(network, layers, n_per_class, n_train) -> pd.DataFrame:
     """Four things in each layer, of which three are upheld, in the oracle of seed 1 two."""
     upheld = [True, True, network.name != "oracle" or network.seed == 0, False]
+    kind = ["colour", "digit", "colour", "colour"]
     share = {"excited": [1, 0.9, 0.8, 0.7], "exchanged": 0.1, "kept": 0.8 + 0.1 * network.seed}
-    frames = [pd.DataFrame({"layer": layer, **share, "upheld": upheld}) for layer in layers]
+    frames = [
+        pd.DataFrame({"layer": layer, "kind": kind, **share, "upheld": upheld}) for layer in layers
+    ]
     return pd.concat(frames).assign(network=network.name, seed=network.seed)
 
 
@@ -499,8 +502,11 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     assert '"it rises in all three" if' in str(list(inline)) and "Yes" in inline.values()
     lines = [line.split("|") for line in shown["tbl-meanings"].data.splitlines()]
     row = [cell.strip() for cell in lines[2]][1:-1]
-    assert row[:3] == ["cheater", "block1", "8"] and row[3] == percent(estimate([0.85, 0.85]))
-    assert row[5] == percent(estimate([0.8, 0.9])) and row[6] == percent(estimate([0.75, 0.75]))
+    assert row[:4] == ["cheater", "block1", "colour", "6"]
+    assert row[4] == percent(estimate([2.5 / 3] * 2)) and row[6] == percent(estimate([0.8, 0.9]))
+    assert row[7] == percent(estimate([2 / 3, 2 / 3]))
+    assert inline['held.get(("oracle", "colour"), "none")'] == "3 of 6"
+    assert inline['held.get(("cure", "digit"), "none")'] == "2 of 2"
     assert shown["probe-meanings"].value == pytest.approx((9 / 12 + 8 / 12) / 2)
     rows = csv_of(shown["fig-meanings-cure"])
     assert rows.members.tolist() == ["3, 8", "red", "red, pink"]
