@@ -499,7 +499,7 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     chance = estimate([0.05, 0.06])
     assert cells[2:] == [percent(each) for each in (one, several, broad, chance)]
     assert inline['percent(single["oracle", "block3"])'] == percent(estimate([0.34, 0.35]))
-    assert '"it rises in all three" if' in str(list(inline)) and "Yes" in inline.values()
+    assert "it rises in all three" in inline.values()
     lines = [line.split("|") for line in shown["tbl-meanings"].data.splitlines()]
     row = [cell.strip() for cell in lines[2]][1:-1]
     assert row[:4] == ["cheater", "block1", "colour", "6"]
