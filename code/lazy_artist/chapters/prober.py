@@ -507,8 +507,10 @@ def meanings_figure(shown: dict[str, Any]) -> Figure:
     with an outline around each thing that drives it; and of each thing the drawing, two images, its
     name and the test of it."""
     tests, styles = shown["tests"], ("-", "--", ":", "-.")
-    channels = tests.channel.unique()
-    side, row_height, top, start = 0.6, 1.42, 0.3, 1.62
+    channels, most = tests.channel.unique(), max(3, tests.groupby("channel").size().max())
+    top, row_height, start, examples = 0.3, 1.45, 1.62, 2 if most == 3 else 1
+    width = (7.5 - start) / most
+    side = min(0.6, width / (1 + examples) - 0.05)
     figure = plots.Figure(figsize=(7.5, row_height * len(channels) + top + 0.75), layout="none")
     for line, channel in enumerate(channels):
         rows, above = tests[tests.channel == channel], top + line * row_height
@@ -517,9 +519,8 @@ def meanings_figure(shown: dict[str, Any]) -> Figure:
         ax.set(xticks=[], yticks=[0, 3, 6, 9])
         ax.tick_params(length=0, labelsize=TEXT)
         ax.set_title(f"channel {channel}", fontsize=TEXT, pad=3, loc="left")
-        width = (7.5 - start) / max(3, len(rows))
         for place, row in enumerate(rows.itertuples()):
-            members = row.members.split(", ")
+            members, left = row.members.split(", "), start + place * width
             for name in members:
                 if row.kind == "digit":
                     corner, size = (-0.5, int(name) - 0.5), (10, 1)
@@ -527,17 +528,15 @@ def meanings_figure(shown: dict[str, Any]) -> Figure:
                     corner, size = (COLOUR_NAMES.index(name) - 0.5, -0.5), (1, 10)
                 look = {"fill": False, "edgecolor": plots.VERMILION, "linewidth": 1.3}
                 ax.add_patch(Rectangle(corner, *size, linestyle=styles[place % 4], **look))
-            pictures = [shown["optima"][row.Index], *shown["examples"][row.Index]]
+            pictures = [shown["optima"][row.Index], *shown["examples"][row.Index][:examples]]
             for k, image in enumerate(pictures):
-                left = start + place * width + k * (side + 0.03)
-                plots.picture(_at(figure, left, above + 0.02, side, side), image)
-            text = textwrap.fill(", ".join(members), 26)
-            text += f"\nexchanged {row.exchanged:.0%}, kept {row.kept:.0%} "
-            text += "\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}"
-            figure.text(
-                (start + place * width) / 7.5, 1 - (above + side + 0.06) / figure.get_figheight(),
-                text, fontsize=TEXT, va="top",
-            )  # fmt: skip
+                at = left + k * (side + 0.03), above + 0.02, side, side
+                plots.picture(_at(figure, *at), image)
+            text = textwrap.fill(", ".join(members), 26 if most == 3 else 15)
+            text += f"\nexchanged {row.exchanged:.0%}" + (", " if most == 3 else "\n")
+            text += f"kept {row.kept:.0%} " + ("\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}")
+            below = 1 - (above + side + 0.06) / figure.get_figheight()
+            figure.text(left / 7.5, below, text, fontsize=TEXT, va="top")
     ax.set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=TEXT - 1)
     note = """each thing that drives a channel; strength: mean activation, over the channel's
         largest; excited: share of new images with this thing alone that excite it; exchanged, kept:

@@ -383,10 +383,9 @@ def invented_meanings(network, layers, n_per_class, n_train) -> pd.DataFrame:
     """Four things in each layer, of which three are upheld, in the oracle of seed 1 two."""
     upheld = [True, True, network.name != "oracle" or network.seed == 0, False]
     kind = ["colour", "digit", "colour", "colour"]
+    more = {"channel": [0, 0, 1, 2], "kind": kind}
     share = {"excited": [1, 0.9, 0.8, 0.7], "exchanged": 0.1, "kept": 0.8 + 0.1 * network.seed}
-    frames = [
-        pd.DataFrame({"layer": layer, "kind": kind, **share, "upheld": upheld}) for layer in layers
-    ]
+    frames = [pd.DataFrame({"layer": layer, **more, **share, "upheld": upheld}) for layer in layers]
     return pd.concat(frames).assign(network=network.name, seed=network.seed)
 
 
@@ -518,6 +517,8 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     assert oracle[0] == percent(estimate([0.5, 0.5])) and oracle[1] == percent(estimate([0.85] * 2))
     assert oracle[3] == percent(estimate([0.5, 1]))
     assert [cell.strip() for cell in rows["cheater", "block2"]][1:] == ["–"] * 3
+    # of channels 0 to 2 the first two answer
+    assert inline['shared["cure"]'] == percent(estimate([2 / 3, 2 / 3]))
     assert shown["probe-parts"].value == pytest.approx((0.5 + 0.75) / 2)
     assert len(csv_of(shown["fig-parts"])) == 4
 
