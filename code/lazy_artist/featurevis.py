@@ -39,7 +39,7 @@ def visualise(
     where: str | tuple[int, int] = "mean", optima: int = 1, diversity: float = 0.5,
     steps: int = 96, learning_rate: float = 0.3, parametrisation: str = "fourier",
     root: Array | None = None, robust: bool = True, seed: int = 0,
-    shape: tuple[int, int, int] = (3, 28, 28),
+    shape: tuple[int, int, int] = (3, 28, 28), start: Array | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Images that excite directions of a layer most, by gradient ascent on the image (Simonyan et
     al. 2014, arXiv:1312.6034; Olah et al. 2017, doi:10.23915/distill.00007): float32 (M, optima,
@@ -61,6 +61,8 @@ def visualise(
         that the optimiser sees at a pixel are uncorrelated, by default they are red, green, blue.
     robust: at each step all images are shifted, turned and zoomed by the same small draw (`JITTER`,
         `TURN`, `ZOOM`), so that no optimum hangs on single pixels.
+    start: images (M, *shape) to whose pixels the noise is added that an ascent starts from, such as
+        the mean of what one facet of a unit answers to (Nguyen et al. 2016, arXiv:1602.03616).
 
     Where the layer ends in a ReLU, the score is taken before it, with what lies below zero scaled
     by `LEAK`; the scores returned are after it. Raises ValueError for a layer that does not run
@@ -90,11 +92,17 @@ def visualise(
         raise ValueError("directions and root must be finite: there is a NaN or an infinity")
     if where not in ("mean", "max", *np.ndindex(grid)):
         raise ValueError(f'where must be "mean", "max" or (row, column) in {grid}, not {where!r}')
-    parts, device = [], home_of(model)[0]
-    for part in torch.from_numpy(directions).to(device).split(max(1, BATCH // optima)):
+    if start is not None and start.shape != (wanted := (len(directions), *shape)):
+        raise ValueError(f"start must be images of shape {wanted}, not {start.shape}")
+    parts, device, size = [], home_of(model)[0], max(1, BATCH // optima)
+    for first in range(0, len(directions), size):
+        part = torch.from_numpy(directions[first : first + size]).to(device)
         generator = torch.Generator().manual_seed(seed)
         wanted = part.repeat_interleave(optima, 0)  # (M * optima, K)
-        canvas, draw = _canvas(parametrisation, len(part), optima, root, shape, generator, device)
+        begin = None if start is None else start[first : first + size].repeat(optima, 0)
+        canvas, draw = _canvas(
+            parametrisation, len(part), optima, root, shape, generator, device, begin
+        )
         optimiser = torch.optim.Adam([canvas], learning_rate)
         with _tapped(model, layer) as look:
             for step in range(steps):
@@ -118,8 +126,9 @@ def visualise(
     return tuple(tensor.unflatten(0, (-1, optima)).cpu().numpy() for tensor in (images, scores))
 
 
-def _canvas(parametrisation, count, optima, root, shape, generator, device):
-    """Parameters of count * optima images, another start for each optimum, and what draws them."""
+def _canvas(parametrisation, count, optima, root, shape, generator, device, begin):
+    """Parameters of count * optima images, another noise for each optimum, on the images `begin` if
+    there are any, and what draws them."""
     channels, height, width = shape
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
     amplitude = 1 / torch.sqrt(rows**2 + columns**2).clamp_min(1 / max(height, width))
@@ -135,7 +144,14 @@ def _canvas(parametrisation, count, optima, root, shape, generator, device):
 
     numbers = (height, width // 2 + 1, 2) if parametrisation == "fourier" else (height, width)
     start = START * torch.randn((optima, channels, *numbers), generator=generator).to(device)
-    return start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(), draw
+    start = start.repeat(count, *[1] * (start.ndim - 1))
+    if begin is not None:
+        logit = torch.tensor(begin, device=device).float().clamp(0.02, 0.98).logit()
+        canvas = torch.einsum("ij,njhw->nihw", torch.linalg.pinv(mixing), logit)
+        if parametrisation == "fourier":
+            canvas = torch.view_as_real(torch.fft.rfft2(canvas, norm="forward") / amplitude)
+        start = start + canvas
+    return start.requires_grad_(), draw
 
 
 def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:

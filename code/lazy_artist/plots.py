@@ -134,7 +134,7 @@ def stacked_bars(
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     percent_axis(ax.xaxis, label)
-    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.legend(ncols=len(styles), loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 

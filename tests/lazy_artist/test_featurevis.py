@@ -106,6 +106,22 @@ def test_colours_are_mixed_by_the_root_and_waves_by_their_frequency():
     assert power["pixels"][[1, 2, 8]] == pytest.approx(0.25 * 784, rel=0.3)
 
 
+@pytest.mark.parametrize("way", featurevis.PARAMETRISATIONS)
+def test_an_ascent_can_start_from_an_image(way, monkeypatch):
+    """Without a step what comes back is the image, in mixed colours too, under the noise."""
+    root = np.array([[1, 0.5, 0], [0.5, 1, 0], [0, 0.2, 0.8]], np.float32)
+    begin = np.random.default_rng(2).uniform(0.1, 0.9, (2, 3, 28, 28)).astype(np.float32)
+    begin[1] /= 2
+    settings = dict(steps=1, learning_rate=0, root=root, parametrisation=way)
+    noisy, _ = visualise(two_filters(), "layer", start=begin, **settings, optima=2)
+    monkeypatch.setattr(featurevis, "START", 0)
+    images, _ = visualise(two_filters(), "layer", start=begin, **settings)
+    np.testing.assert_allclose(images[:, 0], begin.clip(0.02), atol=1e-4)
+    assert (noisy[:, 0] != noisy[:, 1]).any() and np.abs(noisy - images).mean() > 0.02
+    with pytest.raises(ValueError, match="start must be images of shape"):
+        visualise(two_filters(), "layer", start=begin[:1], **settings)
+
+
 def test_the_colour_root_by_hand():
     """Red varies between 0 and 1 and green between 0 and 0.5, apart and then together."""
     images = np.zeros((4, 3, 28, 28), np.float32)

@@ -14,7 +14,7 @@ ROOT = Path(lazy_artist.__file__).parent
 ORDER = """
     config data standin interface > forward > reach > store > canvas > models > training > evaluate
     > debias > networks > claims plots gradcam featurevis tuning faithfulness attack sae
-    > latents erasure atlas playground
+    > latents erasure atlas playground parts
 """
 RANK = {name: rank for rank, names in enumerate(ORDER.split(">")) for name in names.split()}
 RANK |= {"chapters": 99, "eis7": 99}  # what has no place is below them

@@ -4,25 +4,29 @@ their loss does."""
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from lazy_artist import atlas, plots, tuning
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split
+from lazy_artist import atlas, parts, plots, tuning
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, split_digits
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.data import cache_dir
+from lazy_artist.evaluate import balanced
 from lazy_artist.featurevis import colour_root, visualise
 from lazy_artist.networks import Network
 from lazy_artist.store import stored
 
 LAYERS = {"cnn": ["block1", "block2", "block3"], "resnet18": ["layer4"]}
-TOP = 9  # dataset images on a card
-SHOWN = 6  # channels of a layer whose cards the chapter shows
+TOP = 9  # images of the grid on a card
+SHOWN = 4  # channels of several meanings, and of parts, that the chapter shows of a network
 BINS = 24  # of a card's histogram
 PERMUTATIONS = 199
 DRAWS = 5  # random sets of channels for each size, to compare an ablation with
@@ -83,8 +87,9 @@ def probe_channels(
 
     For each layer: "tuning", "cells", see the module `tuning`; "most" float32 (K,), the largest
     activation on any training image; "histogram" int64 (K, BINS) of activations up to that; and of
-    the training images, strongest first, "top" uint8 (K, TOP, 3, 28, 28), "top_digits" and
-    "top_colours" uint8 (K, TOP).
+    the validation digits, each in the colour that excites the channel most, strongest first, "top"
+    uint8 (K, TOP, 3, 28, 28), "top_digits" and "top_colours" uint8 (K, TOP): there a digit meets
+    all colours, while among training images a digit and its dominant colour cannot be told apart.
     """
     model, grid = network.load(), tuning.colour_grid("validation", n_per_class, TEST_SEED)
     labels = grid.labels.reshape(N_CLASSES, -1)[0]
@@ -94,18 +99,18 @@ def probe_channels(
     for layer in layers:
         crossed = responses[layer].reshape(N_CLASSES, len(labels), -1)
         most = seen[layer].max(0)
-        top = np.argpartition(-seen[layer], TOP, axis=0)[:TOP]  # (TOP, K), in any order
-        order = np.take_along_axis(seen[layer], top, 0).argsort(0)[::-1]
-        top = np.take_along_axis(top, order, 0).T  # (K, TOP), strongest first
+        best = crossed.argmax(0)  # the colour that suits each digit image best, (N, K)
+        top = np.argsort(-crossed.max(0), axis=0, kind="stable")[:TOP]  # (TOP, K)
+        top = (np.take_along_axis(best, top, 0) * len(labels) + top).T  # (K, TOP) of the grid
         bins = np.minimum(seen[layer] / np.maximum(most, 1e-12) * BINS, BINS - 1).astype(int)
         found[layer] = {
             "tuning": tuning.tuning(crossed, labels, PERMUTATIONS),
             "cells": tuning.cell_means(crossed, labels),
             "most": most,
             "histogram": np.stack([np.bincount(b, minlength=BINS) for b in bins.T]),
-            "top": np.round(255 * pool.images[top]).astype(np.uint8),
-            "top_digits": pool.labels[top].astype(np.uint8),
-            "top_colours": pool.colours[top].astype(np.uint8),
+            "top": np.round(255 * grid.images[top]).astype(np.uint8),
+            "top_digits": grid.labels[top].astype(np.uint8),
+            "top_colours": grid.colours[top].astype(np.uint8),
         }
     return found
 
@@ -151,16 +156,18 @@ def measure_channels(
     network: Network, n_per_class: int, n_train: int | None, steps: int
 ) -> pd.DataFrame:
     """All channels of a network's `LAYERS`, by what `respond` found: a row a channel. layer,
-    channel, alive (active on any training image), label, prefers, concepts and the columns of
-    `tuning.tuning`, best_colour and best_digit (of its marginal means), most (largest activation on
-    a training image), score (activation on the best optimum), saturation (of that optimum: the
-    largest less the smallest of R, G and B, each in [0, 1], averaged over pixels)."""
-    frames = []
+    channel, alive (active on any training image), label, prefers, things (how many drive it) and
+    the columns of `tuning.tuning`, best_colour and best_digit (of its marginal means), most
+    (largest activation on a training image), score (activation on the best optimum), saturation
+    (of that optimum: the largest less the smallest of R, G and B, each in [0, 1], averaged over
+    pixels)."""
+    frames, near = [], tuning.neighbouring_digits()
     for layer, found in respond(network, n_per_class, n_train, steps).items():
         cells, most, optima = found["cells"], found["most"], found["optima"][:, 0] / 255
         frame = {
             "layer": layer, "channel": np.arange(len(most)), "alive": most > 0,
-            "concepts": tuning.concepts(cells), "best_digit": cells.mean(2).argmax(1),
+            "things": list(map(len, tuning.things(cells, near))),
+            "best_digit": cells.mean(2).argmax(1),
             "best_colour": cells.mean(1).argmax(1), "most": most, "score": found["scores"][:, 0],
             "saturation": (optima.max(1) - optima.min(1)).mean((1, 2)),
         }  # fmt: skip
@@ -188,24 +195,178 @@ def show_channels(
     networks: list[Network], n_per_class: int, n_train: int | None, steps: int
 ) -> dict[str, dict[str, Any]]:
     """The pictures of networks of seed 0. "atlas": of `atlas.compose`, a card for each channel.
-    "layers": by title, of the last layer of each CNN, "optima" uint8 (K, 3, 28, 28), the best of
-    each channel; and of its first `SHOWN` channels "cells" and "histogram", see `probe_channels`,
-    and "pictures" uint8 (SHOWN, 7, 3, 28, 28): two that excite it, what suppresses it, and the four
-    training images that excite it most."""
+    "optima": by title, of each layer of the CNNs, uint8 (K, 3, 28, 28), the best of each channel.
+    """
     sizes = {"n_per_class": n_per_class, "n_train": n_train, "steps": steps}
-    channels, found, layers = all_channels(networks, **sizes), {}, {}
+    channels, found, optima = all_channels(networks, **sizes), {}, {}
     for network in networks:
         for layer, arrays in respond(network, **sizes).items():
             title = f"{ARCH_NAMES[network.arch]}, {network.name}, {layer}"
             found[title] = arrays
-            if layer == LAYERS["cnn"][-1]:
-                optima, few = arrays["optima"], slice(SHOWN)
-                pictures = optima[few], arrays["negative"][few, None], arrays["top"][few, :4]
-                layers[title] = {
-                    "optima": optima[:, 0], "pictures": np.concatenate(pictures, axis=1),
-                    "cells": arrays["cells"][few], "histogram": arrays["histogram"][few],
+            if network.arch == "cnn":
+                optima[title] = arrays["optima"][:, 0]
+    return {"atlas": compose_atlas(channels, found), "optima": optima}
+
+
+# --- several meanings ----------------------------------------------------------------------------
+
+
+@stored
+def count_things(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None
+) -> pd.DataFrame:
+    """Shares of a layer's live channels that are driven by "one" thing, by "several", and "broadly"
+    (by more than half of the cells of the grid), by what `probe_channels` found: a row for each
+    layer and kind of "unit": its "channels", and as many "random directions" (normal weights, on
+    the channels' cells in units of their standard deviation)."""
+    probed, rows = probe_channels(network, layers, n_per_class, n_train), []
+    near, rng = tuning.neighbouring_digits(), np.random.default_rng(network.seed)
+    for layer in layers:
+        cells = probed[layer]["cells"][probed[layer]["most"] > 0]
+        scaled = cells / np.maximum(cells.std((1, 2), keepdims=True), 1e-12)
+        mixed = np.tensordot(rng.standard_normal((len(cells), len(cells))), scaled, 1)
+        for unit, table in {"channels": cells, "random directions": mixed}.items():
+            counts = np.array(list(map(len, tuning.things(table, near))))
+            broad = tuning.driving(table).mean((1, 2)) > 0.5
+            shares = {"one": (counts == 1) & ~broad, "several": (counts > 1) & ~broad}
+            shares["broadly"] = broad
+            row = {"network": network.name, "seed": network.seed, "layer": layer, "unit": unit}
+            rows.append(row | {name: float(share.mean()) for name, share in shares.items()})
+    return pd.DataFrame(rows)
+
+
+@stored
+def try_meanings(
+    network: Network, layers: list[str], n_per_class: int, n_train: int | None
+) -> pd.DataFrame:
+    """Whether what a channel seems to mean is what moves it: a row for each of the things that
+    drive a channel which several drive (`count_things`), with layer, channel, things (how many),
+    kind ("digit" or "colour"), members (their names), strength (mean activation in its cells, over
+    the channel's largest), and of `n_per_class` validation digits that none of this was seen on,
+
+    excited, the share of images with this thing alone on which the channel lies above the middle
+        between its mean with this and that with none of its things, on the grid they were found on;
+    exchanged, of those, the share of exchanges of just this (a colour: the same digit in the
+        colours that are none of its things; a digit: another, in the same colour) that leave it
+        there;
+    kept, that of exchanges of the other property, which leave this thing as it is; background and
+        jitter stay the same;
+    upheld, whether the first and the last are above a half and the second is below.
+    """
+    model, probed = network.load(), probe_channels(network, layers, n_per_class, n_train)
+    near, rows, everything = tuning.neighbouring_digits(), [], set(range(N_CLASSES))
+    grey, _ = balanced(*split_digits("validation"), 2 * n_per_class)
+    grey = grey.reshape(N_CLASSES, 2 * n_per_class, 28, 28)[:, n_per_class:]
+    images = [
+        paint(part, np.full(n_per_class, colour), TEST_SEED)
+        for part in grey
+        for colour in range(N_CLASSES)
+    ]
+    responses = tuning.activations(model, layers, np.concatenate(images))
+    for layer in layers:
+        cells, shape = probed[layer]["cells"], (N_CLASSES, N_CLASSES, n_per_class, -1)
+        seen, broad = responses[layer].reshape(shape), tuning.driving(cells).mean((1, 2)) > 0.5
+        for channel, found in enumerate(tuning.things(cells, near)):
+            if len(found) < 2 or broad[channel]:
+                continue
+            free = {"digit": everything.copy(), "colour": everything.copy()}
+            for kind, members in found:
+                free[kind] -= set(members)
+            for kind, members in found:
+                names = [COLOUR_NAMES[m] if kind == "colour" else str(m) for m in members]
+                # the property in question along the first axis, the other along the second
+                turn = (lambda x: x) if kind == "digit" else (lambda x: x.swapaxes(0, 1))
+                table, values = turn(cells[channel]), turn(seen[..., channel])
+                outside = sorted(free[kind])
+                others = sorted(free["colour" if kind == "digit" else "digit"])
+                level, none = (
+                    table[np.ix_(part, others)].mean() if part and others else np.nan
+                    for part in (members, outside)
+                )
+                above = values > (level + none) / 2  # (10, 10, n)
+                with_it = above[np.ix_(members, others)].astype(float)  # (m, o, n)
+                left = above[np.ix_(outside, others)].sum(0) / max(len(outside), 1)  # (o, n)
+                spared = (with_it.sum(1, keepdims=True) - 1) / max(len(others) - 1, 1)
+                count = max(with_it.sum(), 1)
+                row = {
+                    "network": network.name, "seed": network.seed, "layer": layer,
+                    "channel": channel, "things": len(found), "kind": kind,
+                    "members": ", ".join(names), "strength": level / table.max(),
+                    "excited": with_it.sum() / max(with_it.size, 1),
+                    "exchanged": (with_it * left).sum() / count,
+                    "kept": (with_it * spared).sum() / count,
                 }  # fmt: skip
-    return {"atlas": compose_atlas(channels, found), "layers": layers}
+                rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame["upheld"] = (frame.excited > 0.5) & (frame.exchanged < 0.5) & (frame.kept > 0.5)
+    return frame
+
+
+@stored
+def show_meanings(
+    network: Network, layer: str, n_per_class: int, n_train: int | None, steps: int
+) -> dict[str, Any]:
+    """The `SHOWN` channels of a layer with the most things, and of equals those whose weakest thing
+    is strongest: "tests", their rows of `try_meanings`; "cells" (rows, 10, 10) of their channels;
+    for each row "optima" uint8 (rows, 3, 28, 28), where the ascent ends that starts at the mean of
+    the images of this thing alone that excite the channel most, and "examples" uint8 (rows, 2, 3,
+    28, 28), the first two of those, of different digit images."""
+    layers, model = LAYERS[network.arch], network.load()
+    tests = try_meanings(network, layers, n_per_class, n_train).query("layer == @layer")
+    ranks = tests.groupby("channel").agg({"things": "first", "strength": "min"})
+    ranks = ranks.sort_values(["things", "strength"], ascending=False, kind="stable")
+    order = {channel: rank for rank, channel in enumerate(ranks.index[:SHOWN])}
+    tests = tests[tests.channel.isin(order)].sort_values(
+        "channel", key=lambda channel: channel.map(order), kind="stable", ignore_index=True
+    )
+    grid = tuning.colour_grid("validation", n_per_class, TEST_SEED)
+    seen = tuning.activations(model, [layer], grid.images)[layer]
+    names = np.array([grid.labels.astype(str), np.array(COLOUR_NAMES)[grid.colours]])
+    starts, examples = [], []
+    for row in tests.itertuples():
+        rest = tests[(tests.channel == row.channel) & (tests.index != row.Index)]
+        of = {row.Index: row.members} | dict(rest.members.items())
+        inside, *others = (np.isin(names, text.split(", ")).any(0) for text in of.values())
+        values = np.where(inside & ~np.any(others, axis=0), seen[:, row.channel], -1)
+        values = values.reshape(N_CLASSES, -1)  # colours, digit images
+        best = np.argsort(-values.max(0), kind="stable")[:TOP]
+        best = values.argmax(0)[best] * values.shape[1] + best
+        starts.append(grid.images[best].mean(0))
+        examples.append(np.round(255 * grid.images[best[:2]]).astype(np.uint8))
+    probed = probe_channels(network, layers, n_per_class, n_train)[layer]["cells"]
+    root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
+    directions = np.eye(len(probed))[tests.channel]
+    images, _ = visualise(model, layer, directions, steps=steps, root=root, start=np.stack(starts))
+    optima = np.round(255 * images[:, 0]).astype(np.uint8)
+    found = {"tests": tests, "cells": probed[tests.channel], "optima": optima}
+    return found | {"examples": np.stack(examples)}
+
+
+# --- parts of digits -----------------------------------------------------------------------------
+
+
+@stored
+def show_parts(network: Network, layer: str, n_per_class: int, steps: int) -> dict[str, Any]:
+    """`SHOWN` channels of a layer, those first that answer to parts: of each part the one for which
+    it explains most, those first that it explains best. "tests", their rows of `parts.try_parts`;
+    "optima" uint8 (rows, 3, 28, 28); "digits" uint8 (rows, 3, 28, 28), the first three of the
+    part's `parts.matched_patches`, in grey, and their "corners" (rows, 3, 2, 2)."""
+    tests = parts.try_parts(network, LAYERS[network.arch], n_per_class)
+    tests = tests[tests.layer == layer].sort_values(
+        ["answers", "share"], ascending=False, kind="stable"
+    ).drop_duplicates("part")  # fmt: skip
+    tests = tests.head(SHOWN).reset_index(drop=True)
+    root = colour_root(colour_split("validation", TEST_SEED, network.correlation).images)
+    model, templates = network.load(), parts.part_templates()
+    width = dict(model.named_modules())[layer][0].out_channels
+    directions = np.eye(width)[tests.channel]
+    images, _ = visualise(model, layer, directions, steps=steps, root=root)
+    patches = [parts.matched_patches(templates[part], n_per_class) for part in tests.part]
+    return {
+        "tests": tests, "optima": np.round(255 * images[:, 0]).astype(np.uint8),
+        "digits": np.stack([grey[:3] for grey, _ in patches]),
+        "corners": np.stack([corners[:3] for _, corners in patches]),
+    }  # fmt: skip
 
 
 # --- ablation ------------------------------------------------------------------------------------
@@ -248,17 +409,19 @@ oracle, and of the cure, the best network of chapter 5. A channel's activation i
 map after the ReLU.</p>
 <details><summary>How to read a card</summary>
 <p>The large pictures were made, not found: gradient ascent on an image, for the channel (excites)
-or against it (suppresses). The nine small ones are the training images that excite it most. The
-square is its mean activation on validation digits 0 to 9 (rows) in each colour (columns, by their
-first letters: red, green, blue, yellow, magenta, cyan, orange, violet, pink, white); darker is more
-in light mode, brighter in dark mode. The histogram is of all training images, with a logarithmic
+or against it (suppresses). The square is its mean activation on validation digits 0 to 9 (rows),
+each painted in every colour (columns, by their first letters: red, green, blue, yellow, magenta,
+cyan, orange, violet, pink, white); darker is more in light mode, brighter in dark mode. The nine
+small pictures are the strongest of these digits, each in the colour that excites the channel most:
+no digit goes with a colour among them. The histogram is of all training images, with a logarithmic
 height; the dashed line marks the first picture.</p>
 <p>η² is the share of the activation's variance that goes with colour, digit, or their combination;
 the selectivity indices compare the best colour (digit) with the mean of the others; "things" counts
-the digits and families of colours that it takes to hold all that drives the channel; "ratio"
+the families of digits and of colours that it takes to hold all that drives the channel; "ratio"
 compares the best picture with the strongest training image. A channel is labelled colour or shape
-if that takes at least two thirds of what colour, digit and combination explain together, and
-shuffled labels do not reach it; else mixed; dead if no training image excites it.</p>
+if that takes at least two thirds of what colour, digit and combination explain together, else
+mixed; but unexplained if what it is labelled by explains less than a tenth of its variance or is
+reached by shuffled labels; dead if no training image excites it.</p>
 </details>"""
 
 
@@ -275,7 +438,7 @@ def compose_atlas(
         measures = {
             "η² colour": row.colour, "η² digit": row.digit, "η² both": row.interaction,
             "select. colour": row.colour_selectivity, "select. digit": row.digit_selectivity,
-            "things": row.concepts, "ratio": row.score / max(row.most, 1e-6), "most": row.most,
+            "things": row.things, "ratio": row.score / max(row.most, 1e-6), "most": row.most,
         }  # fmt: skip
         card = atlas.Card(
             path=f"{network}/{row.layer}/{row.channel}",
@@ -309,7 +472,8 @@ def write_atlas(composed: dict[str, np.ndarray]) -> int:
 
 LABEL_STYLES = {
     "colour": (plots.VERMILION, "", "white"), "shape": (plots.BLUE, "", "white"),
-    "mixed": ("#E8D9A0", "//", plots.DARK), "dead": ("#999999", "..", plots.DARK),
+    "mixed": ("#E8D9A0", "//", plots.DARK), "unexplained": ("#D8D8D8", "xx", plots.DARK),
+    "dead": ("#999999", "..", plots.DARK),
 }  # fmt: skip
 ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
 
@@ -317,65 +481,101 @@ ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLU
 def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
     """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
     columns = 22
-    rows = math.ceil(max(map(len, sheets.values())) / columns)
-    figure, axes = plots.grid(8, len(sheets) * (8 / columns * rows + 0.3), len(sheets))
-    for ax, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-        tiles = np.full((rows * columns, 3, 30, 30), 255, np.uint8)
+    rows = [math.ceil(len(sheet) / columns) for sheet in sheets.values()]
+    height = 8 / columns * sum(rows) + 0.3 * len(rows)
+    figure, axes = plots.grid(8, height, len(sheets), height_ratios=rows)
+    for ax, count, (title, sheet) in zip(axes[:, 0], rows, sheets.items(), strict=True):
+        tiles = np.full((count * columns, 3, 30, 30), 255, np.uint8)
         tiles[: len(sheet), :, :28, :28] = sheet
-        tiles = tiles.reshape(rows, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
-        plots.picture(ax, tiles.reshape(3, 30 * rows, 30 * columns), title, 9)
+        tiles = tiles.reshape(count, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
+        plots.picture(ax, tiles.reshape(3, 30 * count, 30 * columns), title, 10)
     return figure
 
 
-def channel_cards(channels: pd.DataFrame, layers: dict[str, Any], title: str) -> Figure:
-    """The first channels of a layer (seed 0) in rows: optima, what suppresses them, the training
-    images that excite them most, mean activation by digit and colour, and a histogram of the
-    activation on training images. channels: of `all_channels`; layers: of `show_channels`."""
-    rows = channels[(channels.title == title) & (channels.seed == 0)].head(SHOWN)
-    widths = [1, 1, 1, 0.15, 1, 1, 1, 1, 0.15, 1.7, 2.2]
-    figure, axes = plots.grid(8, 0.98 * len(rows) + 0.75, len(rows), 11, width_ratios=widths)
-    frames, digits = [], np.arange(N_CLASSES).repeat(N_CLASSES)
-    for line, channel in zip(axes, rows.itertuples(), strict=True):
-        shown = {name: array[channel.channel] for name, array in layers[title].items()}
-        for ax, image in zip(line[[0, 1, 2, 4, 5, 6, 7]], shown["pictures"], strict=True):
-            plots.picture(ax, image)
-        for ax in line[[3, 8]]:
-            ax.set_axis_off()
-        name = ": ".join(filter(None, (f"{channel.channel}, {channel.label}", channel.prefers)))
-        line[0].set_title(name, fontsize=8, loc="left", pad=3).set_in_layout(False)
-        (square, bars), cells, counts = line[9:], shown["cells"], shown["histogram"]
-        square.imshow(cells, cmap="Blues", vmin=0, aspect="auto")
-        square.set(xticks=[], yticks=[0, 9])
-        square.tick_params(length=0, labelsize=6)
-        step = channel.most / len(counts)
-        lower = np.arange(len(counts)) * step
-        bars.bar(lower, counts, step, align="edge", color="#8A8A8A")
-        bars.axvline(channel.score, color=plots.VERMILION, linestyle="--", linewidth=1.2)
-        bars.set(yscale="log", xlim=(0, 1.08 * max(channel.score, channel.most, 1e-9)), yticks=[])
-        bars.minorticks_off()
-        bars.spines["left"].set_visible(False)
-        bars.tick_params(labelsize=6)
-        crossed = {"digit": digits, "colour": COLOUR_NAMES * 10, "activation": cells.ravel()}
-        for name, columns in {
-            "mean activation": crossed,
-            "training images": {"activation": lower, "images": counts},
-            "best drawing": {"activation": [channel.score]},
-        }.items():
-            frames.append(pd.DataFrame({"channel": channel.channel, "shows": name, **columns}))
-    axes[-1, 9].set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=6)
-    axes[-1, 10].set_xlabel("activation", fontsize=plots.SMALL)
-    heads = {
-        0: "excite it", 2: "suppresses it", 4: "most exciting training images",
-        9: "digit by colour", 10: "training images",
-    }  # fmt: skip
-    above = {"xycoords": "axes fraction", "xytext": (0, 17), "textcoords": "offset points"}
-    for column, head in heads.items():
-        axes[0, column].annotate(head, (0, 1), **above, fontsize=7.5).set_in_layout(False)
-    figure.suptitle(" ", fontsize=11)  # room for the heads
-    figure.get_layout_engine().set(h_pad=0.11)
-    note = """activation: mean of the channel's map after the ReLU; where training images are shown,
-        the lower end of a histogram's bin, with the number of images in it"""
-    return plots.show(figure, pd.concat(frames), note)
+TEXT = 9.5  # points, in a figure 7.5 inches wide: 12 pixels on a page
+
+
+def _at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the upper left corner."""
+    across, down = figure.get_size_inches()
+    place = left / across, 1 - (top + height) / down, width / across, height / down
+    return figure.add_axes(place)
+
+
+def meanings_figure(shown: dict[str, Any]) -> Figure:
+    """Channels of `show_meanings` in rows: the mean activation by digit (row) and colour (column),
+    with an outline around each thing that drives it; and of each thing the drawing, two images, its
+    name and the test of it."""
+    tests, styles = shown["tests"], ("-", "--", ":", "-.")
+    channels, most = tests.channel.unique(), max(3, tests.groupby("channel").size().max())
+    top, row_height, start, examples = 0.3, 1.45, 1.62, 2 if most == 3 else 1
+    width = (7.5 - start) / most
+    side = min(0.6, width / (1 + examples) - 0.05)
+    figure = plots.Figure(figsize=(7.5, row_height * len(channels) + top + 0.75), layout="none")
+    for line, channel in enumerate(channels):
+        rows, above = tests[tests.channel == channel], top + line * row_height
+        ax = _at(figure, 0.28, above, 1.1, 1.1)
+        ax.imshow(shown["cells"][rows.index[0]], cmap="Greys", vmin=0)
+        ax.set(xticks=[], yticks=[0, 3, 6, 9])
+        ax.tick_params(length=0, labelsize=TEXT)
+        ax.set_title(f"channel {channel}", fontsize=TEXT, pad=3, loc="left")
+        for place, row in enumerate(rows.itertuples()):
+            members, left = row.members.split(", "), start + place * width
+            for name in members:
+                if row.kind == "digit":
+                    corner, size = (-0.5, int(name) - 0.5), (10, 1)
+                else:
+                    corner, size = (COLOUR_NAMES.index(name) - 0.5, -0.5), (1, 10)
+                look = {"fill": False, "edgecolor": plots.VERMILION, "linewidth": 1.3}
+                ax.add_patch(Rectangle(corner, *size, linestyle=styles[place % 4], **look))
+            pictures = [shown["optima"][row.Index], *shown["examples"][row.Index][:examples]]
+            for k, image in enumerate(pictures):
+                at = left + k * (side + 0.03), above + 0.02, side, side
+                plots.picture(_at(figure, *at), image)
+            text = textwrap.fill(", ".join(members), 26 if most == 3 else 15)
+            text += f"\nexchanged {row.exchanged:.0%}" + (", " if most == 3 else "\n")
+            text += f"kept {row.kept:.0%} " + ("\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}")
+            below = 1 - (above + side + 0.06) / figure.get_figheight()
+            figure.text(left / 7.5, below, text, fontsize=TEXT, va="top")
+    ax.set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=TEXT - 1)
+    note = """each thing that drives a channel; strength: mean activation, over the channel's
+        largest; excited: share of new images with this thing alone that excite it; exchanged, kept:
+        share of those that still do when this thing, or the other property, is exchanged"""
+    return plots.show(figure, tests.drop(columns=["network", "seed", "layer"]), note)
+
+
+def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
+    """Channels of `show_parts` of each network (by name) in rows: the drawing, the part it answers
+    to, three digits with the patch like it (solid) and the matched one (dashed), and the test."""
+    count = sum(len(found["tests"]) for found in shown.values())
+    figure = plots.Figure(figsize=(7.5, 0.82 * count + 0.3 * len(shown) + 0.3), layout="none")
+    templates, above, frames = parts.part_templates(), 0.05, []
+    for network, found in shown.items():
+        figure.text(0.01, 1 - (above + 0.18) / figure.get_figheight(), network, fontsize=10.5)
+        above += 0.3
+        frames.append(found["tests"])
+        for row in found["tests"].itertuples():
+            plots.picture(_at(figure, 0.1, above, 0.72, 0.72), found["optima"][row.Index])
+            ax = _at(figure, 1.0, above + 0.11, 0.5, 0.5)
+            plots.picture(ax, np.stack([np.pad(templates[row.part], 2)] * 3))
+            for k, grey in enumerate(found["digits"][row.Index]):
+                ax = _at(figure, 1.7 + 0.78 * k, above, 0.72, 0.72)
+                plots.picture(ax, np.stack([grey] * 3))
+                corners = found["corners"][row.Index][k]
+                looks = (plots.VERMILION, "-"), ("white", "--")
+                for (y, x), (colour, dash) in zip(corners, looks, strict=True):
+                    look = {"fill": False, "edgecolor": colour, "linestyle": dash}
+                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), parts.SIDE, parts.SIDE, **look))
+            text = f"channel {row.channel}: {row.part}\nalone {row.alone:.0%}, "
+            text += f"erased {row.erased:.0%} "
+            text += "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
+            figure.text(4.15 / 7.5, 1 - (above + 0.36) / figure.get_figheight(), text,
+                        fontsize=TEXT, va="center")  # fmt: skip
+            above += 0.82
+    note = """share, colour, place: of the variance of the activation on drawn parts (η²); alone,
+        erased: share of pairs of patches in which that like the part excites more, cut out, and is
+        missed more"""
+    return plots.show(figure, pd.concat(frames).drop(columns=["answers"]), note)
 
 
 def tuning_scatter(channels: pd.DataFrame) -> Figure:

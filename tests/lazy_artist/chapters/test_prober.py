@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,16 +61,20 @@ def test_channels_are_probed_on_validation_digits_and_the_networks_own_training_
         means = paint(grey, np.full(30, colour), TEST_SEED).mean((2, 3))  # (30, 3)
         expected = [means[labels == digit].mean(0) for digit in range(10)]
         np.testing.assert_allclose(found["cells"][:, :, colour].T, expected, rtol=1e-5)
+    # what excites green most are digits of the grid, each once, in the colour that has most of it
+    grid = np.stack([paint(grey, np.full(30, colour), TEST_SEED) for colour in range(10)])
+    green = grid.mean((3, 4))[:, :, 1]  # (10 colours, 30)
+    best = np.argsort(-green.max(0))[: prober.TOP]
+    assert found["top_digits"][1].tolist() == labels[best].tolist()
+    assert found["top_colours"][1].tolist() == green.argmax(0)[best].tolist()
+    expected = np.round(255 * grid[green.argmax(0)[best], best])
+    np.testing.assert_array_equal(found["top"][1], expected)
     tuned = found["tuning"]
     assert tuned.colour.min() > 0.6 > 0.2 > tuned.digit.max() and tuned.p_colour.max() == 1 / 200
 
     pool = colour_split("train", 4, 0.7).take(np.arange(120))
     green = pool.images.mean((2, 3))[:, 1]
-    best = np.argsort(-green)[: prober.TOP]
     np.testing.assert_allclose(found["most"][1], green.max(), rtol=1e-5)
-    assert found["top_digits"][1].tolist() == pool.labels[best].tolist()
-    assert found["top_colours"][1].tolist() == pool.colours[best].tolist()
-    np.testing.assert_array_equal(found["top"][1], np.round(255 * pool.images[best]))
     counts = np.histogram(green, prober.BINS, (0, green.max()))[0]
     assert found["histogram"][1].tolist() == counts.tolist()
 
@@ -175,13 +180,10 @@ def test_channels_are_put_together_by_layer_network_and_seed_and_shown_on_cards(
     with monkeypatch.context() as patch:
         patch.setattr(prober.atlas, "compose", lambda cards, **given: cards)
         shown = prober.show_channels([one for one in networks if one.seed == 0], **sizes)
-    cards, layers = shown["atlas"], shown["layers"]
-    assert sorted(layers) == [titles[4], titles[5]]  # of the last layer
-    last, first = layers[titles[5]], made("draw", networks[3], "block3")
-    np.testing.assert_array_equal(last["optima"], first["optima"][:, 0])
-    np.testing.assert_array_equal(last["pictures"][:, :2], first["optima"])
-    np.testing.assert_array_equal(last["pictures"][:, 2], first["negative"])
-    assert last["pictures"].shape[1] == 7 and (last["pictures"][1, 3:] == 90).all()
+    cards, optima = shown["atlas"], shown["optima"]
+    assert sorted(optima) == sorted(titles[:6])  # of the CNNs
+    expected = made("draw", networks[3], "block3")["optima"][:, 0]
+    np.testing.assert_array_equal(optima[titles[5]], expected)
     assert len(cards) == 7 * 4 and cards[-1].title == "oracle-resnet18 layer4 3"
     first, *_, dead = cards[:4]
     assert first.subtitle == "colour: green" and dead.subtitle == "dead"
@@ -196,13 +198,106 @@ def test_channels_are_put_together_by_layer_network_and_seed_and_shown_on_cards(
     page = (cache_dir() / "pages" / "atlas.html").read_text("utf-8")
     assert 'id="oracle-resnet18/layer4/3"' in page
 
-    rows = csv_of(prober.channel_cards(frame, layers, titles[4]))
-    shown = dict(list(rows[rows.channel == 0].groupby("shows")))
-    cell = shown["mean activation"].query("digit == 7 and colour == 'green'")
-    assert cell.activation.item() == 5 and shown["best drawing"].activation.item() == 3
-    lower = [k / 12 for k in range(24)]
-    assert shown["training images"].activation.tolist() == pytest.approx(lower, rel=1e-5)
-    assert shown["training images"].images.tolist() == list(range(24))
+
+def given_cells(monkeypatch, *tables, most=None) -> None:
+    """One layer whose channels have these cells (10 digits, 10 colours); no digits are alike."""
+    most = np.ones(len(tables)) if most is None else most
+    probed = {"layer": {"cells": np.stack(tables).astype(float), "most": np.array(most)}}
+    monkeypatch.setattr(prober, "probe_channels", lambda *given: probed)
+    monkeypatch.setattr(prober.tuning, "neighbouring_digits", lambda: np.eye(10, dtype=bool))
+
+
+def test_things_are_counted_of_live_channels_and_of_random_directions(monkeypatch):
+    red, both, wide, ramp = np.zeros((4, 10, 10))
+    red[:, 0], both[:, 0], both[3], wide[:6] = 1, 1, 1, 1
+    ramp[:] = np.arange(10)[:, None] / 10  # more than half drive
+    given_cells(monkeypatch, red, both, wide, ramp, red, most=[1, 1, 1, 1, 0])
+    found = prober.count_things.__wrapped__(handle(3), ["layer"], 5, 60).set_index("unit")
+    shares = ["one", "several", "broadly"]
+    assert found.loc["channels", shares].tolist() == [1 / 4, 1 / 4, 1 / 2]
+    weights = np.random.default_rng(3).standard_normal((4, 4))
+    scaled = [table / table.std() for table in (red, both, wide, ramp)]
+    mixed = np.stack([sum(w * t for w, t in zip(row, scaled, strict=True)) for row in weights])
+    broad = prober.tuning.driving(mixed).mean((1, 2)) > 0.5
+    one = np.array([len(each) == 1 for each in prober.tuning.things(mixed)])
+    assert found.loc["random directions", "one"] == (one & ~broad).mean()
+    assert found.loc["random directions", "broadly"] == broad.mean()
+
+
+def test_the_exchange_upholds_what_moves_the_channel_and_refutes_what_does_not(monkeypatch):
+    """Of three new images of each kind. Channel 0 has red and threes, as the grid says. Channel 1
+    had the same cells, but on new images red moves it only on zeros, and threes only in blue (a
+    tenth of what should); channel 2 is always on; channel 3 has one thing, channel 4 is broad."""
+    both, red, wide = np.zeros((3, 10, 10))
+    both[:, 0], both[3], red[:, 0], wide[:6] = 1, 0.8, 1, 1
+    given_cells(monkeypatch, both, both, both, red, wide)
+    values = np.zeros((10, 10, 3, 5))
+    values[..., 0] = both[..., None]
+    values[4, 0, 0, 0], values[4, 7, 1, 0] = 0, 2  # a red four is missed, and a violet one is not
+    values[0, 0, :, 1], values[3, 2, :, 1], values[..., 2] = 1, 1, 1
+    shown = []
+
+    def activations(model, layers, images):
+        shown.append(images)
+        return {"layer": values.reshape(300, 5)}
+
+    monkeypatch.setattr(prober.tuning, "activations", activations)
+    found = prober.try_meanings.__wrapped__(handle(), ["layer"], 3, 60)
+    grey, _ = balanced(*split_digits("validation"), 6)
+    expected = paint(grey[45:48], np.full(3, 4), TEST_SEED)  # the second three sevens, in magenta
+    np.testing.assert_array_equal(shown[0][222:225], expected)
+    assert found.channel.tolist() == [0, 0, 1, 1, 2, 2] and (found.things == 2).all()
+    assert found.kind.tolist() == ["digit", "colour"] * 3
+    assert found.members.tolist() == ["3", "red"] * 3
+    assert found.strength.tolist() == [0.8, 1] * 3
+    assert found.upheld.tolist() == [True, True, False, False, False, False]
+    three, red, rare_three, rare_red, *always = found.itertuples()
+    # threes in nine colours, 27 images; exchanged for nine other digits, of which one violet four
+    assert (three.excited, three.kept) == (1, 1)
+    assert three.exchanged == pytest.approx(1 / (27 * 9))
+    # 26 of 27 red ones; image 0 of eight digits finds seven others red of eight, else all eight
+    assert red.excited == pytest.approx(26 / 27)
+    assert red.kept == pytest.approx((8 * 7 / 8 + 18) / 26)
+    assert red.exchanged == pytest.approx(1 / 9 / 26)
+    assert rare_red.excited == pytest.approx(1 / 9) and rare_red.kept == 0
+    assert (rare_three.excited, rare_three.exchanged) == (pytest.approx(1 / 9), 0)
+    assert [each.exchanged for each in always] == [1, 1]
+
+
+def test_channels_of_most_things_are_shown_with_a_drawing_from_each(monkeypatch):
+    """Channel 2 has three things, of 0 and 3, with two, the weaker thing of 3 is the stronger."""
+    rows = [(0, 2, "0", 0.5), (0, 2, "red", 1), (2, 3, "1", 0.3), (2, 3, "7", 1)]
+    rows += [(2, 3, "green", 1), (3, 2, "blue", 0.6), (3, 2, "8", 0.9)]
+    tests = pd.DataFrame(rows, columns=["channel", "things", "members", "strength"])
+    monkeypatch.setattr(prober, "try_meanings", lambda *given: tests.assign(layer="layer"))
+    monkeypatch.setattr(prober, "SHOWN", 2)
+    cells = np.arange(400.0).reshape(4, 10, 10)
+    given_cells(monkeypatch, *cells)
+    grid = prober.tuning.colour_grid("validation", 3, TEST_SEED)  # 10 colours, 30 digit images
+    seen, asked = np.random.default_rng(0).random((300, 4)), {}
+    monkeypatch.setattr(prober.tuning, "activations", lambda *given: {"layer": seen})
+
+    def drawn(model, layer, directions, **settings):
+        asked.update(settings, directions=directions)
+        return np.full((5, 1, 3, 28, 28), 0.2), None
+
+    monkeypatch.setattr(prober, "visualise", drawn)
+    found = prober.show_meanings.__wrapped__(handle(), "layer", 3, 60, 7)
+    assert found["tests"].members.tolist() == ["1", "7", "green", "blue", "8"]
+    assert asked["directions"].argmax(1).tolist() == [2, 2, 2, 3, 3] and asked["steps"] == 7
+    np.testing.assert_array_equal(found["cells"], cells[[2, 2, 2, 3, 3]])
+    assert (found["optima"] == 51).all()
+    # green ones and sevens are not of green alone; each digit image counts once
+    alone = (grid.colours == 1) & ~np.isin(grid.labels, [1, 7])
+    best = np.flatnonzero(alone)[np.argsort(-seen[alone, 2])]
+    expected = np.round(255 * grid.images[best[:2]])
+    np.testing.assert_array_equal(found["examples"][2], expected)
+    np.testing.assert_allclose(asked["start"][2], grid.images[best[:9]].mean(0), atol=1e-6)
+    eights = (grid.labels == 8) & (grid.colours != 2)
+    values = np.where(eights, seen[:, 3], -1).reshape(10, 30)
+    best = np.argsort(-values.max(0))[:2]
+    expected = grid.images[values.argmax(0)[best] * 30 + best]
+    np.testing.assert_array_equal(found["examples"][4], np.round(255 * expected))
 
 
 def test_ablation_by_hand(monkeypatch):
@@ -273,15 +368,80 @@ def invented_patterns(where, parametrisation, robust) -> pd.DataFrame:
     return pd.DataFrame({"pattern": list(prober.patterns()), "cosine": cosines})
 
 
+def invented_counts(network, layers, n_per_class, n_train) -> pd.DataFrame:
+    """One thing drives a tenth more in each layer, and .02 more of another network."""
+    rows = []
+    for k, unit in np.ndindex(3, 2):
+        one = (0.1 * (k + 1) + 0.02 * KINDS.index(network.name)) / (1 + unit) + 0.01 * network.seed
+        unit = ("channels", "random directions")[unit]
+        shares = {"one": one, "several": 0.4, "broadly": 0.6 - one}
+        rows.append({"layer": layers[k], "unit": unit, **shares})
+    return pd.DataFrame(rows).assign(network=network.name, seed=network.seed)
+
+
+def invented_meanings(network, layers, n_per_class, n_train) -> pd.DataFrame:
+    """Four things in each layer, of which three are upheld, in the oracle of seed 1 two."""
+    upheld = [True, True, network.name != "oracle" or network.seed == 0, False]
+    kind = ["colour", "digit", "colour", "colour"]
+    more = {"channel": [0, 0, 1, 2], "kind": kind}
+    share = {"excited": [1, 0.9, 0.8, 0.7], "exchanged": 0.1, "kept": 0.8 + 0.1 * network.seed}
+    frames = [pd.DataFrame({"layer": layer, **more, **share, "upheld": upheld}) for layer in layers]
+    return pd.concat(frames).assign(network=network.name, seed=network.seed)
+
+
+def shown_meanings(network, layer, n_per_class, n_train, steps) -> dict:
+    rows = [
+        (5, "digit", "3, 8", True),
+        (5, "colour", "red", False),
+        (9, "colour", "red, pink", True),
+    ]
+    tests = pd.DataFrame(rows, columns=["channel", "kind", "members", "upheld"])
+    tests = tests.assign(exchanged=[0.11, 0.22, 0.33], kept=0.9, network="x", seed=0, layer=layer)
+    pictures = np.zeros((3, 3, 28, 28), np.uint8)
+    return {
+        "tests": tests, "cells": np.ones((3, 10, 10)), "optima": pictures,
+        "examples": pictures[:, None].repeat(2, 1),
+    }  # fmt: skip
+
+
+def invented_parts(network, layers, n_per_class) -> pd.DataFrame:
+    """Of four channels of a layer two answer, of the cheater none; one is upheld, of the oracle's
+    second layer both in seed 1."""
+    rows = []
+    for layer, channel in product(layers, range(4)):
+        also = (network.name, layer, network.seed) == ("oracle", "block2", 1)
+        rows.append({
+            "layer": layer, "channel": channel,
+            "answers": channel < 2 and network.name != "cheater",
+            "alone": 0.9 - 0.1 * channel, "erased": 0.7, "upheld": channel == 0 or also,
+        })  # fmt: skip
+    return pd.DataFrame(rows).assign(network=network.name, seed=network.seed)
+
+
+def shown_parts(network, layer, n_per_class, steps) -> dict:
+    tests = pd.DataFrame({
+        "channel": [3, 4], "part": ["bar", "loop"], "alone": [0.81, 0.6], "erased": [0.72, 0.5],
+        "answers": True, "upheld": [True, False],
+    })  # fmt: skip
+    pictures, corners = np.zeros((2, 3, 28, 28), np.uint8), np.arange(24).reshape(2, 3, 2, 2) % 17
+    return {"tests": tests, "optima": pictures, "digits": pictures, "corners": corners}
+
+
 @pytest.fixture(scope="module")
 def chapter(tmp_path_factory):
     """What the cells show of the invented measurements, at quick scale."""
-    invented = {"recover_patterns": invented_patterns, "ablate_channels": invented_ablation}
+    invented = {
+        "recover_patterns": invented_patterns, "ablate_channels": invented_ablation,
+        "count_things": invented_counts, "try_meanings": invented_meanings,
+        "try_parts": invented_parts,
+    }  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAZY_ARTIST_CACHE", str(tmp_path_factory.mktemp("prober")))
         patch.setenv("LAZY_ARTIST_SCALE", "quick")
         by_hand(patch, **invented)
+        patch.setattr(prober, "show_meanings", shown_meanings)
+        patch.setattr(prober, "show_parts", shown_parts)
         ASKED.clear()
         cells = run_cells("prober")
         assert {given for (what, *_), given in ASKED.items() if what == "probed"} == {(10, 5_000)}
@@ -302,17 +462,18 @@ def test_known_patterns_and_what_drawings_beat(chapter):
     mean = estimate([(51 * 2 + 1.5 - 25.5 * seed) / 255 for seed in (0, 1)])
     assert inline['grey["cure"]'] == mean.format("{:.2f}")
     # in order of the best colour, then of the best digit
+    assert len(shown["fig-early"].axes) == 6
     pixels = shown["fig-optima"].axes[0].images[0].get_array()
     assert [pixels[5, 5 + 30 * k, 0] - 51 for k in range(4)] == [2, 3, 1, 0]
 
 
 def test_shares_of_labels_and_tuning(chapter):
     shown, inline = chapter
-    rows = table(shown["tbl-labels"])
-    quarters = {"colour": [1, 2], "shape": [1, 1], "mixed": [1, 0], "dead": [1, 1]}
-    assert rows["channels of"] == list(quarters)
-    expected = [percent(estimate(np.divide(each, 4))) for each in quarters.values()]
-    assert rows["three-layer CNN, cheater, block1"] == expected
+    rows = csv_of(shown["fig-labels"]).set_index("channels of")
+    quarters = {"colour": [1, 2], "shape": [1, 1], "mixed": [1, 0], "unexplained": [0, 0]}
+    for name, each in quarters.items():
+        mean = np.mean(each) / 4
+        assert rows[name]["three-layer CNN, cheater, block1"] == pytest.approx(mean)
     # of live channels of the last layer
     assert inline['share["cheater"]'] == percent(estimate([1 / 3, 2 / 3]))
     assert inline['oracle["block1"]'] == percent(estimate([0, 0]))
@@ -320,12 +481,46 @@ def test_shares_of_labels_and_tuning(chapter):
     assert shown["probe-cure-colour-share"].value == pytest.approx(1 / 3)
     # of live channels of the first seed
     rows = table(shown["tbl-tuning"])
-    assert rows["channels of"][1::4] == ["η² digit", "things, median"]
-    expected = ["0.23 (33%)", "0.15 (33%)", "0.02 (100%)", "0.31 (0%)", "0.11 (0%)", "2"]
+    assert rows["channels of"][1::3] == ["η² digit", "selectivity, digit"]
+    expected = ["0.23 (33%)", "0.15 (33%)", "0.02 (100%)", "0.31 (0%)", "0.11 (0%)"]
     assert rows["three-layer CNN, cure, block2"] == expected
     assert inline['f"{told.to_numpy().mean():.0%}"'] == "31%"  # (2 / 9 + 1 / 3 + 1) of five
     points = csv_of(shown["fig-tuning"])
     assert len(points) == 3 * 3 * 3 and points.colour.max() == pytest.approx(0.46)
+
+
+def test_things_meanings_and_parts_in_the_cells(chapter):
+    shown, inline = chapter
+    lines = shown["tbl-things"].data.splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[:2] == ["cheater", "block1"]
+    one, several, broad = estimate([0.1, 0.11]), estimate([0.4, 0.4]), estimate([0.5, 0.49])
+    chance = estimate([0.05, 0.06])
+    assert cells[2:] == [percent(each) for each in (one, several, broad, chance)]
+    assert inline['percent(single["oracle", "block3"])'] == percent(estimate([0.34, 0.35]))
+    assert "it rises in all three" in inline.values()
+    lines = [line.split("|") for line in shown["tbl-meanings"].data.splitlines()]
+    row = [cell.strip() for cell in lines[2]][1:-1]
+    assert row[:4] == ["cheater", "block1", "colour", "6"]
+    assert row[4] == percent(estimate([2.5 / 3] * 2)) and row[6] == percent(estimate([0.8, 0.9]))
+    assert row[7] == percent(estimate([2 / 3, 2 / 3]))
+    assert inline['held.get(("oracle", "colour"), "none")'] == "3 of 6"
+    assert inline['held.get(("cure", "digit"), "none")'] == "2 of 2"
+    assert shown["probe-meanings"].value == pytest.approx((9 / 12 + 8 / 12) / 2)
+    rows = csv_of(shown["fig-meanings-cure"])
+    assert rows.members.tolist() == ["3, 8", "red", "red, pink"]
+    texts = [text.get_text() for text in shown["fig-meanings-cure"].texts]
+    assert texts[0] == "3, 8\nexchanged 11%, kept 90% ✓" and texts[1].endswith("✗")
+    lines = [line.split("|") for line in shown["tbl-parts"].data.splitlines()]
+    rows = {tuple(cell.strip() for cell in line[1:3]): line[3:-1] for line in lines}
+    oracle = [cell.strip() for cell in rows["oracle", "block2"]]
+    assert oracle[0] == percent(estimate([0.5, 0.5])) and oracle[1] == percent(estimate([0.85] * 2))
+    assert oracle[3] == percent(estimate([0.5, 1]))
+    assert [cell.strip() for cell in rows["cheater", "block2"]][1:] == ["–"] * 3
+    # of channels 0 to 2 the first two answer
+    assert inline['shared["cure"]'] == percent(estimate([2 / 3, 2 / 3]))
+    assert shown["probe-parts"].value == pytest.approx((0.5 + 0.75) / 2)
+    assert len(csv_of(shown["fig-parts"])) == 4
 
 
 def test_the_ablations_table_and_claim(chapter):
