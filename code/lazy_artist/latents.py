@@ -259,7 +259,8 @@ def matched(carried: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     others = np.setdiff1d(np.flatnonzero(carried > 0), chosen)
-    distance = np.abs(np.log(carried[chosen])[:, None] - np.log(carried[others]))
+    sizes = np.log(np.maximum(carried, 1e-12))
+    distance = np.abs(sizes[chosen, None] - sizes[others])
     return others[linear_sum_assignment(distance)[1]]
 
 

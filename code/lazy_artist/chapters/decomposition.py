@@ -37,6 +37,7 @@ N_CELLS = (len(CUTS) - 1) ** 2
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the parts, ablated
 SCALE_PENALTIES = (1e-3, 1e-2)
 PROBE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+REDS = (8, 16, 32, 64, 128, 256)  # how many latents may count as those of red
 DOSES = np.linspace(0, 4, 17)  # of red: 0 is the mean over colours, 1 what the digit has in red
 N_ALIGNED = 1000  # aligned test images: enough for a number that is near 1
 N_SHEET, N_TOP, N_BINS = 16, 9, 24  # latents on the sheet; images and bars on a latent's card
@@ -354,7 +355,7 @@ def intervene_on_latents(
     }
     row = {"basis": "none", "procedure": "as it was", "level": "", "n": 0}
     rows = [row | shares_correct(logits, sets)]
-    rng, scales, shares = np.random.default_rng(network.seed), {}, {}
+    rng, scales, pushes = np.random.default_rng(network.seed), {}, {}
     for basis, (by_cell, effect, rest) in bases.items():
         tasks = latents.with_residual(by_cell, channels, head, effect, rest, size)
         shuffled = basis == "random latents"
@@ -362,35 +363,30 @@ def intervene_on_latents(
         values, n_parts = whole["search"], groups.max() + 1
         spread = np.maximum(values.var(0), 1e-12)
         _, *etas = latents.colour_first(values, colours, digits)
-        if shuffled:
-            orders = {"random": rng.permutation(n_parts)}
-        else:
-            colour, digit = (
-                np.bincount(groups, eta * spread) / np.bincount(groups, spread) for eta in etas
-            )
-            pushes = np.bincount(groups, latents.attribution(values, units, colours))
-            shares[basis] = pushes / pushes.sum()
-            orders = {"variance": colour / np.maximum(colour + digit, 1e-12), "attribution": pushes}
-            orders = {name: np.argsort(-by, kind="stable") for name, by in orders.items()}
+        colour, digit = (
+            np.bincount(groups, eta * spread) / np.bincount(groups, spread) for eta in etas
+        )
+        pushes[basis] = np.bincount(groups, latents.attribution(values, units, colours))
+        by = {"variance": colour / np.maximum(colour + digit, 1e-12), "attribution": pushes[basis]}
+        orders = {name: np.argsort(-value, kind="stable") for name, value in by.items()}
+        orders = {"random": rng.permutation(n_parts)} if shuffled else orders
         for (order, ranked), level, share in product(orders.items(), latents.LEVELS, SHARES):
             n = max(1, round(share * n_parts))
             held = latents.ablation_scales(ranked, n)[groups]
             edited = latents.scale_about(logits, whole, units, held, level)
             row = {"basis": basis, "procedure": "ablated", "order": order, "level": level}
             rows.append(row | {"n": n, "share": share} | shares_correct(edited, sets))
-        for procedure, (parts, units, groups) in zip(
-            ("scales", "scales by cell"), tasks, strict=True
-        ):
+        for procedure, task in zip(("scales", "scales by cell"), tasks, strict=True):
+            parts, units, groups = task
             if shuffled:
                 scale, offset = scales["SAE latents", procedure]
                 scale, single = scale.copy(), np.bincount(groups)[groups] == 1
                 scale[single] = rng.permutation(scale[single])  # the residual keeps its own
                 candidates = [(scale, offset)]
             else:
-                task = logits["search"], parts["search"], units, digits
-                candidates = [
-                    latents.search_scales(*task, p, steps, groups) for p in SCALE_PENALTIES
-                ]
+                given = logits["search"], parts["search"], units, digits
+                searches = ((*given, penalty, steps, groups) for penalty in SCALE_PENALTIES)
+                candidates = [latents.search_scales(*one) for one in searches]
             tried = []
             for scale, offset in candidates:
                 edited = latents.rescale(logits, parts, units, scale, offset)
@@ -408,24 +404,21 @@ def intervene_on_latents(
         "linear colour probe": erasure.project_out(pooled["search"], weights.T, N_CLASSES - 1),
         "LEACE": erasure.leace(pooled["search"], colours),
     }
-    for basis, eraser in erasers.items():
+    for (basis, eraser), level in product(erasers.items(), ("mean", "balanced")):
         edited = {name: eraser(x) @ head.T + bias for name, x in pooled.items()}
-        row = {"basis": basis, "procedure": "erased", "level": "mean", "n": 0}
+        edited = latents.even_out(edited) if level == "balanced" else edited
+        row = {"basis": basis, "procedure": "erased", "level": level, "n": 0}
         rows.append(row | shares_correct(edited, sets))
-        rows.append(row | {"level": "balanced"} | shares_correct(latents.even_out(edited), sets))
 
-    told, known = [], {"colour": "colours", "digit": "labels"}
-    rebuilt = {
-        name: to_array(sae.decode(torch.from_numpy(latents.sum_cells(x, N_CELLS)).to(device())))
-        for name, x in z.items()
-    }
+    told, directions, rest = [], to_array(sae.directions()), bases["SAE latents"][2]
+    rebuilt = {name: latents.sum_cells(x, N_CELLS) @ directions + rest for name, x in z.items()}
     residual = {name: pooled[name] - rebuilt[name] for name in pooled}
-    pushed = shares["SAE latents"][-1]
+    pushed = pushes["SAE latents"][-1] / pushes["SAE latents"].sum()
     parts = {"raw channels": (pooled, 1.0), "reconstruction": (rebuilt, 1 - pushed)}
     for part, (x, push) in (parts | {"residual": (residual, pushed)}).items():
         row = {"part": part, "attribution": push}
         row["variance"] = float(x["search"].var(0).sum() / pooled["search"].var(0).sum())
-        for attribute, name in known.items():
+        for attribute, name in (("colour", "colours"), ("digit", "labels")):
             weights, offset = latents.fit_linear_probe(x["search"], getattr(sets["search"], name))
             called = (x["validation"] @ weights + offset).argmax(1)
             row[attribute] = float((called == getattr(sets["validation"], name)).mean())
@@ -476,79 +469,87 @@ def refit_heads(
 
 @stored
 def turn_red(
-    network: Network, options: dict[str, Any], n_per_class: int, split: str, n_images: int
+    network: Network, options: dict[str, Any], n_per_class: int, n_choose: int, n_images: int
 ) -> dict[str, pd.DataFrame]:
-    """What the network predicts as its latents of red are turned down and up, the head untouched.
+    """What the network predicts as the latents of red are turned down and up, its head untouched.
 
-    Those are the latents labelled "colour" by `label_latents` that red excites most. Resample
-    ablation: at dose 0 each takes its mean over the ten repaintings of the same digit, at dose 1
-    the value that it has when this digit is red, at others a multiple of the way between. "control"
-    is as many other live latents, matched one to one so that the variance that colour gives to what
-    they add to the logits is as near as can be; each takes the way to the value that it has in the
-    colour which excites it most. "colour": all latents labelled "colour", turned down alone.
+    Latents are ranked by what they do for red on the grid of `label_latents`: how far red moves
+    their mean from that over all colours, times their effect on the logit of 0. The first n of
+    these, of `REDS` the n by which most of `n_choose` red validation ones are moved to 1, are
+    "red"; "control" is as many others, `latents.matched` by the variance that colour gives to what
+    they add to the logits. At dose 0 a latent is ablated by resampling: it takes its mean over the
+    ten repaintings of the same digit. At dose 1 it has its value in the digit painted red (of the
+    control, for green ones: in the colour that excites it most), and so on in proportion.
 
-    "curve": frame of images ("red ones", "green ones"), latents ("red", "control"), dose (`DOSES`),
-        answer, with its mean probability, and the share predicted, over `n_images` ones of a split;
-        dose NaN: as it was.
-    "down": frame of latents, digit, moved (the share of images of this digit in red that are
-        predicted 0 before, and the digit itself at dose 0) and called_one (at dose 0).
-    "latents": frame of latents ("red", "control", "colour"), number, and carried (that variance).
+    "curve": frame of images ("red ones", "green ones"; `n_images` test digits), latents, dose
+        (`DOSES`), answer, predicted (share of images) and probability (mean). "down": frame of
+        latents (and "everything": logits averaged over the repaintings), digit, moved (the share
+        of images of this digit in red predicted 0 before, and the digit itself at dose 0) and
+        called_one (at dose 0). "sets": frame of latents, number, carried (that variance, as a share
+        of all latents'), labelled (how many of them "colour", with red exciting them most).
     """
     model, sae = network.load(), load_sae(network, **options)
     head, bias = to_array(model.head.weight), to_array(model.head.bias)
     effect = to_array(sae.directions()) @ head.T
     effect -= effect.mean(1, keepdims=True)
-    found = label_latents(network, options, n_per_class)
-    label, by_colour = found["latents"].label.to_numpy(), found["cells"].mean(1)  # (L, colours)
+    found, place = label_latents(network, options, n_per_class), latents.cell_weights((0, CUTS[-1]))
+    by_colour = found["cells"].mean(1)  # (L, colours)
     likes, carried = by_colour.argmax(1), by_colour.var(1) * np.square(effect).sum(1)
-    coloured = np.flatnonzero(label == "colour")
-    red = coloured[likes[coloured] == 0]
-    sets = {"red": red, "control": latents.matched(carried, red), "colour": coloured}
+    ranked = np.argsort(-(by_colour[:, 0] - by_colour.mean(1)) * effect[:, 0], kind="stable")
 
-    (grey, shown), curve, down = split_digits(split), [], []
-    whole_map = latents.cell_weights((0, CUTS[-1]))
-    for digit in range(N_CLASSES):
-        some = grey[shown == digit][:n_images]
-        z, logits = [], []
+    def repainted(split: str, digit: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (10 colours, n, L) and logits (10 colours, n, 10) of a split's first digits."""
+        (grey, shown), z, logits = split_digits(split), [], []
+        some = grey[shown == digit][:n]
         for colour in range(N_CLASSES):
             images = paint(some, np.full(len(some), colour), TEST_SEED)
-            parts, x = latents.parts_by_cell(model, LAYER, images, whole_map, sae)
+            parts, x = latents.parts_by_cell(model, LAYER, images, place, sae)
             z.append(parts.toarray())
             logits.append(x @ head.T + bias)
-        z, base = np.stack(z), np.mean(z, axis=0)  # (colours, n, L) and (n, L)
-        for name, chosen in sets.items():
-            after = logits[0] + (base - z[0])[:, chosen] @ effect[chosen]
-            called, before = after.argmax(1), logits[0].argmax(1)
-            row = {
-                "latents": name,
-                "digit": digit,
-                "moved": ((before == 0) & (called == digit)).mean(),
-            }
-            down.append(row | {"called_one": (called == 1).mean()})
+        return np.stack(z), np.stack(logits)
+
+    def ablated(z: np.ndarray, logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Logits of the red images with the chosen latents at dose 0."""
+        return logits[0] + (z.mean(0) - z[0])[:, chosen] @ effect[chosen]
+
+    def moved(before: np.ndarray, after: np.ndarray, digit: int) -> float:
+        return float(((before.argmax(1) == 0) & (after.argmax(1) == digit)).mean())
+
+    z, logits = repainted("validation", 1, n_choose)
+    n = max(REDS, key=lambda n: moved(logits[0], ablated(z, logits, ranked[:n]), 1))
+    sets = {"red": ranked[:n], "control": latents.matched(carried, ranked[:n])}
+    curve, down = [], []
+    for digit in range(N_CLASSES):
+        z, logits = repainted("hard", digit, n_images)
+        ends = {name: ablated(z, logits, chosen) for name, chosen in sets.items()}
+        for name, after in (ends | {"everything": logits.mean(0)}).items():
+            row = {"latents": name, "digit": digit, "moved": moved(logits[0], after, digit)}
+            down.append(row | {"called_one": float((after.argmax(1) == 1).mean())})
         if digit != 1:
             continue
-        for (colour, images), name in product(
-            ((0, "red ones"), (1, "green ones")), ("red", "control")
+        for (colour, images), (name, chosen) in product(
+            enumerate(("red ones", "green ones")), sets.items()
         ):
-            chosen = sets[name]
-            target = z[likes[chosen], :, chosen].T if colour else z[0][:, chosen]  # (n, chosen)
-            way = (target - base[:, chosen]) @ effect[chosen]
-            start = logits[colour] + (base - z[colour])[:, chosen] @ effect[chosen]
-            for dose in (np.nan, *DOSES):
-                edited = logits[colour] if np.isnan(dose) else start + dose * way
-                table = {"answer": range(N_CLASSES), "probability": softmax(edited, 1).mean(0)}
-                table["predicted"] = np.bincount(edited.argmax(1), minlength=N_CLASSES) / len(
-                    edited
-                )
-                frame = pd.DataFrame(table).assign(images=images, latents=name, dose=dose)
-                curve.append(frame)
-    told = {name: {"number": len(own), "carried": carried[own].sum()} for name, own in sets.items()}
-    told = pd.DataFrame(told).T.rename_axis("latents").reset_index()
-    return {
-        "curve": pd.concat(curve, ignore_index=True),
-        "down": pd.DataFrame(down),
-        "latents": told,
-    }
+            base, target = z.mean(0)[:, chosen], z[0][:, chosen]
+            if colour and name == "control":
+                target = z[likes[chosen], :, chosen].T
+            start = logits[colour] + (base - z[colour][:, chosen]) @ effect[chosen]
+            for dose in DOSES:
+                edited = start + dose * (target - base) @ effect[chosen]
+                called = np.bincount(edited.argmax(1), minlength=N_CLASSES) / len(edited)
+                row = {"images": images, "latents": name, "dose": dose, "answer": range(N_CLASSES)}
+                row |= {"predicted": called, "probability": softmax(edited, axis=1).mean(0)}
+                curve.append(pd.DataFrame(row))
+    labelled = (found["latents"].label == "colour").to_numpy() & (likes == 0)
+    told = [
+        {
+            "latents": name, "number": len(chosen), "labelled": int(labelled[chosen].sum()),
+            "carried": float(carried[chosen].sum() / carried.sum()),
+        }
+        for name, chosen in sets.items()
+    ]  # fmt: skip
+    curve = pd.concat(curve, ignore_index=True)
+    return {"curve": curve, "down": pd.DataFrame(down), "sets": pd.DataFrame(told)}
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -607,7 +608,7 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
     are; thin lines are seeds. frame: seed, order, n, share, hard, shortcut_rate."""
     titles = {"shortcut_rate": "shortcut rate on hard images", "hard": "accuracy on hard images"}
     names = {"attribution": "by attribution", "variance": "by variance", "random": "at random"}
-    figure, axes = plots.grid(8, 3.3, 1, 2, sharey=True)
+    figure, axes = plots.grid(6.4, 3, 1, 2, sharey=True)
     for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
         for (order, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
             lines = frame[frame.order == order].pivot(index="share", columns="seed", values=measure)
@@ -624,31 +625,26 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
 
 
 def red_dial(curve: pd.DataFrame) -> Figure:
-    """Shares of the predictions 0 and 1 as the latents of red are turned: the "curve" of
-    `turn_red`, of all seeds (seed). Thin lines are seeds; dashed is the control."""
-    figure, axes = plots.grid(8, 3.4, 1, 2, sharey=True)
-    curve = curve[curve.answer.isin([0, 1]) & curve.dose.notna()]
-    looks = {(0, "red"): "-", (1, "red"): "-", (0, "control"): ":", (1, "control"): ":"}
+    """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
+    `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
+    figure, axes = plots.grid(6.4, 3.3, 1, 2, sharey=True)
     for ax, images in zip(axes[0], ("red ones", "green ones"), strict=True):
-        for (answer, latents_of), dash in looks.items():
-            colour, _, marker = STYLES[1 - answer]
-            rows = curve[(curve.images == images) & (curve.latents == latents_of)]
+        for answer, name in product((1, 0), ("red", "control")):
+            rows = curve[(curve.images == images) & (curve.latents == name)]
             rows = rows[rows.answer == answer]
-            lines = rows.pivot(index="dose", columns="seed", values="predicted")
-            name = f"predicted {answer}" + ", control" * (latents_of == "control")
-            ax.plot(lines.index, lines, dash, color=colour, linewidth=0.5, alpha=0.5)
-            ax.plot(
-                lines.index, lines.mean(axis=1), dash, color=colour, label=name,
-                marker=marker if latents_of == "red" else None, markevery=2,
-            )  # fmt: skip
+            lines = rows.pivot(index="dose", columns="seed", values="probability")
+            colour, dash, marker = STYLES[answer]
+            look = {"color": colour, "linestyle": dash, "marker": marker, "markevery": 2}
+            if name == "control":
+                look |= {"linestyle": ":", "marker": ""}
+            ax.plot(lines.index, lines, **look | {"marker": "", "linewidth": 0.5, "alpha": 0.5})
+            ax.plot(lines.index, lines.mean(axis=1), **look, label=f"{answer}, turning {name}")
         ax.axvline(1, color=plots.DARK, linewidth=0.8, linestyle="-.")
-        ax.set_title(f"{images}: latents of red")
+        ax.set_title(images)
+        ax.set_ylim(0, 1.02)
         ax.set_xlabel("dose (0: mean over colours, 1: as in red)")
-    plots.percent_axis(axes[0, 0].yaxis, "share of images")
-    axes[0, 1].legend(fontsize=8)
-    note = (
-        "dose: of the latents of red, or of their matched control; predicted: share of the images; "
-        "probability: mean"
-    )
-    columns = ["seed", "images", "latents", "dose", "answer", "predicted", "probability"]
-    return plots.show(figure, curve[columns], note)
+    plots.percent_axis(axes[0, 0].yaxis, "probability")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    curve = curve[curve.answer.isin([0, 1])]
+    note = "dose: of the latents of red or their control; predicted: share of images; probability"
+    return plots.show(figure, curve, f"{note}: mean over images")
