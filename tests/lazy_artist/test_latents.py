@@ -95,7 +95,8 @@ def test_latents_are_described_by_hand():
     frame = latents.describe(np.stack(z, 1).reshape(10, 50, 6), labels[:50], effect)
     expected = [
         [0, "colour", "magenta", 1, 0, 0.1, 2, 9, 4.5, 0.2 * (4 - 4.5)],
-        [1, "shape", "6", 0, 1, 0.1, 3, 3, 76.8, 0], [2, "mixed", "", 0.5, 0.5, 0.19, 2, 9, 4.5, -0.35],
+        [1, "shape", "6", 0, 1, 0.1, 3, 3, 76.8, 0],
+        [2, "mixed", "", 0.5, 0.5, 0.19, 2, 9, 4.5, -0.35],
         [3, "dead", "", 0, 0, 0, 0, 9, 4.5, 0],
         [4, "colour", "pink", 25 / 29, 4 / 29, 0.19, 7, 9, 4.5, 0.5 * (8 - 4.5)],
         [5, "unexplained", "", 0, 9 / 49, 0.02, 4, 9, 4.5, 0],
