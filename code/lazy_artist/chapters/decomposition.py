@@ -29,7 +29,7 @@ from lazy_artist.tuning import colour_grid
 LAYER = "block3"  # (N, 128, 7, 7)
 WIDTHS = {"block1": 32, "block2": 64, "block3": 128, "pooled": 128}
 CHOSEN = {"kind": "batchtopk", "sparsity": 16.0, "expansion": 8}
-SWEEP = {"topk": (4.0, 12.0, 32.0), "batchtopk": (4.0, 12.0, 32.0), "relu": (0.4, 1.0, 2.5)}
+OTHERS = {"topk": 16.0, "relu": 1.0}  # other kinds, each with a sparsity
 EXPANSIONS = (4, 16)  # other widths, at the chosen kind and sparsity
 PAINT_SEED = 2000  # paints training and validation digits in uninformative colours
 CUTS = (0, 2, 5, 7)  # rows and columns of the last maps, cut into 3 x 3 cells
@@ -91,14 +91,13 @@ def load_sae(network: Network, **options: Any) -> SparseAutoencoder:
 def train_saes() -> pd.DataFrame:
     """All autoencoders of the chapter, trained in parallel: a row each, with what it was trained
     with and its "l0", "fvu", "dead" and "loss_recovered". study: "chosen" (every network, and a
-    "restart" of the first cheater), "layer", "sparsity" or "expansion" (the first cheater)."""
+    "restart" of the first cheater), "layer", "kind" or "expansion" (the first cheater)."""
     first = network("cheater")
     runs = [("chosen", one, sae_options()) for one in networks(["cheater", "oracle", "cure"])]
     runs.append(("restart", first, sae_options(seed=1)))
     runs += [("layer", first, sae_options(layer)) for layer in WIDTHS]
-    for kind, values in SWEEP.items():
-        for value in values[:: pick(1, 2)]:  # at quick scale the ends alone
-            runs.append(("sparsity", first, sae_options(kind=kind, sparsity=value)))
+    others = [sae_options(kind=kind, sparsity=value) for kind, value in OTHERS.items()]
+    runs += [("kind", first, options) for options in others]
     runs += [("expansion", first, sae_options(expansion=factor)) for factor in EXPANSIONS]
     rated = rate_saes([{"network": one, **options} for _, one, options in runs])
     return pd.DataFrame(
@@ -249,7 +248,7 @@ def show_latents(
                     "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(quoted),
                 },
                 measures={
-                    "η² colour": row.colour, "η² digit": row.digit,
+                    "η² colour": row.colour, "η² digit": row.digit, "pushes": row.attribution,
                     "active on, %": 100 * row.active, "adds": row.adds, "most": row.most,
                 },
                 pictures=pictures[:1], examples=pictures[1:], grid=result["cells"][k],
@@ -393,7 +392,7 @@ def intervene_on_latents(
                 edited = latents.even_out(edited) if shuffled else edited
                 n = len(set(groups[scale < 0.05]))
                 row = {"basis": basis, "procedure": procedure, "level": "", "n": n}
-                row |= {"coefficients": groups.max() + 1 + N_CLASSES}
+                row["coefficients"] = groups.max() + 1 + N_CLASSES
                 tried.append((row | shares_correct(edited, sets), (scale, offset)))
             best, scales[basis, procedure] = max(tried, key=lambda one: one[0]["validation"])
             rows.append(best)
@@ -476,17 +475,19 @@ def turn_red(
     Latents are ranked by what they do for red on the grid of `label_latents`: how far red moves
     their mean from that over all colours, times their effect on the logit of 0. The first n of
     these, of `REDS` the n by which most of `n_choose` red validation ones are moved to 1, are
-    "red"; "control" is as many others, `latents.matched` by the variance that colour gives to what
-    they add to the logits. At dose 0 a latent is ablated by resampling: it takes its mean over the
-    ten repaintings of the same digit. At dose 1 it has its value in the digit painted red (of the
-    control, for green ones: in the colour that excites it most), and so on in proportion.
+    "red". At dose 0 a latent is ablated by resampling: it takes its mean over the ten repaintings
+    of the same digit. At dose 1 it has its value in the digit painted red, and so on in proportion.
+    "control" is as many others (`latents.matched`, by what each carries), whose moves are
+    multiplied so that together they carry as much: the variance between colours of what they add to
+    the logits. Up they go by the way to their values in the colours that excite each of them most.
 
     "curve": frame of images ("red ones", "green ones"; `n_images` test digits), latents, dose
         (`DOSES`), answer, predicted (share of images) and probability (mean). "down": frame of
-        latents (and "everything": logits averaged over the repaintings), digit, moved (the share
-        of images of this digit in red predicted 0 before, and the digit itself at dose 0) and
-        called_one (at dose 0). "sets": frame of latents, number, carried (that variance, as a share
-        of all latents'), labelled (how many of them "colour", with red exciting them most).
+        latents (and "everything": logits averaged over the repaintings), level ("resampled"; in
+        "balanced" less what the ten answers then are on average over red validation digits),
+        digit, moved (the share of images of this digit in red predicted 0 before, and the digit
+        itself at dose 0) and called_one (at dose 0). "sets": frame of latents, number, carried (a
+        share of all latents'), times (the factor), labelled ("colour", with red first).
     """
     model, sae = network.load(), load_sae(network, **options)
     head, bias = to_array(model.head.weight), to_array(model.head.bias)
@@ -494,7 +495,7 @@ def turn_red(
     effect -= effect.mean(1, keepdims=True)
     found, place = label_latents(network, options, n_per_class), latents.cell_weights((0, CUTS[-1]))
     by_colour = found["cells"].mean(1)  # (L, colours)
-    likes, carried = by_colour.argmax(1), by_colour.var(1) * np.square(effect).sum(1)
+    likes, each = by_colour.argmax(1), by_colour.var(1) * np.square(effect).sum(1)
     ranked = np.argsort(-(by_colour[:, 0] - by_colour.mean(1)) * effect[:, 0], kind="stable")
 
     def repainted(split: str, digit: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -508,72 +509,63 @@ def turn_red(
             logits.append(x @ head.T + bias)
         return np.stack(z), np.stack(logits)
 
-    def ablated(z: np.ndarray, logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    def ablated(z: np.ndarray, logits: np.ndarray, chosen: np.ndarray, times: float) -> np.ndarray:
         """Logits of the red images with the chosen latents at dose 0."""
-        return logits[0] + (z.mean(0) - z[0])[:, chosen] @ effect[chosen]
+        return logits[0] + times * (z.mean(0) - z[0])[:, chosen] @ effect[chosen]
 
     def moved(before: np.ndarray, after: np.ndarray, digit: int) -> float:
         return float(((before.argmax(1) == 0) & (after.argmax(1) == digit)).mean())
 
-    z, logits = repainted("validation", 1, n_choose)
-    n = max(REDS, key=lambda n: moved(logits[0], ablated(z, logits, ranked[:n]), 1))
-    sets = {"red": ranked[:n], "control": latents.matched(carried, ranked[:n])}
-    curve, down = [], []
+    seen = [repainted("validation", digit, n_choose) for digit in range(N_CLASSES)]
+    n = max(REDS, key=lambda n: moved(seen[1][1][0], ablated(*seen[1], ranked[:n], 1), 1))
+    sets = {"red": ranked[:n], "control": latents.matched(each, ranked[:n])}
+    sets["everything"] = np.arange(len(effect))
+    carried = {name: (by_colour[k].T @ effect[k]).var(0).sum() for name, k in sets.items()}
+    sets = {name: (sets[name], np.sqrt(carried["red"] / carried[name])) for name in list(sets)[:2]}
+
+    def ends(z: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+        after = {name: ablated(z, logits, *one) for name, one in sets.items()}
+        return after | {"everything": logits.mean(0)}
+
+    curve, down, ended = [], [], [ends(*one) for one in seen]
+    favoured = {
+        name: latents.favoured(np.concatenate([one[name] for one in ended])) for name in ended[0]
+    }
     for digit in range(N_CLASSES):
         z, logits = repainted("hard", digit, n_images)
-        ends = {name: ablated(z, logits, chosen) for name, chosen in sets.items()}
-        for name, after in (ends | {"everything": logits.mean(0)}).items():
-            row = {"latents": name, "digit": digit, "moved": moved(logits[0], after, digit)}
+        for (name, end), level in product(ends(z, logits).items(), ("resampled", "balanced")):
+            after = end - favoured[name] * (level == "balanced")
+            row = {"latents": name, "level": level, "digit": digit}
+            row |= {"moved": moved(logits[0], after, digit)}
             down.append(row | {"called_one": float((after.argmax(1) == 1).mean())})
         if digit != 1:
             continue
-        for (colour, images), (name, chosen) in product(
-            enumerate(("red ones", "green ones")), sets.items()
-        ):
+        shown = enumerate(("red ones", "green ones"))
+        for (colour, images), (name, (chosen, times)) in product(shown, sets.items()):
             base, target = z.mean(0)[:, chosen], z[0][:, chosen]
             if colour and name == "control":
                 target = z[likes[chosen], :, chosen].T
-            start = logits[colour] + (base - z[colour][:, chosen]) @ effect[chosen]
             for dose in DOSES:
-                edited = start + dose * (target - base) @ effect[chosen]
+                move = base + dose * (target - base) - z[colour][:, chosen]
+                edited = logits[colour] + times * move @ effect[chosen]
                 called = np.bincount(edited.argmax(1), minlength=N_CLASSES) / len(edited)
                 row = {"images": images, "latents": name, "dose": dose, "answer": range(N_CLASSES)}
                 row |= {"predicted": called, "probability": softmax(edited, axis=1).mean(0)}
                 curve.append(pd.DataFrame(row))
-    labelled = (found["latents"].label == "colour").to_numpy() & (likes == 0)
-    told = [
+    red_first = (found["latents"].label == "colour").to_numpy() & (likes == 0)
+    told = pd.DataFrame(
         {
-            "latents": name, "number": len(chosen), "labelled": int(labelled[chosen].sum()),
-            "carried": float(carried[chosen].sum() / carried.sum()),
+            "latents": name, "number": len(chosen), "times": times,
+            "carried": carried[name] / carried["everything"], "labelled": red_first[chosen].sum(),
         }
-        for name, chosen in sets.items()
-    ]  # fmt: skip
-    curve = pd.concat(curve, ignore_index=True)
-    return {"curve": curve, "down": pd.DataFrame(down), "sets": pd.DataFrame(told)}
+        for name, (chosen, times) in sets.items()
+    )  # fmt: skip
+    return {"curve": pd.concat(curve, ignore_index=True), "down": pd.DataFrame(down), "sets": told}
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 STYLES = ((plots.BLUE, "-", "o"), (plots.VERMILION, "--", "s"), (plots.AMBER, ":", "^"))
-
-
-def sparse_front(frame: pd.DataFrame) -> Figure:
-    """Variance unexplained against the number of active latents, a line for each kind of
-    autoencoder: frame of kind, sparsity, l0, fvu."""
-    names = {"topk": "TopK", "batchtopk": "BatchTopK", "relu": "ReLU with L1"}
-    figure, axes = plots.grid(6.5, 3.4)
-    ax, frame = axes[0, 0], frame.sort_values(["kind", "l0"])[["kind", "sparsity", "l0", "fvu"]]
-    for (kind, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
-        points = frame[frame.kind == kind]
-        ax.plot(points.l0, points.fvu, dash, color=colour, marker=marker, label=name)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:.0f}")
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("active latents at a place, L0 (log scale)")
-    plots.percent_axis(ax.yaxis, "variance unexplained")
-    ax.legend()
-    note = "l0: active latents at a place; fvu: share of the variance left unexplained"
-    return plots.show(figure, frame, note)
 
 
 def latent_sheet(found: dict[str, Any]) -> Figure:

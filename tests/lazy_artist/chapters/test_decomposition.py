@@ -146,15 +146,16 @@ def test_all_autoencoders_are_a_row_each_and_but_the_chosen_trained_for_a_shorte
     monkeypatch.setattr(d.stored, "map", lambda f, given, title: trained(given))
     monkeypatch.setattr(d, "rate_saes", d.rate_saes.__wrapped__)
     frame = d.train_saes()
-    assert frame.l0.tolist() == list(range(19))
+    assert frame.l0.tolist() == list(range(15))
     longer, names = frame[frame.steps == 60], ["study", "network", "network_seed", "seed"]
     expected = [("chosen", kind, n, 0) for kind in ("cheater", "oracle", "cure") for n in (0, 1)]
     expected += [("restart", "cheater", 0, 1), ("layer", "cheater", 0, 0)]
     assert [*longer[names].itertuples(index=False)] == expected
     assert frame[7:11].layer.tolist() == ["block1", "block2", "block3", "pooled"]
-    assert frame[7:17].sparsity.tolist() == [8, 16, 16, 16, 4, 32, 4, 32, 0.4, 2.5]
-    assert frame[10:].n_places.tolist() == [1] + [16] * 8
-    assert frame[17:].expansion.tolist() == [4, 16]
+    assert frame[7:13].sparsity.tolist() == [8, 16, 16, 16, 16, 1]
+    assert frame[11:13].kind.tolist() == ["topk", "relu"]
+    assert frame[10:].n_places.tolist() == [1] + [16] * 4
+    assert frame[13:].expansion.tolist() == [4, 16]
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -474,26 +475,39 @@ def test_latents_of_red_are_turned_down_and_up(monkeypatch):
     n = max(tried, key=tried.get)
     sets = made["sets"].set_index("latents")
     assert sets.number["red"] == n and len({*tried.values()}) > 1
-    carried = by_colour.var(1) * np.square(effect).sum(1)
-    chosen = {"red": order[:n], "control": latents.matched(carried, order[:n])}
+    each = by_colour.var(1) * np.square(effect).sum(1)
+    chosen = {"red": order[:n], "control": latents.matched(each, order[:n])}
     red_first = (labels.label == "colour").to_numpy() & (by_colour.argmax(1) == 0)
+    together = {  # variance between colours of the logits that they add
+        name: (by_colour[own].T @ effect[own]).var(0).sum()
+        for name, own in (chosen | {"all": np.arange(LATENTS)}).items()
+    }
+    times = {"red": 1, "control": np.sqrt(together["red"] / together["control"])}
     for name, own in chosen.items():
-        assert sets.carried[name] == pytest.approx(carried[own].sum() / carried.sum())
+        assert sets.carried[name] == pytest.approx(together[name] / together["all"], rel=1e-4)
         assert sets.labelled[name] == red_first[own].sum()
+        assert sets.times[name] == pytest.approx(times[name], rel=1e-4)
 
-    table = made["down"].set_index(["latents", "digit"])
-    for digit in (1, 4):
-        images, z = repainted("hard", digit, 9)
+    def ends(split, digit, n):
+        """Logits of red images before, and with each set ablated."""
+        images, z = repainted(split, digit, n)
         plain = [predict(model, part) for part in images]
-        ends = {name: down(images, z, own) for name, own in chosen.items()}
-        ends["everything"] = np.mean(plain, axis=0)
-        for name, after in ends.items():
-            row = table.loc[(name, digit)]
-            assert row["moved"] == pytest.approx(moved(plain[0], after, digit))
-            assert row["called_one"] == pytest.approx((after.argmax(1) == 1).mean())
-        if digit == 1:
-            ones = z, plain
-    z, plain = ones
+        after = {
+            name: plain[0] + times[name] * (down(images, z, own) - plain[0])
+            for name, own in chosen.items()
+        }
+        return plain, z, after | {"everything": np.mean(plain, axis=0)}
+
+    others = [ends("validation", digit, 12)[2] for digit in range(10)]
+    favoured = {name: np.concatenate([one[name] for one in others]).mean(0) for name in others[0]}
+    table = made["down"].set_index(["latents", "level", "digit"])
+    for digit in (4, 1):
+        plain, z, after = ends("hard", digit, 9)
+        for name, level in itertools.product(after, ("resampled", "balanced")):
+            row = table.loc[(name, level, digit)]
+            logits = after[name] - favoured[name] * (level == "balanced")
+            assert row["moved"] == pytest.approx(moved(plain[0], logits, digit))
+            assert row["called_one"] == pytest.approx((logits.argmax(1) == 1).mean())
     curve = made["curve"].set_index(["images", "latents", "dose", "answer"])
     likes = by_colour.argmax(1)
     for name, own in chosen.items():
@@ -501,7 +515,8 @@ def test_latents_of_red_are_turned_down_and_up(monkeypatch):
             for dose in (0, 1, 2.5):
                 target = z[0] if not colour or name == "red" else z[likes, :, np.arange(LATENTS)].T
                 wanted = z.mean(0) + dose * (target - z.mean(0))
-                logits = plain[colour] + (wanted - z[colour])[:, own] @ s.effect[own]
+                change = (wanted - z[colour])[:, own] @ s.effect[own]
+                logits = plain[colour] + times[name] * change
                 rows = curve.loc[(shown, name, dose)]
                 expected = torch.from_numpy(logits).softmax(1).numpy().mean(0)
                 np.testing.assert_allclose(rows.probability, expected, atol=1e-4)
@@ -555,14 +570,17 @@ def measured_by_hand(function: str, seed: int):
         )
         size = np.where(curve.latents == "red", 1, 0.1) * np.where(curve.answer == 0, 1, 0.5)
         curve["predicted"] = curve.dose / 5 * size + up
+        names = ["latents", "level", "digit"]
+        levels = ["resampled", "balanced"], range(10)
         digits = pd.DataFrame(
-            itertools.product(["red", "control", "everything"], range(10)),
-            columns=["latents", "digit"],
+            itertools.product(["red", "control", "everything"], *levels), columns=names
         )
         base = digits.latents.map({"red": 0.8, "control": 0.05, "everything": 0.9})
         digits["moved"] = base - (digits.digit - 1) / 100 + up * (1 + (base < 0.5))
         digits["called_one"] = np.where(digits.digit == 1, 0.9, base / 10 + digits.digit / 100)
+        digits.loc[digits.level == "balanced", ["moved", "called_one"]] /= 2
         sets = {"latents": ["red", "control"], "number": [64, 64], "labelled": [40 + seed, 0]}
+        sets["times"] = [1, 1.5 + seed]
         curve["probability"] = curve.predicted / 2
         return {
             "curve": curve,
@@ -658,7 +676,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         "sae-loss-recovered": 0.9995, "sae-colours-found": 8.5, "sae-cure": 0.615,
         "sae-cure-beats-controls": 0.61 - 0.57, "sae-cure-refit": 0.025, "sae-digit-is-there": 0.86,
         "sae-dial": 0.805, "sae-dial-beats-control": 0.745, "sae-steer-up": 0.805,
-        "sae-steer-up-beats-control": 0.72,
+        "sae-steer-up-beats-control": 0.72, "sae-dial-selective": 0.9 - 0.08 - 44 / 900,
     }.items():  # fmt: skip
         made = outputs[name]
         assert made.value == pytest.approx(value), name
@@ -673,8 +691,8 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     for code, text in {
         "percent(unexplained)": over(0), 'percent(shares["colour"])': over(0.5, 0),
         "str(own)": "1", "str(same)": "1", "reached": "at 2.5 times the value in red on average",
-        'percent(estimate(called_one["red"]))': over(0.08 + 44 / 900, 0),
-        'percent(estimate(moved.everything))': over(0.9), "percent(lead)": over(0.04, 0),
+        'percent(estimate(red.carried, (0, np.inf)))': over(0.5, 0), "percent(lead)": over(0.04, 0),
+        '", ".join(map(str, red.labelled))': "40, 41",
         "f\"{needed['attribution']:.0f}\"": "2", "f\"{needed['variance']:.0f}\"": "4",
         "verdict": "Learnt latents beat all four", "f\"{gap['PCA directions']:.1f}\"": "5.0",
         'percent(gain("hard"))': percent(estimate([0.03, 0.02], (-1, 1))),
@@ -686,7 +704,14 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     scaled = [over(0.75, 0), over(0.7, 0), over(0.61), over(0.4), over(0.6)]
     refitted = [over(0.95, 0), over(0.7, 0), over(0.5), over(0.9, 0)]
     for label, row, expected in (
-        ("sae-quality", 0, ["block1", "30", "8 x 32", "8", "7.0", "0.070", "0.993", "0.7"]),
+        ("sae-quality", 0, ["block1", "batchtopk", "30", "8 x 32", "7.0", "0.070", "0.993", "0.7"]),
+        ("sae-quality", 5, ["block3", "relu", "30", "8 x 128", "12.0", "0.120", "0.988", "1.2"]),
+        (
+            "down",
+            1,
+            ["control", "resampled", over(0.05, 0.02), over(0.9, 0), over(0.005 + 44 / 900, 0)],
+        ),
+        ("down", 3, ["red", "balanced", over(0.4, 0.005), over(0.45, 0), over(0.04 + 22 / 900, 0)]),
         ("sae-use", 2, ["cure", nine, *(over(v) for v in (0.42, 0.82, 0.32, 0.52, 0.48))]),
         ("residual", 2, ["residual", over(0.02, 0), over(0.1, 0), over(0.95, 0), over(0.55)]),
         ("ablated", 1, ["SAE latents", "ablated", *ablated]),
@@ -695,8 +720,6 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     ):
         line = outputs[f"tbl-{label}"].data.splitlines()[2 + row]
         assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
-    front = [line.get_xydata().tolist() for line in outputs["fig-sparse-front"].axes[0].lines]
-    assert front == [[[n, n / 100], [n + 1, (n + 1) / 100]] for n in (11, 13, 15)]
     lines = outputs["fig-silence"].axes[0].lines[2].get_xydata()  # after two thin lines
     np.testing.assert_allclose(lines, [[0.25, 0.705], [0.5, 0.505], [0.75, 0.305], [1, 0.205]])
     lines = (
@@ -708,6 +731,6 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     second = outputs["fig-latents"].axes[2].images[0].get_array()  # the latent 2: images 18 to 26
     np.testing.assert_allclose(second[28:56, :28], images[21], atol=0.501)
     page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
-    cells = "colour red “red ones”", "0.9", "0", "50", "1", "2"
+    cells = "colour red “red ones”", "0.9", "0", "0.3", "50", "1", "2"
     assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]
     assert "cure/latent/0" in page[4] and "red ones" not in page[4]  # it is of another autoencoder
