@@ -483,11 +483,10 @@ def turn_red(
 
     "curve": frame of images ("red ones", "green ones"; `n_images` test digits), latents, dose
         (`DOSES`), answer, predicted (share of images) and probability (mean). "down": frame of
-        latents (and "everything": logits averaged over the repaintings), level ("resampled"; in
-        "balanced" less what the ten answers then are on average over red validation digits),
-        digit, moved (the share of images of this digit in red predicted 0 before, and the digit
-        itself at dose 0) and called_one (at dose 0). "sets": frame of latents, number, carried (a
-        share of all latents'), times (the factor), labelled ("colour", with red first).
+        latents (and "everything": logits averaged over the repaintings), digit, moved (the share of
+        images of this digit in red predicted 0 before, and the digit itself at dose 0) and
+        called_one (at dose 0). "sets": frame of latents, number, carried (a share of all latents'),
+        times (the factor), labelled (of them "colour", with red first).
     """
     model, sae = network.load(), load_sae(network, **options)
     head, bias = to_array(model.head.weight), to_array(model.head.bias)
@@ -516,27 +515,19 @@ def turn_red(
     def moved(before: np.ndarray, after: np.ndarray, digit: int) -> float:
         return float(((before.argmax(1) == 0) & (after.argmax(1) == digit)).mean())
 
-    seen = [repainted("validation", digit, n_choose) for digit in range(N_CLASSES)]
-    n = max(REDS, key=lambda n: moved(seen[1][1][0], ablated(*seen[1], ranked[:n], 1), 1))
+    z, logits = repainted("validation", 1, n_choose)
+    n = max(REDS, key=lambda n: moved(logits[0], ablated(z, logits, ranked[:n], 1), 1))
     sets = {"red": ranked[:n], "control": latents.matched(each, ranked[:n])}
     sets["everything"] = np.arange(len(effect))
     carried = {name: (by_colour[k].T @ effect[k]).var(0).sum() for name, k in sets.items()}
     sets = {name: (sets[name], np.sqrt(carried["red"] / carried[name])) for name in list(sets)[:2]}
 
-    def ends(z: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
-        after = {name: ablated(z, logits, *one) for name, one in sets.items()}
-        return after | {"everything": logits.mean(0)}
-
-    curve, down, ended = [], [], [ends(*one) for one in seen]
-    favoured = {
-        name: latents.favoured(np.concatenate([one[name] for one in ended])) for name in ended[0]
-    }
+    curve, down = [], []
     for digit in range(N_CLASSES):
         z, logits = repainted("hard", digit, n_images)
-        for (name, end), level in product(ends(z, logits).items(), ("resampled", "balanced")):
-            after = end - favoured[name] * (level == "balanced")
-            row = {"latents": name, "level": level, "digit": digit}
-            row |= {"moved": moved(logits[0], after, digit)}
+        ends = {name: ablated(z, logits, *one) for name, one in sets.items()}
+        for name, after in (ends | {"everything": logits.mean(0)}).items():
+            row = {"latents": name, "digit": digit, "moved": moved(logits[0], after, digit)}
             down.append(row | {"called_one": float((after.argmax(1) == 1).mean())})
         if digit != 1:
             continue

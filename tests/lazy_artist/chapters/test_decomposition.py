@@ -498,14 +498,11 @@ def test_latents_of_red_are_turned_down_and_up(monkeypatch):
         }
         return plain, z, after | {"everything": np.mean(plain, axis=0)}
 
-    others = [ends("validation", digit, 12)[2] for digit in range(10)]
-    favoured = {name: np.concatenate([one[name] for one in others]).mean(0) for name in others[0]}
-    table = made["down"].set_index(["latents", "level", "digit"])
+    table = made["down"].set_index(["latents", "digit"])
     for digit in (4, 1):
         plain, z, after = ends("hard", digit, 9)
-        for name, level in itertools.product(after, ("resampled", "balanced")):
-            row = table.loc[(name, level, digit)]
-            logits = after[name] - favoured[name] * (level == "balanced")
+        for name, logits in after.items():
+            row = table.loc[(name, digit)]
             assert row["moved"] == pytest.approx(moved(plain[0], logits, digit))
             assert row["called_one"] == pytest.approx((logits.argmax(1) == 1).mean())
     curve = made["curve"].set_index(["images", "latents", "dose", "answer"])
@@ -570,15 +567,13 @@ def measured_by_hand(function: str, seed: int):
         )
         size = np.where(curve.latents == "red", 1, 0.1) * np.where(curve.answer == 0, 1, 0.5)
         curve["predicted"] = curve.dose / 5 * size + up
-        names = ["latents", "level", "digit"]
-        levels = ["resampled", "balanced"], range(10)
         digits = pd.DataFrame(
-            itertools.product(["red", "control", "everything"], *levels), columns=names
+            itertools.product(["red", "control", "everything"], range(10)),
+            columns=["latents", "digit"],
         )
         base = digits.latents.map({"red": 0.8, "control": 0.05, "everything": 0.9})
         digits["moved"] = base - (digits.digit - 1) / 100 + up * (1 + (base < 0.5))
         digits["called_one"] = np.where(digits.digit == 1, 0.9, base / 10 + digits.digit / 100)
-        digits.loc[digits.level == "balanced", ["moved", "called_one"]] /= 2
         sets = {"latents": ["red", "control"], "number": [64, 64], "labelled": [40 + seed, 0]}
         sets["times"] = [1, 1.5 + seed]
         curve["probability"] = curve.predicted / 2
@@ -677,6 +672,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         "sae-cure-beats-controls": 0.61 - 0.57, "sae-cure-refit": 0.025, "sae-digit-is-there": 0.86,
         "sae-dial": 0.805, "sae-dial-beats-control": 0.745, "sae-steer-up": 0.805,
         "sae-steer-up-beats-control": 0.72, "sae-dial-selective": 0.9 - 0.08 - 44 / 900,
+        "sae-residual-digit": 0.05, "sae-attribution-first": 1,
     }.items():  # fmt: skip
         made = outputs[name]
         assert made.value == pytest.approx(value), name
@@ -693,7 +689,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         "str(own)": "1", "str(same)": "1", "reached": "at 2.5 times the value in red on average",
         'percent(estimate(red.carried, (0, np.inf)))': over(0.5, 0), "percent(lead)": over(0.04, 0),
         '", ".join(map(str, red.labelled))': "40, 41",
-        "f\"{needed['attribution']:.0f}\"": "2", "f\"{needed['variance']:.0f}\"": "4",
+        'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
         "verdict": "Learnt latents beat all four", "f\"{gap['PCA directions']:.1f}\"": "5.0",
         'percent(gain("hard"))': percent(estimate([0.03, 0.02], (-1, 1))),
         'percent(over_random)': over(0.08, 0), 'f"{100 * biased.max():.0f}"': "31",
@@ -706,12 +702,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     for label, row, expected in (
         ("sae-quality", 0, ["block1", "batchtopk", "30", "8 x 32", "7.0", "0.070", "0.993", "0.7"]),
         ("sae-quality", 5, ["block3", "relu", "30", "8 x 128", "12.0", "0.120", "0.988", "1.2"]),
-        (
-            "down",
-            1,
-            ["control", "resampled", over(0.05, 0.02), over(0.9, 0), over(0.005 + 44 / 900, 0)],
-        ),
-        ("down", 3, ["red", "balanced", over(0.4, 0.005), over(0.45, 0), over(0.04 + 22 / 900, 0)]),
+        ("down", 1, ["control", over(0.05, 0.02), over(0.9, 0), over(0.005 + 44 / 900, 0)]),
         ("sae-use", 2, ["cure", nine, *(over(v) for v in (0.42, 0.82, 0.32, 0.52, 0.48))]),
         ("residual", 2, ["residual", over(0.02, 0), over(0.1, 0), over(0.95, 0), over(0.55)]),
         ("ablated", 1, ["SAE latents", "ablated", *ablated]),
