@@ -22,12 +22,12 @@ from scipy import sparse
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
+from lazy_artist import tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split
 from lazy_artist.forward import Rewrite, as_logits, as_maps, as_tensor, asked, hooked
 from lazy_artist.interface import Array, check_classes, check_images, public
 from lazy_artist.sae import SparseAutoencoder, rewritten
 
-DOMINANT = 2 / 3  # of what digit and colour explain, for a latent to be labelled by one of them
 LEVELS = ("zeroed", "mean", "balanced")  # at which ablated parts are held
 BATCH = 50  # images whose latents stay in a core's cache
 Sets = dict[str, np.ndarray]
@@ -137,6 +137,43 @@ def sum_cells(parts: Any, n_cells: int) -> np.ndarray:
     return sparse.csr_array((parts.data, columns, parts.indptr), shape=shape).toarray()
 
 
+def with_residual(
+    parts: dict[str, Any], channels: Sets, head: np.ndarray, effect: np.ndarray, rest: np.ndarray,
+    sizes: np.ndarray,
+) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray]]:  # fmt: skip
+    """Parts of the whole map, and parts of each cell, as the searches take them, with what they
+    miss: tuples of parts (N, K) by set, their effects (K, 10), and their groups int (K,).
+
+    parts: by cell, (N, cells * L); channels: what they are parts of, (N, cells * W); head: (10, W);
+    effect: (L, 10); rest: activation (W,) where all parts are 0; sizes: share of the map in each
+    cell. What is missed of a cell's (or the map's) logits is its residual: ten columns, one group.
+    A basis that misses nothing has none."""
+    each, tasks = np.eye(len(sizes), dtype=np.float32), []
+    missed = {
+        name: x @ np.kron(each, head.T) - parts[name] @ np.kron(each, effect)
+        - np.kron(sizes, rest @ head.T)
+        for name, x in channels.items()
+    }  # fmt: skip
+    empty = all(np.abs(left).max(initial=0) < 1e-3 for left in missed.values())
+    for n_cells in (1, len(sizes)):
+        joined, units = dict(parts), np.tile(effect, (n_cells, 1))
+        if n_cells == 1:
+            joined = {name: sum_cells(x, len(sizes)) for name, x in parts.items()}
+        groups = np.arange(len(units))
+        if not empty:
+            for name, left in missed.items():
+                if n_cells == 1:
+                    joined[name] = np.hstack([joined[name], sum_cells(left, len(sizes))])
+                else:
+                    blocks = [sparse.csr_array(block) for block in (joined[name], left)]
+                    joined[name] = sparse.hstack(blocks, format="csr")
+            own = np.arange(n_cells).repeat(N_CLASSES)
+            units = np.vstack([units, np.tile(np.eye(N_CLASSES, dtype=np.float32), (n_cells, 1))])
+            groups = np.concatenate([groups, len(groups) + own])
+        tasks.append((joined, units, groups))
+    return tasks
+
+
 @public
 def auroc(values: Array, classes: Array) -> Array:
     """Area under the ROC curve, float64 (10, K): the chance that an image of class c excites column
@@ -179,34 +216,52 @@ def colour_first(values: Array, colours: Array, labels: Array) -> tuple:
 
 
 @public
-def label_by_share(colour: Array, digit: Array, alive: Array) -> Array:
-    """Labels, text (L,), by the share of colour, or of digit, in the eta squared of both: "colour"
-    or "shape" from `DOMINANT` on, else "mixed"; "dead" if not alive."""
-    both = DOMINANT * (colour + digit)
-    cases = {"dead": ~alive, "colour": colour >= both, "shape": digit >= both}
-    return np.select(list(cases.values()), list(cases), "mixed")
+def attribution(parts: Any, effect: Array, classes: Array) -> Array:
+    """What each of the parts (N, K), dense or sparse, adds to the logit of its image's class, less
+    what it adds to the ten on average: mean over images, (K,). This is activation times gradient,
+    which a linear head makes exact: over all parts, and what they miss, it adds up to the logit."""
+    inside = (classes[:, None] == np.arange(N_CLASSES)).astype(np.float32)
+    centred = effect - effect.mean(1, keepdims=True)
+    return np.asarray((parts.T @ inside) * centred).sum(1) / len(classes)
 
 
 @public
-def describe(z: Array, colours: Array, labels: Array, cells: Array, effect: Array) -> pd.DataFrame:
-    """A row for each latent: "latent", its number; "label"; "prefers", the colour or digit that
-    excites it most on average; "colour", "digit", eta squared; "active", the share of images on
-    which it is; "most", its largest value; "speaks_for", the digit to which a unit of it adds most,
-    and "adds", how much more than to the mean of the ten. z: (N, L) >= 0, values on images of these
-    colours and digits (N,); cells: their means (L, 10 digits, 10 colours); effect: (L, 10)."""
-    _, colour, digit = colour_first(z, colours, labels)
-    kinds = label_by_share(colour, digit, z.max(0) > 0)
-    best_digit, best_colour = cells.mean(2).argmax(1), cells.mean(1).argmax(1)
-    names = [np.array(COLOUR_NAMES)[best_colour], best_digit.astype(str)]
+def describe(grid: Array, labels: Array, effect: Array) -> pd.DataFrame:
+    """A row for each latent: "latent", its number; "label", by the rule of `tuning.label_units`;
+    "prefers", the colour or digit that excites it most on average, if it is labelled by one;
+    "colour", "digit", eta squared; "active", the share of images on which it is; "most", its
+    largest value; "speaks_for", the digit to which a unit of it adds most, and "adds", how much
+    more than to the mean of the ten; "attribution", see there, to the colour's digit.
+
+    grid: (10 colours, N, L) >= 0, on a `tuning.colour_grid` of images with labels (N,); effect:
+    (L, 10)."""
+    cells, most = tuning.cell_means(grid, labels), grid.max((0, 1))
+    tuned = tuning.tuning(grid, labels)
+    kinds = tuning.label(tuned, cells, most > 0).label.to_numpy()
+    best = [np.array(COLOUR_NAMES)[cells.mean(1).argmax(1)], cells.mean(2).argmax(1).astype(str)]
+    flat, colours = grid.reshape(-1, grid.shape[2]), np.arange(N_CLASSES).repeat(len(labels))
     return pd.DataFrame(
         {
             "latent": np.arange(len(kinds)), "label": kinds,
-            "prefers": np.select([kinds == "colour", kinds == "shape"], names, ""),
-            "colour": colour, "digit": digit, "active": (z > 0).mean(0), "most": z.max(0),
-            "speaks_for": effect.argmax(1),
+            "prefers": np.select([kinds == "colour", kinds == "shape"], best, ""),
+            "colour": tuned.colour, "digit": tuned.digit, "active": (flat > 0).mean(0),
+            "most": most, "speaks_for": effect.argmax(1),
             "adds": (effect - effect.mean(1, keepdims=True)).max(1),
+            "attribution": attribution(flat, effect, colours),
         }
     )  # fmt: skip
+
+
+def matched(carried: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """For each of the chosen latents another one that carries as much: pairs of distinct latents
+    whose logarithms of `carried` (L,) differ least in sum (Hungarian method). Latents that carry
+    nothing are not taken."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    others = np.setdiff1d(np.flatnonzero(carried > 0), chosen)
+    sizes = np.log(np.maximum(carried, 1e-12))
+    distance = np.abs(sizes[chosen, None] - sizes[others])
+    return others[linear_sum_assignment(distance)[1]]
 
 
 @public
@@ -293,7 +348,7 @@ def resting_levels(
         return {"zeroed": 0 * mean, "mean": mean}[level]
     change = (scales - 1)[:, None] * effect  # (K, 10)
     centred = change - change.mean(1, keepdims=True)
-    surplus = favoured(logits + (parts - mean) @ change)
+    surplus = favoured(logits + parts @ change - mean @ change)
     # (rest - mean) @ centred = surplus, by the least change of the levels
     return mean + np.linalg.lstsq(centred.T, surplus, rcond=1e-6)[0].astype(np.float32)
 
@@ -306,7 +361,7 @@ def scale_about(
     if isinstance(rest, str):
         rest = resting_levels(rest, logits["search"], parts["search"], effect, scales)
     change = (scales - 1)[:, None] * effect
-    return {name: value + (parts[name] - rest) @ change for name, value in logits.items()}
+    return {name: value + parts[name] @ change - rest @ change for name, value in logits.items()}
 
 
 def rescale(
@@ -320,24 +375,31 @@ def rescale(
 
 def search_scales(
     logits: np.ndarray, parts: Any, effect: np.ndarray, labels: np.ndarray, penalty: float,
-    steps: int,
+    steps: int, groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Scales float32 (K,) >= 0 that make the head's predictions correct, and an offset of the ten
-    logits (10,): logistic regression with one weight for each of the parts (N, K), dense or sparse.
-    What the parts do not explain of the logits stays as it is. Convex, by L-BFGS-B in at most
+    logits (10,): logistic regression with one weight for each of the parts (N, K), dense or sparse,
+    or for all parts of a group: groups int (K,), 0 to G - 1. What the parts do not explain of the
+    logits stays as it is. Convex, by L-BFGS-B in at most
     `steps` iterations: mean cross-entropy + penalty / 2 * the sum of the squared spreads, in
     logits, of what the scales let through."""
     effect = effect - effect.mean(1, keepdims=True)
-    unit = 1 / np.maximum(column_spread(parts) * np.linalg.norm(effect, axis=1), 1e-4)
-    scaled = (unit[:, None] * effect).astype(np.float32)  # float64 would take twice as long
+    groups = np.arange(len(effect)) if groups is None else groups
+    spread = column_spread(parts) * np.linalg.norm(effect, axis=1)
+    unit = 1 / np.maximum(np.sqrt(np.bincount(groups, spread**2)), 1e-4)
+    scaled = (unit[groups, None] * effect).astype(np.float32)  # float64 would take twice as long
     others = (logits - parts @ effect).astype(np.float32)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         scale, offset = np.split(values.astype(np.float32), [-N_CLASSES])
-        entropy, slope = _cross_entropy(others + parts @ (scale[:, None] * scaled) + offset, labels)
-        by_scale = np.einsum("kc,kc->k", parts.T @ slope, scaled) + penalty * scale
+        passed = parts @ (scale[groups, None] * scaled)
+        entropy, slope = _cross_entropy(others + passed + offset, labels)
+        by_part = np.einsum("kc,kc->k", parts.T @ slope, scaled)
+        by_scale = np.bincount(groups, by_part) + penalty * scale
         total = entropy + penalty / 2 * np.square(scale).sum()
         return float(total), np.concatenate([by_scale, slope.sum(0)]).astype(np.float64)
 
     best = _minimise(loss, [(0, None)] * len(unit) + [(None, None)] * N_CLASSES, steps)
-    return (best[:-N_CLASSES] * unit).astype(np.float32), best[-N_CLASSES:].astype(np.float32)
+    return (best[:-N_CLASSES] * unit)[groups].astype(np.float32), best[-N_CLASSES:].astype(
+        np.float32
+    )

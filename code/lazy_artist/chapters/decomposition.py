@@ -6,6 +6,7 @@ Interventions act on the last maps (`LAYER`), where they are matrix products: se
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
-from lazy_artist import atlas, canvas, erasure, latents, plots
+from lazy_artist import atlas, canvas, erasure, latents, plots, tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED, device, pick
-from lazy_artist.evaluate import balanced
 from lazy_artist.interface import to_array
 from lazy_artist.networks import Network, network, networks
-from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, matched_cosine, quality, steer
+from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, matched_cosine, quality
 from lazy_artist.store import stored
+from lazy_artist.tuning import colour_grid
 
 LAYER = "block3"  # (N, 128, 7, 7)
 WIDTHS = {"block1": 32, "block2": 64, "block3": 128, "pooled": 128}
 CHOSEN = {"kind": "batchtopk", "sparsity": 16.0, "expansion": 8}
-SWEEP = {"topk": (4.0, 12.0, 32.0), "batchtopk": (4.0, 12.0, 32.0), "relu": (0.4, 1.0, 2.5)}
+OTHERS = {"topk": 16.0, "relu": 1.0}  # other kinds, each with a sparsity
 EXPANSIONS = (4, 16)  # other widths, at the chosen kind and sparsity
 PAINT_SEED = 2000  # paints training and validation digits in uninformative colours
 CUTS = (0, 2, 5, 7)  # rows and columns of the last maps, cut into 3 x 3 cells
@@ -35,7 +37,8 @@ N_CELLS = (len(CUTS) - 1) ** 2
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the parts, ablated
 SCALE_PENALTIES = (1e-3, 1e-2)
 PROBE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-FACTORS = (1, 2, 4, 8)  # by which latents of shape are amplified
+REDS = (8, 16, 32, 64, 128, 256)  # how many latents may count as those of red
+DOSES = np.linspace(0, 4, 17)  # of red: 0 is the mean over colours, 1 what the digit has in red
 N_ALIGNED = 1000  # aligned test images: enough for a number that is near 1
 N_SHEET, N_TOP, N_BINS = 16, 9, 24  # latents on the sheet; images and bars on a latent's card
 LABELS_BY_EYE = Path(__file__).parents[3] / "report" / "latent-labels.csv"
@@ -49,13 +52,12 @@ def train_sae(
     network: Network, layer: str, kind: str, sparsity: float, expansion: int, seed: int,
     steps: int, n_images: int, n_places: int,
 ) -> dict[str, dict]:  # fmt: skip
-    """An autoencoder of a layer ("weights"), trained on `n_places` random places in each of
-    `n_images` training digits, painted with the network's bias and seed; and its quality ("info")
-    on a fifth as many easy validation images, at most 1,000; see `latents.loss_recovered`."""
+    """An autoencoder of a layer ("weights"), trained on `n_places` random places in each of the
+    first `n_images` of the images that the network was trained on; and its quality ("info") on a
+    fifth as many easy validation images, at most 1,000; see `latents.loss_recovered`."""
     model, bias = network.load(), network.correlation
-    grey, labels = (part[:n_images] for part in split_digits("train"))
-    images = paint(grey, canvas.assign_colours(labels, bias, network.seed), network.seed)
-    x = latents.sample_activations(model, layer, images, n_places, seed)
+    own = canvas.colour_split("train", network.seed, bias).take(slice(n_images))
+    x = latents.sample_activations(model, layer, own.images, n_places, seed)
     sae = fit_autoencoder(x, expansion * x.shape[1], kind, sparsity, seed=seed, steps=steps)
     held_out = canvas.colour_split("validation", TEST_SEED, bias)
     held_out = held_out.take(np.arange(min(1000, n_images // 5, len(held_out))))
@@ -71,7 +73,7 @@ def sae_options(layer: str = LAYER, seed: int = 0, **other: Any) -> dict[str, An
     options = {"layer": layer, **CHOSEN, **other, "seed": seed}
     if layer == "block1":
         options["sparsity"] = min(options["sparsity"], 8.0)
-    longer, shorter = pick(((200, 10_000), (100, 5_000)), ((60, 2_000), (30, 1_000)))
+    longer, shorter = pick(((2_000, 10_000), (100, 5_000)), ((60, 2_000), (30, 1_000)))
     steps, n_images = longer if layer == LAYER and not other else shorter
     n_places = 1 if layer == "pooled" else 16
     return options | {"steps": steps, "n_images": n_images, "n_places": n_places}
@@ -89,14 +91,13 @@ def load_sae(network: Network, **options: Any) -> SparseAutoencoder:
 def train_saes() -> pd.DataFrame:
     """All autoencoders of the chapter, trained in parallel: a row each, with what it was trained
     with and its "l0", "fvu", "dead" and "loss_recovered". study: "chosen" (every network, and a
-    "restart" of the first cheater), "layer", "sparsity" or "expansion" (the first cheater)."""
+    "restart" of the first cheater), "layer", "kind" or "expansion" (the first cheater)."""
     first = network("cheater")
     runs = [("chosen", one, sae_options()) for one in networks(["cheater", "oracle", "cure"])]
     runs.append(("restart", first, sae_options(seed=1)))
     runs += [("layer", first, sae_options(layer)) for layer in WIDTHS]
-    for kind, values in SWEEP.items():
-        for value in values[:: pick(1, 2)]:  # at quick scale the ends alone
-            runs.append(("sparsity", first, sae_options(kind=kind, sparsity=value)))
+    others = [sae_options(kind=kind, sparsity=value) for kind, value in OTHERS.items()]
+    runs += [("kind", first, options) for options in others]
     runs += [("expansion", first, sae_options(expansion=factor)) for factor in EXPANSIONS]
     rated = rate_saes([{"network": one, **options} for _, one, options in runs])
     return pd.DataFrame(
@@ -113,19 +114,16 @@ def rate_saes(given: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 @stored
-def compare_saes(network: Network, options: list[dict[str, Any]]) -> float:
-    """`matched_cosine` of two autoencoders of a network, by their `sae_options`."""
-    return matched_cosine(*(load_sae(network, **each) for each in options))
+def compare_saes(network: Network, options: list[dict[str, Any]]) -> dict[str, float]:
+    """`matched_cosine` of two autoencoders of a network, by their `sae_options` ("trained"), and of
+    two dictionaries of random directions of the same size ("random")."""
+    trained = [load_sae(network, **each) for each in options]
+    size = trained[0].decoder.shape[::-1]
+    random = [SparseAutoencoder(*size, "topk", 1, seed) for seed in (0, 1)]
+    return {"trained": matched_cosine(*trained), "random": matched_cosine(*random)}
 
 
 # --- labels --------------------------------------------------------------------------------------
-
-
-def colour_grid(name: str, n_per_class: int, seed: int) -> Split:
-    """The first images of every digit of a split, each in all ten colours, colour by colour."""
-    grey, labels = balanced(*split_digits(name), n_per_class)
-    images = np.concatenate([paint(grey, np.full(len(grey), k), seed) for k in range(N_CLASSES)])
-    return Split(images, np.tile(labels, N_CLASSES), np.arange(N_CLASSES).repeat(len(grey)))
 
 
 @stored
@@ -177,7 +175,8 @@ def label_latents(network: Network, options: dict[str, Any], n_per_class: int) -
     head, offset = model.head.weight.detach(), to_array(model.head.bias)
     effect = to_array(sae.directions() @ head.T)
     means = z.reshape(N_CLASSES, N_CLASSES, n_per_class, -1).mean(2).transpose(2, 1, 0)
-    frame = latents.describe(z, grid.colours, grid.labels, means, effect)
+    by_colour = z.reshape(N_CLASSES, N_CLASSES * n_per_class, -1)
+    frame = latents.describe(by_colour, grid.labels[: by_colour.shape[1]], effect)
     bins = np.minimum(z / np.maximum(z.max(0), 1e-12) * N_BINS, N_BINS - 1).astype(int)
     sheet = list(dict.fromkeys(best["colour", "SAE latents"].tolist()))
     sheet += [k for k in np.argsort((frame.colour - frame.digit).to_numpy()) if k not in sheet]
@@ -204,7 +203,7 @@ def describe_latents(network: Network, options: dict[str, Any], n_per_class: int
     their weights (rounded to three places) are the same."""
     found, sae = label_latents(network, options, n_per_class), load_sae(network, **options)
     labels, weights = found["latents"].label, np.round(to_array(sae.decoder), 3) + 0.0
-    shares = {label: float((labels == label).mean()) for label in ("colour", "shape", "mixed")}
+    shares = {label: float((labels == label).mean()) for label in tuning.LABELS}
     mark = hashlib.sha256(weights.tobytes()).hexdigest()[:12]
     return {"auroc": found["auroc"], "summary": found["summary"], "shares": shares, "mark": mark}
 
@@ -249,7 +248,7 @@ def show_latents(
                     "speaks for": (str(row.speaks_for),), "by eye": ("labelled",) * bool(quoted),
                 },
                 measures={
-                    "η² colour": row.colour, "η² digit": row.digit,
+                    "η² colour": row.colour, "η² digit": row.digit, "pushes": row.attribution,
                     "active on, %": 100 * row.active, "adds": row.adds, "most": row.most,
                 },
                 pictures=pictures[:1], examples=pictures[1:], grid=result["cells"][k],
@@ -266,62 +265,68 @@ def show_latents(
 # --- interventions -------------------------------------------------------------------------------
 
 
-def intervention_sets(n_search: int, n_validation: int, n_eval: int | None) -> dict[str, Split]:
+def intervention_sets(
+    n_search: int, n_validation: int, n_eval: int | None, splits: Sequence[str] = ("hard",)
+) -> dict[str, Split]:
     """Training digits to search on ("search"), validation digits to choose on, both in
-    uninformative colours, and the first hard (`n_eval`, or all) and aligned test images."""
+    uninformative colours, the first `n_eval` (or all) images of the splits, and aligned ones."""
     sets = {"search": ("train", slice(-n_search, None))}
     sets["validation"] = ("validation", slice(n_validation))
     for name, (split, part) in sets.items():
         grey, labels = (values[part] for values in split_digits(split))
         colours = canvas.assign_colours(labels, NO_BIAS, PAINT_SEED)
         sets[name] = Split(paint(grey, colours, PAINT_SEED), labels, colours)
-    hard, aligned = canvas.test_split("hard", n_eval), canvas.test_split("aligned", N_ALIGNED)
-    return sets | {"hard": hard, "aligned": aligned}
+    measured = {name: canvas.test_split(name, n_eval) for name in splits}
+    return sets | measured | {"aligned": canvas.test_split("aligned", N_ALIGNED)}
 
 
 def shares_correct(logits: dict[str, np.ndarray], sets: dict[str, Any]) -> dict[str, float]:
-    """Accuracies by set (but "search"), and the shortcut rate on hard images. sets: by name, with
-    `labels` and `colours`."""
-    answers = {name: value.argmax(1) for name, value in logits.items() if name != "search"}
+    """Accuracies by set, and the shortcut rate on hard images. sets: by name, with `labels` and
+    `colours`."""
+    answers = {name: value.argmax(1) for name, value in logits.items()}
     correct = {name: float((answers[name] == sets[name].labels).mean()) for name in answers}
     return correct | {"shortcut_rate": float((answers["hard"] == sets["hard"].colours).mean())}
+
+
+def untrained_like(sae: SparseAutoencoder, seed: int) -> SparseAutoencoder:
+    """An autoencoder before training, as large and as sparse: random directions."""
+    size = sae.decoder.shape[::-1]
+    random = SparseAutoencoder(*size, "topk", sae.sparsity, seed).requires_grad_(False)
+    random.centre.copy_(sae.centre)
+    random.scale.copy_(sae.scale)
+    return random.to(device())
 
 
 @stored
 def intervene_on_latents(
     network: Network, options: dict[str, Any], n_search: int, n_validation: int,
-    n_eval: int | None, steps: int, n_red: int,
-) -> dict[str, Any]:  # fmt: skip
+    n_eval: int | None, splits: list[str], steps: int,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
     """The network's accuracy on `intervention_sets` while parts of its last maps are ablated or
     scaled, its head untouched.
 
     Five bases compete: the autoencoder's latents; the same in random order, with their scales
     shuffled; those of an autoencoder before training, as many and as sparse; the raw channels; and
-    the principal directions. Parts are ordered by how much more their mean over places goes with
-    colour than with digit, on the search images. "ablated": the first are held at one of
-    `latents.LEVELS`, for each of `SHARES`. "scales": each part has a scale >= 0 of its own, "scales
-    by cell": one for each cell of the map, searched in `steps` iterations. Validation digits choose
-    the penalty, and all else; test digits choose nothing. Returns
+    the principal directions. What an autoencoder misses, its residual, is one part more.
+    "ablated": the first parts are held at one of `latents.LEVELS`, for each of `SHARES`, ordered by
+    the share of colour in the variance of their means over places ("variance"), or by their
+    `latents.attribution` to the colour's digit, on the search images. "scales": each part has a
+    scale >= 0 of its own, "scales by cell": one for each cell of the map, searched in `steps`
+    iterations. Validation digits choose the penalty, and all else; test digits choose nothing.
 
-    "accuracy": frame of basis, procedure, level, n (parts ablated, or with a scale below 0.05),
-        share (ablated), validation, hard, aligned, shortcut_rate; a row for all that was tried.
-    "latents": frame of latent, label, scale, on the search images. "amplified": frame of factor, by
-        which the latents of shape that survive the balanced ablation are scaled, and accuracies.
-    "refit": frame of features, fitted_on (the search images, in "random colours", or "own images",
-        half of the same digits, biased as in the network's training), and what `refit_heads` tells.
-    "red": frame of procedure, digit, moved (of `n_red` test images of this digit in red, the share
-        predicted 0 before and the digit itself after) and called_one. "walk" (11, n, 10): the
-        probabilities for red ones as the ablated latents' scale goes from 1 to 0.
+    "accuracy": frame of basis, procedure, order, level, n (parts ablated, or with a scale below
+        0.05), share (ablated), coefficients (that were fitted to digits), the accuracy on each set
+        and the shortcut_rate; a row for all that was tried.
+    "residual": frame of part ("raw channels" and of these "reconstruction" and "residual"),
+        variance and attribution (its shares of the channels'), and colour and digit: accuracies of
+        linear probes of its mean over places, fitted on the search, on the validation images.
     """
     model, sae = network.load(), load_sae(network, **options)
+    untrained = untrained_like(sae, network.seed + 1)
     head, bias = to_array(model.head.weight), to_array(model.head.bias)
-    sets, cells = intervention_sets(n_search, n_validation, n_eval), latents.cell_weights(CUTS)
+    sets = intervention_sets(n_search, n_validation, n_eval, splits)
+    cells = latents.cell_weights(CUTS)
     digits, colours = sets["search"].labels, sets["search"].colours
-    size, k, seed = sae.decoder.shape[::-1], options["sparsity"], network.seed
-    untrained = SparseAutoencoder(*size, "topk", k, seed + 1).requires_grad_(False).to(device())
-    untrained.centre.copy_(sae.centre)
-    untrained.scale.copy_(sae.scale)
-
     z, noise, channels = {}, {}, {}  # by set: parts by cell
     for name, split in sets.items():
         z[name], noise[name], channels[name] = latents.parts_by_cell(
@@ -330,48 +335,64 @@ def intervene_on_latents(
     pooled = {name: latents.sum_cells(x, N_CELLS) for name, x in channels.items()}
     logits = {name: x @ head.T + bias for name, x in pooled.items()}
     centre, axes = latents.principal_directions(pooled["search"])
-    means = (centre * cells.sum(1, keepdim=True).numpy()).ravel()  # of each cell, if all alike
+    size = cells.sum(1).numpy()  # of each cell, as a share of the map
     principal = {
-        name: ((x - means).reshape(-1, len(centre)) @ axes).reshape(len(x), -1)
+        name: ((x - np.kron(size, centre)).reshape(-1, len(centre)) @ axes).reshape(len(x), -1)
         for name, x in channels.items()
     }
-    effect = to_array(sae.directions()) @ head.T
+
+    def coded(parts: dict[str, Any], coder: SparseAutoencoder) -> tuple:
+        blank = torch.zeros(1, len(coder.bias)).to(coder.bias)
+        return parts, to_array(coder.directions()) @ head.T, to_array(coder.decode(blank))[0]
+
     bases = {
-        "SAE latents": (z, effect),
-        "random latents": (z, effect),
-        "untrained latents": (noise, to_array(untrained.directions()) @ head.T),
-        "raw channels": (channels, head.T),
-        "PCA directions": (principal, axes.T @ head.T),
+        "SAE latents": coded(z, sae),
+        "random latents": coded(z, sae),
+        "untrained latents": coded(noise, untrained),
+        "raw channels": (channels, head.T, 0 * centre),
+        "PCA directions": (principal, axes.T @ head.T, centre),
     }
     row = {"basis": "none", "procedure": "as it was", "level": "", "n": 0}
     rows = [row | shares_correct(logits, sets)]
-    rng, scales, of_basis = np.random.default_rng(seed), {}, {}
-    for basis, (by_cell, unit) in bases.items():
+    rng, scales, pushes = np.random.default_rng(network.seed), {}, {}
+    for basis, (by_cell, effect, rest) in bases.items():
+        tasks = latents.with_residual(by_cell, channels, head, effect, rest, size)
         shuffled = basis == "random latents"
-        whole = {name: latents.sum_cells(parts, N_CELLS) for name, parts in by_cell.items()}
-        order, *eta = latents.colour_first(whole["search"], colours, digits)
-        order = rng.permutation(len(unit)) if shuffled else order
-        of_basis[basis] = whole, order, eta
-        for level, share in product(latents.LEVELS, SHARES):
-            n = max(1, round(share * len(unit)))
-            held = latents.ablation_scales(order, n)
-            edited = latents.scale_about(logits, whole, unit, held, level)
-            row = {"basis": basis, "procedure": "ablated", "level": level, "n": n, "share": share}
-            rows.append(row | shares_correct(edited, sets))
-        for procedure, parts in (("scales", whole), ("scales by cell", by_cell)):
-            units = np.tile(unit, (parts["search"].shape[1] // len(unit), 1))
+        whole, units, groups = tasks[0]
+        values, n_parts = whole["search"], groups.max() + 1
+        spread = np.maximum(values.var(0), 1e-12)
+        _, *etas = latents.colour_first(values, colours, digits)
+        colour, digit = (
+            np.bincount(groups, eta * spread) / np.bincount(groups, spread) for eta in etas
+        )
+        pushes[basis] = np.bincount(groups, latents.attribution(values, units, colours))
+        by = {"variance": colour / np.maximum(colour + digit, 1e-12), "attribution": pushes[basis]}
+        orders = {name: np.argsort(-value, kind="stable") for name, value in by.items()}
+        orders = {"random": rng.permutation(n_parts)} if shuffled else orders
+        for (order, ranked), level, share in product(orders.items(), latents.LEVELS, SHARES):
+            n = max(1, round(share * n_parts))
+            held = latents.ablation_scales(ranked, n)[groups]
+            edited = latents.scale_about(logits, whole, units, held, level)
+            row = {"basis": basis, "procedure": "ablated", "order": order, "level": level}
+            rows.append(row | {"n": n, "share": share} | shares_correct(edited, sets))
+        for procedure, task in zip(("scales", "scales by cell"), tasks, strict=True):
+            parts, units, groups = task
             if shuffled:
                 scale, offset = scales["SAE latents", procedure]
-                candidates = [(rng.permutation(scale), offset)]
+                scale, single = scale.copy(), np.bincount(groups)[groups] == 1
+                scale[single] = rng.permutation(scale[single])  # the residual keeps its own
+                candidates = [(scale, offset)]
             else:
-                task = logits["search"], parts["search"], units, digits
-                candidates = [latents.search_scales(*task, p, steps) for p in SCALE_PENALTIES]
+                given = logits["search"], parts["search"], units, digits
+                searches = ((*given, penalty, steps, groups) for penalty in SCALE_PENALTIES)
+                candidates = [latents.search_scales(*one) for one in searches]
             tried = []
             for scale, offset in candidates:
                 edited = latents.rescale(logits, parts, units, scale, offset)
                 edited = latents.even_out(edited) if shuffled else edited
-                n = int((scale < 0.05).sum())
+                n = len(set(groups[scale < 0.05]))
                 row = {"basis": basis, "procedure": procedure, "level": "", "n": n}
+                row["coefficients"] = groups.max() + 1 + N_CLASSES
                 tried.append((row | shares_correct(edited, sets), (scale, offset)))
             best, scales[basis, procedure] = max(tried, key=lambda one: one[0]["validation"])
             rows.append(best)
@@ -382,132 +403,160 @@ def intervene_on_latents(
         "linear colour probe": erasure.project_out(pooled["search"], weights.T, N_CLASSES - 1),
         "LEACE": erasure.leace(pooled["search"], colours),
     }
-    for basis, eraser in erasers.items():
+    for (basis, eraser), level in product(erasers.items(), ("mean", "balanced")):
         edited = {name: eraser(x) @ head.T + bias for name, x in pooled.items()}
-        row = {"basis": basis, "procedure": "erased", "level": "mean", "n": 0}
+        edited = latents.even_out(edited) if level == "balanced" else edited
+        row = {"basis": basis, "procedure": "erased", "level": level, "n": 0}
         rows.append(row | shares_correct(edited, sets))
-        rows.append(row | {"level": "balanced"} | shares_correct(latents.even_out(edited), sets))
 
-    tried = [row for row in rows if row["basis"] == "SAE latents" and row["level"] == "balanced"]
-    n = max(tried, key=lambda row: row["validation"])["n"]
-    whole, order, eta = of_basis["SAE latents"]
-    labels = latents.label_by_share(*eta, whole["search"].max(0) > 0)
-    held = latents.ablation_scales(order, n)
-    amplified = []
-    for factor in FACTORS:
-        louder = np.where((labels == "shape") & (held > 0), factor, held).astype(np.float32)
-        edited = latents.scale_about(logits, whole, effect, louder, "balanced")
-        amplified.append({"factor": factor} | shares_correct(edited, sets))
-
-    # half of the search digits are enough to show how it goes
-    grey, own = split_digits("train")[0][-n_search:], slice(0, n_search // 2)
-    biased = canvas.assign_colours(digits, network.correlation, seed)[own]
-    sets["own"] = Split(paint(grey[own], biased, seed), digits[own], biased)
-    z["own"], channels["own"] = latents.parts_by_cell(model, LAYER, sets["own"].images, cells, sae)
-    kept = {"surviving latents": (z, order[n:]), "raw channels": (channels, np.arange(len(head.T)))}
-    fitted, refit = {"random colours": "search", "own images": "own"}, []
-    for (features, task), (fitted_on, source) in product(kept.items(), fitted.items()):
-        row = {"features": features, "fitted_on": fitted_on}
-        refit += [row | one for one in refit_heads(*task, sets, source)]
-
-    levels = latents.resting_levels("balanced", logits["search"], whole["search"], effect, held)
-    by_cell = np.tile(effect, (N_CELLS, 1)), *scales["SAE latents", "scales by cell"]
-    (grey, shown), plain, reds, reds_by_cell = split_digits("hard"), {}, {}, {}
-    for digit in range(N_CLASSES):
-        some = grey[shown == digit][:n_red]
-        some = paint(some, np.zeros(len(some), int), TEST_SEED)
-        reds_by_cell[digit], x = latents.parts_by_cell(model, LAYER, some, cells, sae)
-        plain[digit] = latents.sum_cells(x, N_CELLS) @ head.T + bias
-        reds[digit] = latents.sum_cells(reds_by_cell[digit], N_CELLS)
-    ends = {
-        "zeroed": latents.scale_about(plain, reds, effect, held, 0 * levels),
-        "balanced": latents.scale_about(plain, reds, effect, held, levels),
-        "scales by cell": latents.rescale(plain, reds_by_cell, *by_cell),
-    }
-    red = []
-    for (digit, before), (procedure, end) in product(plain.items(), ends.items()):
-        after = end[digit].argmax(1)
-        moved = float(((before.argmax(1) == 0) & (after == digit)).mean())
-        row = {"procedure": procedure, "digit": digit, "moved": moved}
-        red.append(row | {"called_one": float((after == 1).mean())})
-    path = plain[1] + np.linspace(0, 1, 11)[:, None, None] * (ends["balanced"][1] - plain[1])
-    scale = scales["SAE latents", "scales"][0]
-    return {
-        "accuracy": pd.DataFrame(rows), "amplified": pd.DataFrame(amplified),
-        "latents": pd.DataFrame({"latent": np.arange(len(scale)), "label": labels, "scale": scale}),
-        "refit": pd.DataFrame(refit), "red": pd.DataFrame(red),
-        "walk": torch.from_numpy(path).softmax(2).numpy().astype(np.float32),
-    }  # fmt: skip
-
-
-def refit_heads(
-    parts: dict[str, Any], keep: np.ndarray, sets: dict[str, Any], source: str
-) -> list[dict[str, Any]]:
-    """Linear heads fitted anew to the labels of the set `source`, on the parts `keep`: a dictionary
-    each for places "whole map" and "cells", with the penalty that is best on "validation", and
-    `shares_correct`. parts: by cell, (N, N_CELLS * K), by set."""
-    rows, measured = [], ("validation", "hard", "aligned")
-    whole = {name: latents.sum_cells(parts[name], N_CELLS) for name in (source, *measured)}
-    in_cells = (np.arange(N_CELLS)[:, None] * whole[source].shape[1] + keep).ravel()
-    for places, columns, values in (("whole map", keep, whole), ("cells", in_cells, parts)):
-        read, tried = {name: values[name][:, columns] for name in whole}, []
-        for penalty in PROBE_PENALTIES:
-            weights, bias = latents.fit_linear_probe(read[source], sets[source].labels, penalty)
-            logits = {name: read[name] @ weights + bias for name in measured}
-            row = {"places": places, "penalty": penalty}
-            tried.append(row | shares_correct(logits, sets))
-        rows.append(max(tried, key=lambda row: row["validation"]))
-    return rows
+    told, directions, rest = [], to_array(sae.directions()), bases["SAE latents"][2]
+    rebuilt = {name: latents.sum_cells(x, N_CELLS) @ directions + rest for name, x in z.items()}
+    residual = {name: pooled[name] - rebuilt[name] for name in pooled}
+    pushed = pushes["SAE latents"][-1] / pushes["SAE latents"].sum()
+    parts = {"raw channels": (pooled, 1.0), "reconstruction": (rebuilt, 1 - pushed)}
+    for part, (x, push) in (parts | {"residual": (residual, pushed)}).items():
+        row = {"part": part, "attribution": push}
+        row["variance"] = float(x["search"].var(0).sum() / pooled["search"].var(0).sum())
+        for attribute, name in (("colour", "colours"), ("digit", "labels")):
+            weights, offset = latents.fit_linear_probe(x["search"], getattr(sets["search"], name))
+            called = (x["validation"] @ weights + offset).argmax(1)
+            row[attribute] = float((called == getattr(sets["validation"], name)).mean())
+        told.append(row)
+    return {"accuracy": pd.DataFrame(rows), "residual": pd.DataFrame(told)}
 
 
 @stored
-def ablate_layers(network: Network, layers: list[dict[str, Any]], n_images: int) -> pd.DataFrame:
-    """Hard accuracy as latents of earlier layers are ablated, by an autoencoder of each
-    (`sae_options`). Latents are ordered as in `intervene_on_latents`, on `n_images` search images,
-    and the first of them held at their mean over those, at every place; everything behind the layer
-    works on as it is. Frame: layer, share (of 1/4, 1/2, 3/4 and 1 the best on as many validation
-    images), validation, hard (on 2 * n_images)."""
-    model, rows = network.load(), []
-    sets = intervention_sets(n_images, n_images, 2 * n_images)
-    for options in layers:
-        sae, layer = load_sae(network, **options), options["layer"]
-        z = latents.mean_latents(model, layer, sets["search"].images, sae)
-        order, *_ = latents.colour_first(z, sets["search"].colours, sets["search"].labels)
-        tried = []
-        for share in (0.25, 0.5, 0.75, 1):
-            held = latents.ablation_scales(order, round(share * len(order)))
-            steered = steer(sae, held, z.mean(0))
-            logits = {
-                name: latents.rewritten_logits(model, layer, sets[name].images, steered).numpy()
-                for name in ("validation", "hard")
-            }
-            tried.append({"layer": layer, "share": share} | shares_correct(logits, sets))
-        rows.append(max(tried, key=lambda row: (row["validation"], row["hard"], row["share"])))
+def refit_heads(
+    network: Network, options: dict[str, Any], n_images: int, n_validation: int,
+    n_eval: int | None, splits: list[str],
+) -> pd.DataFrame:  # fmt: skip
+    """Linear heads fitted anew to the digits of `n_images` images, on all latents, on those of an
+    autoencoder before training, and on the raw channels: a row for features, places (means over the
+    "whole map" or over each of its "cells") and fitted_on ("random colours", the search images of
+    `intervention_sets`, or "own images", as many that the network was trained on), with the number
+    of coefficients, the penalty that is best on validation digits, the accuracy on each set (on
+    "search" that of the images it was fitted on) and the shortcut_rate."""
+    model, sae = network.load(), load_sae(network, **options)
+    coders = sae, untrained_like(sae, network.seed + 1)
+    sets, rows = intervention_sets(n_images, n_validation, n_eval, splits), []
+    cells = latents.cell_weights(CUTS)
+    own = canvas.colour_split("train", network.seed, network.correlation)
+    sets["own"] = own.take(slice(-n_images, None))
+    names = ("SAE latents", "untrained latents", "raw channels")
+    by_cell = {}
+    for name, split in sets.items():
+        parts = latents.parts_by_cell(model, LAYER, split.images, cells, *coders)
+        by_cell[name] = dict(zip(names, parts, strict=True))
+    sources = {"random colours": sets.pop("search"), "own images": sets.pop("own")}
+    for features, places, (fitted_on, source) in product(
+        names, ("whole map", "cells"), sources.items()
+    ):
+        read = {name: parts[features] for name, parts in by_cell.items()}
+        if places == "whole map":
+            read = {name: latents.sum_cells(x, N_CELLS) for name, x in read.items()}
+        read["search"] = read["search" if fitted_on == "random colours" else "own"]
+        tried, measured = [], sets | {"search": source}
+        for penalty in PROBE_PENALTIES:
+            weights, bias = latents.fit_linear_probe(read["search"], source.labels, penalty)
+            logits = {name: read[name] @ weights + bias for name in measured}
+            row = {"features": features, "places": places, "fitted_on": fitted_on}
+            row |= {"coefficients": weights.size + bias.size, "penalty": penalty}
+            tried.append(row | shares_correct(logits, measured))
+        rows.append(max(tried, key=lambda row: row["validation"]))
     return pd.DataFrame(rows)
+
+
+@stored
+def turn_red(
+    network: Network, options: dict[str, Any], n_per_class: int, n_choose: int, n_images: int
+) -> dict[str, pd.DataFrame]:
+    """What the network predicts as the latents of red are turned down and up, its head untouched.
+
+    Latents are ranked by what they do for red on the grid of `label_latents`: how far red moves
+    their mean from that over all colours, times their effect on the logit of 0. The first n of
+    these, of `REDS` the n by which most of `n_choose` red validation ones are moved to 1, are
+    "red". At dose 0 a latent is ablated by resampling: it takes its mean over the ten repaintings
+    of the same digit. At dose 1 it has its value in the digit painted red, and so on in proportion.
+    "control" is as many others (`latents.matched`, by what each carries), whose moves are
+    multiplied so that together they carry as much: the variance between colours of what they add to
+    the logits. Up they go by the way to their values in the colours that excite each of them most.
+
+    "curve": frame of images ("red ones", "green ones"; `n_images` test digits), latents, dose
+        (`DOSES`), answer, predicted (share of images) and probability (mean). "down": frame of
+        latents (and "everything": logits averaged over the repaintings), digit, moved (the share of
+        images of this digit in red predicted 0 before, and the digit itself at dose 0) and
+        called_one (at dose 0). "sets": frame of latents, number, carried (a share of all latents'),
+        times (the factor), labelled (of them "colour", with red first).
+    """
+    model, sae = network.load(), load_sae(network, **options)
+    head, bias = to_array(model.head.weight), to_array(model.head.bias)
+    effect = to_array(sae.directions()) @ head.T
+    effect -= effect.mean(1, keepdims=True)
+    found, place = label_latents(network, options, n_per_class), latents.cell_weights((0, CUTS[-1]))
+    by_colour = found["cells"].mean(1)  # (L, colours)
+    likes, each = by_colour.argmax(1), by_colour.var(1) * np.square(effect).sum(1)
+    ranked = np.argsort(-(by_colour[:, 0] - by_colour.mean(1)) * effect[:, 0], kind="stable")
+
+    def repainted(split: str, digit: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (10 colours, n, L) and logits (10 colours, n, 10) of a split's first digits."""
+        (grey, shown), z, logits = split_digits(split), [], []
+        some = grey[shown == digit][:n]
+        for colour in range(N_CLASSES):
+            images = paint(some, np.full(len(some), colour), TEST_SEED)
+            parts, x = latents.parts_by_cell(model, LAYER, images, place, sae)
+            z.append(parts.toarray())
+            logits.append(x @ head.T + bias)
+        return np.stack(z), np.stack(logits)
+
+    def ablated(z: np.ndarray, logits: np.ndarray, chosen: np.ndarray, times: float) -> np.ndarray:
+        """Logits of the red images with the chosen latents at dose 0."""
+        return logits[0] + times * (z.mean(0) - z[0])[:, chosen] @ effect[chosen]
+
+    def moved(before: np.ndarray, after: np.ndarray, digit: int) -> float:
+        return float(((before.argmax(1) == 0) & (after.argmax(1) == digit)).mean())
+
+    z, logits = repainted("validation", 1, n_choose)
+    n = max(REDS, key=lambda n: moved(logits[0], ablated(z, logits, ranked[:n], 1), 1))
+    sets = {"red": ranked[:n], "control": latents.matched(each, ranked[:n])}
+    sets["everything"] = np.arange(len(effect))
+    carried = {name: (by_colour[k].T @ effect[k]).var(0).sum() for name, k in sets.items()}
+    sets = {name: (sets[name], np.sqrt(carried["red"] / carried[name])) for name in list(sets)[:2]}
+
+    curve, down = [], []
+    for digit in range(N_CLASSES):
+        z, logits = repainted("hard", digit, n_images)
+        ends = {name: ablated(z, logits, *one) for name, one in sets.items()}
+        for name, after in (ends | {"everything": logits.mean(0)}).items():
+            row = {"latents": name, "digit": digit, "moved": moved(logits[0], after, digit)}
+            down.append(row | {"called_one": float((after.argmax(1) == 1).mean())})
+        if digit != 1:
+            continue
+        shown = enumerate(("red ones", "green ones"))
+        for (colour, images), (name, (chosen, times)) in product(shown, sets.items()):
+            base, target = z.mean(0)[:, chosen], z[0][:, chosen]
+            if colour and name == "control":
+                target = z[likes[chosen], :, chosen].T
+            for dose in DOSES:
+                move = base + dose * (target - base) - z[colour][:, chosen]
+                edited = logits[colour] + times * move @ effect[chosen]
+                called = np.bincount(edited.argmax(1), minlength=N_CLASSES) / len(edited)
+                row = {"images": images, "latents": name, "dose": dose, "answer": range(N_CLASSES)}
+                row |= {"predicted": called, "probability": softmax(edited, axis=1).mean(0)}
+                curve.append(pd.DataFrame(row))
+    red_first = (found["latents"].label == "colour").to_numpy() & (likes == 0)
+    told = pd.DataFrame(
+        {
+            "latents": name, "number": len(chosen), "times": times,
+            "carried": carried[name] / carried["everything"], "labelled": red_first[chosen].sum(),
+        }
+        for name, (chosen, times) in sets.items()
+    )  # fmt: skip
+    return {"curve": pd.concat(curve, ignore_index=True), "down": pd.DataFrame(down), "sets": told}
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 STYLES = ((plots.BLUE, "-", "o"), (plots.VERMILION, "--", "s"), (plots.AMBER, ":", "^"))
-
-
-def sparse_front(frame: pd.DataFrame) -> Figure:
-    """Variance unexplained against the number of active latents, a line for each kind of
-    autoencoder: frame of kind, sparsity, l0, fvu."""
-    names = {"topk": "TopK", "batchtopk": "BatchTopK", "relu": "ReLU with L1"}
-    figure, axes = plots.grid(6.5, 3.4)
-    ax, frame = axes[0, 0], frame.sort_values(["kind", "l0"])[["kind", "sparsity", "l0", "fvu"]]
-    for (kind, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
-        points = frame[frame.kind == kind]
-        ax.plot(points.l0, points.fvu, dash, color=colour, marker=marker, label=name)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:.0f}")
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("active latents at a place, L0 (log scale)")
-    plots.percent_axis(ax.yaxis, "variance unexplained")
-    ax.legend()
-    note = "l0: active latents at a place; fvu: share of the variance left unexplained"
-    return plots.show(figure, frame, note)
 
 
 def latent_sheet(found: dict[str, Any]) -> Figure:
@@ -538,40 +587,47 @@ def latent_sheet(found: dict[str, Any]) -> Figure:
 
 
 def ablation_curves(frame: pd.DataFrame) -> Figure:
-    """Hard accuracy and shortcut rate as ever more of the latents are ablated, for each level they
-    are held at; thin lines are seeds. frame: seed, level, share, hard, shortcut_rate."""
-    titles = {"hard": "accuracy on hard images", "shortcut_rate": "shortcut rate on hard images"}
-    figure, axes = plots.grid(8, 3.3, 1, 2, sharey=True)
+    """Shortcut rate and hard accuracy as ever more parts are ablated, for each order in which they
+    are; thin lines are seeds. frame: seed, order, n, share, hard, shortcut_rate."""
+    titles = {"shortcut_rate": "shortcut rate on hard images", "hard": "accuracy on hard images"}
+    names = {"attribution": "by attribution", "variance": "by variance", "random": "at random"}
+    figure, axes = plots.grid(6.4, 3, 1, 2, sharey=True)
     for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
-        for level, (colour, dash, marker) in zip(latents.LEVELS, STYLES, strict=True):
-            lines = frame[frame.level == level].pivot(index="share", columns="seed", values=measure)
+        for (order, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
+            lines = frame[frame.order == order].pivot(index="share", columns="seed", values=measure)
             ax.plot(lines.index, lines, color=colour, linewidth=0.6, alpha=0.45)
-            ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=level)
+            ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=name)
         ax.axhline(0.1, color=plots.DARK, linewidth=0.8, linestyle="-.")
         ax.text(1, 0.105, "guessing", size=plots.SMALL, ha="right", va="bottom")
         ax.set_title(title)
-        plots.percent_axis(ax.xaxis, "share of latents ablated, most of all colour first")
+        plots.percent_axis(ax.xaxis, "share of latents ablated")
     plots.percent_axis(axes[0, 0].yaxis, "share of predictions")
-    axes[0, 1].legend()
+    axes[0, 0].legend()
     note = "share: of the latents ablated; hard (accuracy) and shortcut_rate: shares of hard images"
-    return plots.show(figure, frame[["seed", "level", "share", *titles]], note)
+    return plots.show(figure, frame[["seed", "order", "share", *titles]], note)
 
 
-def red_ones(walk: np.ndarray) -> Figure:
-    """Probabilities of 0 and of 1 for red ones as a scale goes from 1 to 0: walk (11, N, 10). Thin
-    lines are the first twelve images, thick ones the mean of all."""
-    figure, axes = plots.grid(6.5, 3.3)
-    ax, scale, tables = axes[0, 0], np.linspace(1, 0, len(walk)), []
-    for answer, (colour, dash, marker) in enumerate(STYLES[:2]):
-        values, mean = walk[:, :12, answer], walk[:, :, answer].mean(1)
-        ax.plot(scale, values, color=colour, linewidth=0.5, alpha=0.5)
-        ax.plot(scale, mean, dash, color=colour, marker=marker, label=f"predicts {answer}")
-        table = pd.DataFrame(values).assign(mean=mean, scale=scale, answer=answer)
-        tables.append(table.melt(["scale", "answer"], var_name="image", value_name="probability"))
-    ax.invert_xaxis()
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel("scale of the ablated latents (1: as it was, 0: ablated)")
-    plots.percent_axis(ax.yaxis, "probability")
-    ax.legend()
-    note = "scale: of the ablated latents; image: a red one, or the mean of all"
-    return plots.show(figure, pd.concat(tables), note)
+def red_dial(curve: pd.DataFrame) -> Figure:
+    """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
+    `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
+    figure, axes = plots.grid(6.4, 3.3, 1, 2, sharey=True)
+    for ax, images in zip(axes[0], ("red ones", "green ones"), strict=True):
+        for answer, name in product((1, 0), ("red", "control")):
+            rows = curve[(curve.images == images) & (curve.latents == name)]
+            rows = rows[rows.answer == answer]
+            lines = rows.pivot(index="dose", columns="seed", values="probability")
+            colour, dash, marker = STYLES[answer]
+            look = {"color": colour, "linestyle": dash, "marker": marker, "markevery": 2}
+            if name == "control":
+                look |= {"linestyle": ":", "marker": ""}
+            ax.plot(lines.index, lines, **look | {"marker": "", "linewidth": 0.5, "alpha": 0.5})
+            ax.plot(lines.index, lines.mean(axis=1), **look, label=f"{answer}, turning {name}")
+        ax.axvline(1, color=plots.DARK, linewidth=0.8, linestyle="-.")
+        ax.set_title(images)
+        ax.set_ylim(0, 1.02)
+        ax.set_xlabel("dose (0: mean over colours, 1: as in red)")
+    plots.percent_axis(axes[0, 0].yaxis, "probability")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    curve = curve[curve.answer.isin([0, 1])]
+    note = "dose: of the latents of red or their control; predicted: share of images; probability"
+    return plots.show(figure, curve, f"{note}: mean over images")
