@@ -20,12 +20,13 @@ from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, Split, paint, s
 from lazy_artist.evaluate import balanced
 from lazy_artist.forward import as_logits, as_maps, asked, batches, hooked
 from lazy_artist.gradcam import check_inputs
-from lazy_artist.interface import Array, public
+from lazy_artist.interface import Array, check_classes, public
 
 BATCH = 128  # images a pass
-LABELS = ("colour", "shape", "mixed", "dead")
-DOMINANT = 2 / 3  # a channel is labelled by the factor with this share of what factors explain
+LABELS = ("colour", "shape", "mixed", "unexplained", "dead")
+DOMINANT = 2 / 3  # a unit is labelled by the factor with this share of what factors explain
 LEVEL = 0.01  # and only where that factor is told from the permutation null at this level
+FLOOR = 0.1  # and explains at least this share of the variance; fixed before anything was labelled
 DRIVES = 0.4  # of the way from the lowest to the highest cell: below the half that one of two gives
 NEIGHBOURS = math.sqrt(3) / 3  # colours nearer than a third of the RGB cube's diagonal: one family
 
@@ -155,50 +156,81 @@ def _by_digit(grid: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @public
-def concepts(cells: Array) -> Array:
-    """Polysemanticity: how many separate things drive a channel, int64 (K,); 0 for a flat one.
+def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[str, list[int]]]]:
+    """Polysemanticity: the separate things that drive each channel, none for a flat one.
 
-    cells: mean activation (K, 10 digits, 10 colours). A cell *drives* if it lies more than `DRIVES`
-    of the way up from the lowest to the highest. One thing is a digit (in whatever colour) or a
-    family of colours (on whatever digit): those whose RGB differ by less than `NEIGHBOURS`, or that
-    have such neighbours between them that drive too. The count is the smallest number of things
-    that hold all driving cells: 1 for a detector of warm colours, of threes or of red threes; 2 for
-    one of red and green, or of red and threes.
+    cells: mean activation (K, 10 digits, 10 colours); near_digits: bool (10, 10), the digits that
+    count as neighbours (`neighbouring_digits`), by default none. A cell *drives* if it lies more
+    than `DRIVES` of the way up from the lowest to the highest. One thing is a family of digits (in
+    whatever colour), ("digit", members), or a family of colours (on whatever digit), ("colour",
+    members): those that are neighbours, or have neighbours between them that drive too. Colours
+    are if their RGB differ by less than `NEIGHBOURS`. The things are the fewest that hold all
+    driving cells, and of such those that hold the fewest others: one for a detector of warm
+    colours, of threes or of red threes; two for one of red and green, or of red and threes.
     """
     low, high = cells.min((1, 2), keepdims=True), cells.max((1, 2), keepdims=True)
     driving = (cells > low + DRIVES * (high - low)) & (high > low)  # (K, digits, colours)
-    subsets, families = _colour_families()
+    near = (np.eye(N_CLASSES) if near_digits is None else near_digits), _near_colours()
+    subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
+    digits, colours = (_families(table.astype(bool).tobytes()) for table in near)
+    sizes, of_digits, of_colours = subsets.sum(1), *(
+        np.array([len(groups) for groups in families]) for families in (digits, colours)
+    )
     bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
-    # a subset of digits is covered by them; the colours of the other digits need covering
-    needed = np.bitwise_or.reduce(np.where(subsets, 0, bits[:, None]), axis=2)  # (K, 1024)
-    return (subsets.sum(1) + families[needed]).min(1)
+    found = []
+    for row in bits:
+        # a subset of the digits that drive is covered by them; the others' colours need covering
+        needed = np.bitwise_or.reduce(np.where(subsets, 0, row), axis=1)  # (1024,)
+        covered = N_CLASSES * sizes + (N_CLASSES - sizes) * sizes[needed]
+        allowed = ~(subsets & (row == 0)).any(1)
+        cost = np.where(allowed, of_digits + of_colours[needed] + covered / 1000, np.inf)
+        best = cost.argmin()
+        families = ("digit", digits[best]), ("colour", colours[needed[best]])
+        found.append([(kind, group) for kind, groups in families for group in groups])
+    return found
+
+
+def neighbouring_digits() -> np.ndarray:
+    """Bool (10, 10): of the 45 pairs of digits as many as there are pairs of neighbouring colours,
+    those whose mean training images are nearest. So a family of digits is as wide as one of colours
+    when things are counted."""
+    grey, labels = split_digits("train")
+    means = np.stack([grey[labels == digit].mean(0).ravel() for digit in range(N_CLASSES)])
+    distance = np.linalg.norm(means[:, None] - means, axis=2)
+    np.fill_diagonal(distance, np.inf)
+    near = _near_colours()
+    return distance <= np.sort(distance, axis=None)[near.sum() - len(near) - 1]
+
+
+def _near_colours() -> np.ndarray:
+    return np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
 
 
 @functools.cache
-def _colour_families() -> tuple[np.ndarray, np.ndarray]:
-    """All subsets of ten, bool (1024, 10), and how many connected groups of colours each holds,
-    where colours are joined if their RGB are near."""
+def _families(near: bytes) -> list[list[list[int]]]:
+    """Of each of the 1024 subsets of ten, bit by bit, its connected groups, where `near` says which
+    are joined: the bytes of a bool (10, 10)."""
     from scipy.sparse.csgraph import connected_components  # slow to import
 
-    subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1
-    near = np.linalg.norm(PALETTE[:, None] - PALETTE, axis=2) < NEIGHBOURS
-    counts = [connected_components(near[subset][:, subset])[0] for subset in subsets]
-    return subsets, np.array(counts)
+    table, found = np.frombuffer(near, bool).reshape(N_CLASSES, N_CLASSES), []
+    for subset in range(2**N_CLASSES):
+        members = np.flatnonzero((subset >> np.arange(N_CLASSES)) & 1)
+        count, group = connected_components(table[members][:, members])
+        found.append([members[group == k].tolist() for k in range(count)])
+    return found
 
 
-def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataFrame:
+def label(
+    tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray, floor: float = FLOOR
+) -> pd.DataFrame:
     """What each channel responds to, by rule: a row a channel, with its label, one of `LABELS`, and
     what it prefers, if "colour" or "shape": the levels above the middle of its marginal means,
     strongest first, such as "red, orange"; "all but …" if they are more than half.
 
     tuned: what `tuning` found; cells: as of `cell_means`; alive: bool (K,), whether the channel was
-    ever active. A live channel is "colour" if colour has at least `DOMINANT` of what digit, colour
-    and interaction explain together, and p < `LEVEL`; "shape" likewise for digit; else "mixed".
+    ever active. The rule is that of `label_units`.
     """
-    enough = DOMINANT * np.maximum(tuned.digit + tuned.colour + tuned.interaction, 1e-12)
-    colour = (tuned.colour >= enough) & (tuned.p_colour < LEVEL)
-    shape = (tuned.digit >= enough) & (tuned.p_digit < LEVEL)
-    kinds = np.select([~np.asarray(alive), colour, shape], ["dead", "colour", "shape"], "mixed")
+    kinds = _by_rule(tuned, np.asarray(alive), floor)
     prefers = [""] * len(kinds)
     for kind, axis, names in (("colour", 0, COLOUR_NAMES), ("shape", 1, "0123456789")):
         for k in np.flatnonzero(kinds == kind):
@@ -209,6 +241,84 @@ def label(tuned: pd.DataFrame, cells: np.ndarray, alive: np.ndarray) -> pd.DataF
             named = ", ".join(names[i] for i in np.argsort(marginal) if above[i] == few)
             prefers[k] = named if few else f"all but {named}"
     return pd.DataFrame({"label": kinds.tolist(), "prefers": prefers})
+
+
+@public
+def label_units(
+    values: Array, colours: Array, labels: Array, images: Array | None = None,
+    seed: int = 0, permutations: int = 199, floor: float = FLOOR,
+) -> pd.DataFrame:  # fmt: skip
+    """What each of K units goes with on any set of images, balanced or not: a row a unit, with its
+    label, one of `LABELS`; digit, colour and interaction, eta squared (what the 100 cells of digit
+    and colour explain beyond the two); and p_digit, p_colour and p_interaction, as in `tuning`.
+
+    values: (N, K), >= 0 where a unit is to count as dead if it never is above; colours, labels: int
+    (N,), 0 to 9; images: int (N,), the digit image that each row is a painting of. Where it is
+    given, colours are shuffled among the paintings of an image and labels among images, as on a
+    `colour_grid`; by default every row is an image of its own and both are shuffled among all. For
+    the interaction both are shuffled at once.
+
+    The rule: the statistic of a unit is the eta squared of colour if that is at least `DOMINANT` of
+    what digit, colour and interaction explain together, likewise that of digit, else all three. It
+    gives the label "colour", "shape" or "mixed" if it is at least `floor` and its p (of all three,
+    the smallest) is below `LEVEL`; else the unit is "unexplained". Raises ValueError for arrays
+    that do not fit.
+    """
+    values = np.asarray(values, np.float64)
+    count = len(values)
+    colours, labels = (
+        check_classes(part, count, name)
+        for part, name in ((colours, "colours"), (labels, "labels"))
+    )
+    _, first, of_row = np.unique(
+        np.arange(count) if images is None else images, return_index=True, return_inverse=True
+    )
+    if values.ndim != 2 or len(of_row) != count or (labels[first][of_row] != labels).any():
+        raise ValueError("values must be (N, K), and all paintings of an image have its label")
+    centred = values - values.mean(0)
+    total = np.square(centred).sum(0)
+
+    def eta(classes: np.ndarray) -> np.ndarray:
+        """(K,): sum of squares between classes over the total's."""
+        counts = np.maximum(np.bincount(classes, minlength=N_CLASSES), 1)
+        inside = np.arange(len(counts))[:, None] == classes
+        square = (np.square(inside @ centred) / counts[:, None]).sum(0)
+        return np.divide(square, total, out=np.zeros_like(square), where=total > 1e-12)
+
+    def measure(colours: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        digit, colour = eta(labels), eta(colours)
+        beyond = np.maximum(eta(N_CLASSES * labels + colours) - digit - colour, 0)
+        return {"digit": digit, "colour": colour, "interaction": beyond}
+
+    rng, found = np.random.default_rng(seed), measure(colours, labels)
+    reached = {name: np.ones(len(total)) for name in found}
+    for _ in range(permutations):
+        shuffled = colours[rng.permutation(count)]
+        if images is not None:  # among the rows of each image
+            shuffled = np.empty_like(colours)
+            shuffled[np.argsort(of_row, kind="stable")] = colours[
+                np.lexsort((rng.random(count), of_row))
+            ]
+        null = measure(shuffled, rng.permutation(labels[first])[of_row])
+        for name, value in found.items():
+            reached[name] += null[name] >= value - 1e-12
+    found |= {f"p_{name}": times / (1 + permutations) for name, times in reached.items()}
+    frame = pd.DataFrame(found)
+    return frame.assign(label=_by_rule(frame, values.max(0) > 0, floor))
+
+
+def _by_rule(tuned: pd.DataFrame, alive: np.ndarray, floor: float) -> np.ndarray:
+    """Labels (K,), by the rule of `label_units`."""
+    parts = tuned[["colour", "digit", "interaction"]].to_numpy()
+    levels = tuned[["p_colour", "p_digit", "p_interaction"]].to_numpy()
+    explained = parts.sum(1)
+    dominates = parts[:, :2] >= DOMINANT * np.maximum(explained, 1e-12)[:, None]
+    kind = np.select(list(dominates.T), [0, 1], 2)
+    rows = np.arange(len(parts))
+    size = np.column_stack([parts[:, :2], explained])[rows, kind]
+    level = np.column_stack([levels[:, :2], levels.min(1)])[rows, kind]
+    told = np.where((size >= floor) & (level < LEVEL), kind, 3)
+    return np.where(alive, np.array(LABELS)[told], "dead")
 
 
 @public

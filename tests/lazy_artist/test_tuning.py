@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from detectors import random_images, two_filters
 
-from lazy_artist.tuning import ablated_logits, activations, cell_means, concepts, label, tuning
+from lazy_artist.tuning import (
+    ablated_logits,
+    activations,
+    cell_means,
+    label,
+    label_units,
+    neighbouring_digits,
+    things,
+    tuning,
+)
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 4))  # in no order
 
@@ -88,7 +97,7 @@ def test_p_counts_the_shuffles_that_reach_the_value():
     assert min(found[f"p_{name}"].nunique() for name in ("digit", "colour", "interaction")) > 5
 
 
-def test_concepts_by_hand():
+def test_things_by_hand():
     red_three, green_five, orange_five = np.zeros((3, 10, 10))
     red_three[3, 0], green_five[5, 1], orange_five[5, 6] = 1, 1, 1
     for table, expected in (
@@ -104,28 +113,99 @@ def test_concepts_by_hand():
         (red_three + green_five, 2),
         (red_three + orange_five, 1),  # different digits, but one family of colours
     ):
-        assert concepts(table[None])[0] == expected
+        assert len(things(table[None])[0]) == expected
 
 
-def test_a_label_takes_two_thirds_of_what_is_explained_and_a_p_below_a_hundredth():
-    rows = [  # colour, digit, interaction, p_colour, p_digit
-        (0.20, 0.05, 0.04, 0.005, 0.005, "colour"),  # of .29, 69%
-        (0.20, 0.05, 0.06, 0.005, 0.005, "mixed"),  # of .31, 65%
-        (0.05, 0.20, 0.04, 0.010, 0.005, "shape"),
-        (0.04, 0.20, 0.07, 0.005, 0.005, "mixed"),
-        (0.20, 0.05, 0.04, 0.010, 0.005, "mixed"),
-        (0.05, 0.20, 0.04, 0.005, 0.010, "mixed"),
+def test_things_are_named_and_neighbouring_digits_are_one():
+    """Fours and nines are neighbours, nines and sevens are; not fours and sevens."""
+    near = np.eye(10, dtype=bool)
+    near[[4, 9, 9, 7], [9, 4, 7, 9]] = True
+    tables = [cells(d4=1, d9=1, d7=0.9), cells(d4=1, d7=1), cells(c6=2, c0=2, d3=1.9), cells(d3=1)]
+    tables[3][3, 1:] = 0  # red threes alone: a thing of colour or of digit covers as much
+    tables.append(cells(c5=1))
+    tables[4][0, 5] = 0  # cyan on all but zeros: fewer other cells than nine digits hold
+    assert things(np.stack(tables), near) == [
+        [("digit", [4, 7, 9])],
+        [("digit", [4]), ("digit", [7])],
+        [("digit", [3]), ("colour", [0, 6])],
+        [("colour", [0])],
+        [("colour", [5])],
     ]
-    names = ["colour", "digit", "interaction", "p_colour", "p_digit", "label"]
+    assert [len(each) for each in things(np.stack(tables))] == [3, 2, 2, 1, 1]
+
+
+def test_as_many_digits_are_neighbours_as_colours(monkeypatch):
+    """Mean images are powers of two in one pixel: the seven nearest of 45 pairs."""
+    grey = np.zeros((20, 28, 28))
+    grey[:, 3, 4] = np.repeat(1.5 ** np.arange(10), 2) + np.tile([-1, 1], 10)
+    monkeypatch.setattr(
+        "lazy_artist.tuning.split_digits", lambda name: (grey, np.arange(10).repeat(2))
+    )
+    near = neighbouring_digits()
+    assert near.sum() == 14 and (near == near.T).all()
+    pairs = {(int(i), int(j)) for i, j in np.argwhere(near) if i < j}
+    assert pairs == {(0, 1), (1, 2), (0, 2), (2, 3), (1, 3), (3, 4), (0, 3)}
+
+
+def test_a_label_takes_two_thirds_of_what_is_explained_the_floor_and_a_p_below_a_hundredth():
+    rows = [  # colour, digit, interaction, p_colour, p_digit, p_interaction
+        (0.20, 0.05, 0.04, 0.005, 0.005, 0.5, "colour"),  # of .29, 69%
+        (0.20, 0.05, 0.06, 0.005, 0.010, 0.5, "mixed"),  # of .31, 65%
+        (0.05, 0.20, 0.04, 0.010, 0.005, 0.5, "shape"),
+        (0.04, 0.20, 0.07, 0.010, 0.010, 0.005, "mixed"),
+        (0.20, 0.05, 0.04, 0.010, 0.005, 0.5, "unexplained"),
+        (0.05, 0.20, 0.04, 0.005, 0.010, 0.5, "unexplained"),
+        (0.09, 0.02, 0.01, 0.005, 0.005, 0.5, "unexplained"),  # .09 is below the floor
+        (0.05, 0.04, 0.02, 0.005, 0.010, 0.5, "mixed"),  # .11 altogether is not
+        (0.05, 0.02, 0.02, 0.005, 0.010, 0.5, "unexplained"),
+        (0.05, 0.04, 0.02, 0.010, 0.010, 0.010, "unexplained"),
+    ]
+    names = ["colour", "digit", "interaction", "p_colour", "p_digit", "p_interaction", "label"]
     tuned = pd.DataFrame(rows, columns=names)
-    found = label(tuned, np.stack([cells(c2=1.0, d7=1.0)] * 6), np.ones(6, bool))
+    found = label(tuned, np.stack([cells(c2=1.0, d7=1.0)] * 10), np.ones(10, bool))
     assert found.label.tolist() == tuned.label.tolist()
-    assert found.prefers.tolist() == ["blue", "", "7", "", "", ""]
+    assert found.prefers.tolist() == ["blue", "", "7", *[""] * 7]
+    assert (label(tuned, np.ones((10, 10, 10)), np.ones(10, bool), 0.21).label != "colour").all()
     tables = [cells(c0=2), cells(d3=2, d8=1.5), cells(c0=1, d3=1), cells(), 3 - cells(c1=2)]
     found = tuning(grid_of(*tables), LABELS, permutations=199)
     labels = label(found, np.stack(tables), np.array([True, True, True, False, True]))
     assert labels.label.tolist() == ["colour", "shape", "mixed", "dead", "colour"]
     assert labels.prefers.tolist() == ["red", "3, 8", "", "", "all but green"]
+
+
+def test_units_are_labelled_on_any_images():
+    """On a grid, flat, eta squared and labels are those of the two-way analysis; colours that go
+    with the digits by chance, and few digit images, are told by the null."""
+    tables = [cells(c0=2), cells(d3=2, d8=1.5), cells(c0=1, d3=1), cells()]
+    grid = grid_of(*tables) + np.random.default_rng(1).random((10, 40, 4)) * [[[1, 1, 1, 0]]]
+    colours, images = np.arange(10).repeat(40), np.tile(np.arange(40), 10)
+    flat = grid.reshape(400, 4)
+    found = label_units(flat, colours, np.tile(LABELS, 10), images)
+    expected = tuning(grid, LABELS)
+    for name in ("colour", "digit", "interaction"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-12)
+    assert found.label.tolist() == ["colour", "shape", "mixed", "dead"]
+    assert found.p_colour.tolist()[::2] == [1 / 200] * 2 and found.p_colour[3] == 1
+
+    # a value that each image has in all of its paintings: with the images known, chance is large
+    rng = np.random.default_rng(5)
+    own = rng.random((40, 50))[images]
+    alone = label_units(own, colours, np.tile(LABELS, 10))
+    known = label_units(own, colours, np.tile(LABELS, 10), images)
+    np.testing.assert_allclose(alone.digit, known.digit)
+    assert (alone.label == "shape").mean() > 0.8 and (known.label == "shape").mean() < 0.1
+    assert known.p_digit.mean() == pytest.approx(0.5, abs=0.12)
+
+    # by hand: five of six ones are red, one green; as many twos the other way about
+    values = np.array([4, 4, 4, 4, 4, 0, 1, 0, 0, 0, 0, 0.0])[:, None]
+    colours, digits = np.array([0] * 5 + [1] + [0] + [1] * 5), np.repeat([1, 2], 6)
+    (row,) = label_units(values, colours, digits, permutations=19).itertuples()
+    total = 5 * 16 + 1 - 21**2 / 12
+    assert row.digit == pytest.approx((20**2 / 6 + 1 / 6 - 21**2 / 12) / total)
+    assert row.colour == pytest.approx((21**2 / 6 - 21**2 / 12) / total)
+    assert row.digit + row.colour + row.interaction == pytest.approx(row.digit + row.colour)
+    with pytest.raises(ValueError, match="have its label"):
+        label_units(values, colours, digits, np.zeros(12, int))
 
 
 def test_activations_are_spatial_means_and_ablation_replaces_them():
