@@ -173,8 +173,9 @@ def things(cells: Array, near_digits: Array | None = None) -> list[list[tuple[st
     near = (np.eye(N_CLASSES) if near_digits is None else near_digits), _near_colours()
     subsets = (np.arange(2**N_CLASSES)[:, None] >> np.arange(N_CLASSES)) & 1 == 1  # (1024, 10)
     digits, colours = (_families(table.astype(bool).tobytes()) for table in near)
-    sizes, of_digits, of_colours = subsets.sum(1), *(
-        np.array([len(groups) for groups in families]) for families in (digits, colours)
+    sizes, of_digits, of_colours = (
+        subsets.sum(1),
+        *(np.array([len(groups) for groups in families]) for families in (digits, colours)),
     )
     bits = (driving << np.arange(N_CLASSES)).sum(2)  # (K, digits): the colours that drive, packed
     found = []
