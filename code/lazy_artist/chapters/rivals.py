@@ -40,7 +40,7 @@ N_ABLATED = (1, 2, 5, 10, 20, 50, 100)  # parts of each basis, in SCR and TPP
 LAYER_SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of a layer's latents, resampled
 OWN, SHARED = 0.1, (0.4, 0.6)  # shares of latents (Minder et al.): below 0.1 and above 0.9 is own
 N_MASKS = 3  # random masks of the size of a learnt one
-MASK_RATE, MASK_BATCH = 0.05, 256
+MASK_RATE, MASK_BATCH, START = 0.05, 256, 0.5  # of Adam; images; the scores' first value
 
 
 def image_sets(
@@ -156,7 +156,9 @@ def learn_masks(
             see = lambda x, layer=layer: widths.update({layer: x.shape[1]})  # noqa: E731
             stack.enter_context(hooked(model, layer, see))
         model(torch.from_numpy(split.images[:1]).to(device()))
-    scores = {layer: torch.ones(width, device=device()) for layer, width in widths.items()}
+    scores = {
+        layer: torch.full((width,), START, device=device()) for layer, width in widths.items()
+    }
     offset = torch.zeros(N_CLASSES, device=device())
     learnt = [one.requires_grad_() for one in (*scores.values(), offset)]
     optimiser = torch.optim.Adam(learnt, MASK_RATE)
@@ -408,3 +410,59 @@ def resampled(
             logits = ask(part.flatten(0, 1))
         out.append(logits.view(len(chosen) + 2, -1, logits.shape[1]).cpu())
     return torch.cat(out, 1).numpy()
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+LOOKS = {
+    "SAE latents": (plots.VERMILION, "-", "s"), "PCA directions": (plots.BLUE, "--", "o"),
+    "raw channels": (plots.GREEN, "-.", "^"), "random dictionary": (plots.AMBER, ":", "D"),
+}  # fmt: skip
+LABEL_LOOKS = {"colour": plots.VERMILION, "shape": plots.BLUE, "other": "#BBBBBB"}
+
+
+def share_histograms(found: pd.DataFrame) -> Figure:
+    """How many latents of a crosscoder have which share, by label, a panel for each pair of
+    networks. found: pair (first, second), seed, share, label; a bar is the mean over seeds."""
+    pairs = found.pair.unique()
+    figure, axes = plots.grid(8.4, 3.3, 1, len(pairs), sharey=True)
+    labels = found.label.where(found.label.isin(["colour", "shape"]), "other")
+    bins, tables = np.linspace(0, 1, 21), []
+    for ax, pair in zip(axes[0], pairs, strict=True):
+        here, bottom = found.pair == pair, np.zeros(len(bins) - 1)
+        for label, colour in LABEL_LOOKS.items():
+            shares = found.share[here & (labels == label)]
+            count = np.histogram(shares, bins)[0] / found.seed[here].nunique()
+            look = {"color": colour, "edgecolor": "white", "linewidth": 0.4, "label": label}
+            ax.bar(bins[:-1], count, 0.05, bottom, align="edge", **look)
+            table = {"pair": pair, "label": label, "from": bins[:-1], "to": bins[1:]}
+            tables.append(pd.DataFrame(table | {"latents": count}))
+            bottom += count
+        first, second = pair.split(" and ")
+        ax.set_title(pair)
+        ax.set_xticks([0, 0.5, 1], [f"only\n{first}", "both\nalike", f"only\n{second}"])
+    axes[0, 0].set_ylabel("latents of a crosscoder")
+    axes[0, 0].legend(title="goes with")
+    note = "from, to: the share of the second network; latents: how many, mean over seeds"
+    return plots.show(figure, pd.concat(tables), note)
+
+
+def score_curves(scores: pd.DataFrame) -> Figure:
+    """SCR and TPP against the number of ablated parts, a line for each basis; thin lines are seeds.
+    scores: seed, score, basis, n, value."""
+    figure, axes = plots.grid(8.4, 3.4, 1, 3)
+    for ax, (score, rows) in zip(axes[0], scores.groupby("score", sort=False), strict=True):
+        for basis, (colour, dash, marker) in LOOKS.items():
+            lines = rows[rows.basis == basis].pivot(index="n", columns="seed", values="value")
+            ax.plot(lines.index, lines, color=colour, linewidth=0.6, alpha=0.45)
+            ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=basis)
+        ax.axhline(0, color=plots.DARK, linewidth=0.8)
+        ax.set_xscale("log")
+        ax.set_xticks(N_ABLATED, map(str, N_ABLATED))
+        ax.minorticks_off()
+        ax.set_xlabel("parts ablated (log scale)")
+        ax.set_title(score)
+    axes[0, 0].set_ylabel("score")
+    axes[0, 0].legend()
+    note = "n: parts ablated; value: the score, 1 at best"
+    return plots.show(figure, scores[["seed", "score", "basis", "n", "value"]], note)
