@@ -36,7 +36,7 @@ from lazy_artist.networks import Network
 from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, latent_shares, quality
 from lazy_artist.store import stored
 
-N_ABLATED = (1, 2, 5, 10, 20, 50, 100)  # parts of each basis, in SCR and TPP
+N_ABLATED = (2, 5, 10, 20, 50, 100, 500)  # parts in SCR and TPP, as in SAEBench
 LAYER_SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of a layer's latents, resampled
 OWN, SHARED = 0.1, (0.4, 0.6)  # shares of latents (Minder et al.): below 0.1 and above 0.9 is own
 N_MASKS = 3  # random masks of the size of a learnt one
@@ -300,7 +300,8 @@ def score_bases(
     for basis, (parts, directions) in bases.items():
         unit = directions @ head[0]
         order = np.argsort(-attribution(parts["search"], unit, search.colours).sum(1))
-        for n in N_ABLATED:
+        sizes = [n for n in N_ABLATED if n <= len(order)]
+        for n in sizes:
             logits = {
                 name: x[name] @ head[0] + head[1] + ablated(parts, order[:n], name, unit)
                 for name in measured
@@ -315,13 +316,13 @@ def score_bases(
             scores = x["unbiased"] @ weights + bias
             before = latents.auroc(scores, classes).diagonal()
             order = np.argsort(-attribution(parts["search"], unit, getattr(search, column)), axis=0)
-            for n in N_ABLATED:
-                falls = np.stack([
-                    before - latents.auroc(
-                        scores + ablated(parts, order[:n, c], "unbiased", unit), classes
-                    ).diagonal()
+            for n in sizes:
+                after = [
+                    scores + ablated(parts, order[:n, c], "unbiased", unit)
                     for c in range(N_CLASSES)
-                ])  # fmt: skip
+                ]  # rounded, since parts held at a constant leave ties
+                areas = [latents.auroc(one.round(4), classes).diagonal() for one in after]
+                falls = before - np.stack(areas)
                 own, others = falls.diagonal().mean(), falls[~np.eye(N_CLASSES, dtype=bool)].mean()
                 row = {"score": f"TPP {attribute}", "basis": basis, "n": n, "set": "unbiased"}
                 rows.append(row | {"value": own - others})
