@@ -73,7 +73,7 @@ def splince(x: Array, classes: Array, kept: Array) -> Eraser:
         bases.append(rows[spread > SMALLEST * spread.max()].T)
     erased, saved = bases
     across = erased - saved @ (saved.T @ erased)
-    if np.linalg.svd(across, compute_uv=False).min() < SMALLEST:
+    if np.linalg.svd(across, compute_uv=False).min(initial=1) < SMALLEST:
         raise ValueError("classes and kept differ in the same direction: erase one, keep the other")
     oblique = erased @ np.linalg.solve(across.T @ erased, across.T)
     return Eraser(x.mean(0), (colour @ oblique @ whiten).T)
