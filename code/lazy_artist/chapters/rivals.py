@@ -102,9 +102,10 @@ def mask_channels(
     """Accuracy of a subnetwork: channels of the layers switched off by a learnt mask, all weights
     frozen (after Matos et al. 2026, arXiv:2603.05582).
 
-    A channel is kept if its score is above 0; the scores, and an offset of the ten logits, are
-    learnt by Adam from the digits, with the sigmoid's gradient in the place of the step's
-    (straight-through: Bengio et al. 2013, arXiv:1308.3432), in `steps` batches. fitted_on: "random
+    A channel is kept if its score is above 0; the scores are learnt by Adam from the digits, with
+    the sigmoid's gradient in the place of the step's (straight-through: Bengio et al. 2013,
+    arXiv:1308.3432), in `steps` batches, beside an offset of the ten logits and a scale of all
+    (without which the surest way to lose less is to switch everything off). fitted_on: "random
     colours", the search images, or "own images", as many that the network was trained on, each
     weighted by one over the number of images of its digit and colour. Frame of mask ("none",
     "learnt", "random": as many of each layer, the mean over `N_MASKS`, less what their answers to
@@ -159,8 +160,8 @@ def learn_masks(
     scores = {
         layer: torch.full((width,), START, device=device()) for layer, width in widths.items()
     }
-    offset = torch.zeros(N_CLASSES, device=device())
-    learnt = [one.requires_grad_() for one in (*scores.values(), offset)]
+    offset, log_scale = (torch.zeros(n, device=device()) for n in (N_CLASSES, 1))
+    learnt = [one.requires_grad_() for one in (*scores.values(), offset, log_scale)]
     optimiser = torch.optim.Adam(learnt, MASK_RATE)
     rng, order = np.random.default_rng(seed), np.empty(0, int)
 
@@ -179,7 +180,7 @@ def learn_masks(
             optimiser.param_groups[0]["lr"] = MASK_RATE * (1 - step / steps)
             labels = torch.from_numpy(split.labels[index]).to(device())
             logits = as_logits(ask(torch.from_numpy(split.images[index])), len(index)) + offset
-            loss = F.cross_entropy(logits, labels, reduction="none")
+            loss = F.cross_entropy(log_scale.exp() * logits, labels, reduction="none")
             weight = torch.from_numpy(weights[index]).to(loss)
             optimiser.zero_grad()
             (weight * loss).mean().backward()

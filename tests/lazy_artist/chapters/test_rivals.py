@@ -130,7 +130,10 @@ def test_masks_are_measured_beside_random_ones_of_their_size(sets, monkeypatch, 
 
     monkeypatch.setattr(r, "learn_masks", learn)
     more = GIVEN | {"n_search": 400, "steps": 7}
-    frame = r.mask_channels.__wrapped__(network(), ["block3"], fitted_on, **more).set_index("mask")
+    leaning, bias = Told().eval(), 1.5 * np.eye(10)[4]  # to the answer 4
+    leaning.head.bias.data = torch.tensor(bias, dtype=torch.float32)
+    frame = r.mask_channels.__wrapped__(network(leaning), ["block3"], fitted_on, **more)
+    frame = frame.set_index("mask")
     (layers, split, weights, steps, seed), = given  # fmt: skip
     assert (layers, steps, seed, weights.mean()) == (["block3"], 7, 5, pytest.approx(1))
     if fitted_on == "own images":
@@ -139,7 +142,7 @@ def test_masks_are_measured_beside_random_ones_of_their_size(sets, monkeypatch, 
         assert split is not sets["search"] and cells == pytest.approx([100] * 4)
     else:
         assert split is sets["search"] and (weights == 1).all()
-    assert frame.loc["none", ["kept", "validation", "hard"]].tolist() == [1, 0.7, 0]
+    assert frame.loc["none", ["kept", "validation", "hard"]].tolist() == [1, 0.7, 0.1]
     rng, tried, model = np.random.default_rng(5), [], Told()
     x = {name: model.features(torch.from_numpy(one.images)).numpy() for name, one in sets.items()}
     head, ten = np.tile(np.eye(10), (2, 1)), np.arange(10)
@@ -147,8 +150,11 @@ def test_masks_are_measured_beside_random_ones_of_their_size(sets, monkeypatch, 
         shuffled = mask.numpy()[rng.permutation(20)]
         surplus = (x["search"] * shuffled @ head).mean(0)
         tried.append(((x["hard"] * shuffled @ head - surplus).argmax(1) == ten).mean())
+        leant = (x["hard"] * shuffled @ head + bias).argmax(1)
+    assert (leant == ten).mean() != tried[-1]
     assert frame.loc["random", "hard"] == pytest.approx(np.mean(tried))
-    right = ((x["hard"] * mask.numpy() @ head + np.eye(10)[9] * 2).argmax(1) == ten).mean()
+    offset = bias + np.eye(10)[9] * 2
+    right = ((x["hard"] * mask.numpy() @ head + offset).argmax(1) == ten).mean()
     assert frame.loc["learnt", ["kept", "hard"]].tolist() == pytest.approx([0.75, right])
 
 
