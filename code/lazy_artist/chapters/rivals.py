@@ -40,7 +40,11 @@ N_ABLATED = (2, 5, 10, 20, 50, 100, 500)  # parts in SCR and TPP, as in SAEBench
 LAYER_SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of a layer's latents, resampled
 OWN, SHARED = 0.1, (0.4, 0.6)  # shares of latents (Minder et al.): below 0.1 and above 0.9 is own
 N_MASKS = 3  # random masks of the size of a learnt one
-MASK_RATE, MASK_BATCH, START = 0.05, 256, 0.5  # of Adam; images; the scores' first value
+MASK_RATE, MASK_BATCH = 0.05, 256  # of Adam; images
+START, FAINT = (
+    0.5,
+    -3.0,
+)  # first values of the masks' scores and of the logits' scale, its logarithm
 
 
 def image_sets(
@@ -104,8 +108,8 @@ def mask_channels(
 
     A channel is kept if its score is above 0; the scores are learnt by Adam from the digits, with
     the sigmoid's gradient in the place of the step's (straight-through: Bengio et al. 2013,
-    arXiv:1308.3432), in `steps` batches, beside an offset of the ten logits and a scale of all
-    (without which the surest way to lose less is to switch everything off). fitted_on: "random
+    arXiv:1308.3432), in `steps` batches, beside an offset of the ten logits and a scale of all,
+    small at first: else the surest way to lose less is to switch everything off. fitted_on: "random
     colours", the search images, or "own images", as many that the network was trained on, each
     weighted by one over the number of images of its digit and colour. Frame of mask ("none",
     "learnt", "random": as many of each layer, the mean over `N_MASKS`, less what their answers to
@@ -160,7 +164,8 @@ def learn_masks(
     scores = {
         layer: torch.full((width,), START, device=device()) for layer, width in widths.items()
     }
-    offset, log_scale = (torch.zeros(n, device=device()) for n in (N_CLASSES, 1))
+    offset = torch.zeros(N_CLASSES, device=device())
+    log_scale = torch.full((1,), FAINT, device=device())
     learnt = [one.requires_grad_() for one in (*scores.values(), offset, log_scale)]
     optimiser = torch.optim.Adam(learnt, MASK_RATE)
     rng, order = np.random.default_rng(seed), np.empty(0, int)
