@@ -215,6 +215,8 @@ def test_attribution_by_hand():
 def test_scr_and_tpp_count_what_ablation_does(sets, monkeypatch):
     """With raw channels that are a class each, n ablated ones of colour cost n of ten colours their
     dominance, and each own one brings its probe's area from 1 to 1/2."""
+    digits, colours = np.divmod(np.arange(100), 10)
+    sets["hard"] = told(digits[digits != colours], colours[digits != colours])
     eye, none = np.eye(10, dtype=np.float32), np.zeros((10, 10), np.float32)
     probes = {"labels": np.vstack([eye, none]), "colours": np.vstack([none, eye])}
 
@@ -240,10 +242,11 @@ def test_scr_and_tpp_count_what_ablation_does(sets, monkeypatch):
     z, there, head = sae.encode(x).numpy(), sae.encode(at).numpy(), np.tile(np.eye(10), (2, 1))
     unit = sae.directions().numpy() @ head
     speaks = r.attribution(z, unit, sets["search"].colours).sum(1)
-    top = np.argsort(-speaks)[:5]
-    logits = at.numpy() @ head - (there[:, top] - z[:, top].mean(0)) @ unit[top]
-    correct = (logits.argmax(1) == np.arange(10)).mean()
-    assert by["SCR", "SAE latents", "hard", 5] == pytest.approx(correct)
+    for n in (5, 10, 20):
+        top = np.argsort(-speaks)[:n]
+        logits = at.numpy() @ head - (there[:, top] - z[:, top].mean(0)) @ unit[top]
+        correct = (logits.argmax(1) == sets["hard"].labels).mean()
+        assert by["SCR", "SAE latents", "hard", n] == pytest.approx(correct)
 
 
 # --- earlier layers ------------------------------------------------------------------------------
