@@ -432,7 +432,7 @@ def share_histograms(found: pd.DataFrame) -> Figure:
     """How many latents of a crosscoder have which share, by label, a panel for each pair of
     networks. found: pair (first, second), seed, share, label; a bar is the mean over seeds."""
     pairs = found.pair.unique()
-    figure, axes = plots.grid(8.4, 3.3, 1, len(pairs), sharey=True)
+    figure, axes = plots.grid(7, 3.2, 1, len(pairs), sharey=True)
     labels = found.label.where(found.label.isin(["colour", "shape"]), "other")
     bins, tables = np.linspace(0, 1, 21), []
     for ax, pair in zip(axes[0], pairs, strict=True):
@@ -447,9 +447,11 @@ def share_histograms(found: pd.DataFrame) -> Figure:
             bottom += count
         first, second = pair.split(" and ")
         ax.set_title(pair)
-        ax.set_xticks([0, 0.5, 1], [f"only\n{first}", "both\nalike", f"only\n{second}"])
+        ticks = ax.set_xticks([0, 0.5, 1], [f"only\n{first}", "both\nalike", f"only\n{second}"])
+        for tick, side in zip(ticks, ("left", "center", "right"), strict=True):
+            tick.label1.set_horizontalalignment(side)
     axes[0, 0].set_ylabel("latents of a crosscoder")
-    axes[0, 0].legend(title="goes with")
+    axes[0, 1].legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.12))
     note = "from, to: the share of the second network; latents: how many, mean over seeds"
     return plots.show(figure, pd.concat(tables), note)
 
@@ -457,7 +459,7 @@ def share_histograms(found: pd.DataFrame) -> Figure:
 def score_curves(scores: pd.DataFrame) -> Figure:
     """SCR and TPP against the number of ablated parts, a line for each basis; thin lines are seeds.
     scores: seed, score, basis, n, value."""
-    figure, axes = plots.grid(8.4, 3.4, 1, 3)
+    figure, axes = plots.grid(7, 3.2, 1, 3)
     for ax, (score, rows) in zip(axes[0], scores.groupby("score", sort=False), strict=True):
         for basis, (colour, dash, marker) in LOOKS.items():
             lines = rows[rows.basis == basis].pivot(index="n", columns="seed", values="value")
@@ -465,11 +467,11 @@ def score_curves(scores: pd.DataFrame) -> Figure:
             ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=basis)
         ax.axhline(0, color=plots.DARK, linewidth=0.8)
         ax.set_xscale("log")
-        ax.set_xticks(N_ABLATED, map(str, N_ABLATED))
+        ax.set_xticks(N_ABLATED[::2], map(str, N_ABLATED[::2]))
         ax.minorticks_off()
-        ax.set_xlabel("parts ablated (log scale)")
         ax.set_title(score)
     axes[0, 0].set_ylabel("score")
-    axes[0, 0].legend()
+    axes[0, 1].set_xlabel("parts ablated (log scale)")
+    axes[0, 1].legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.12))
     note = "n: parts ablated; value: the score, 1 at best"
     return plots.show(figure, scores[["seed", "score", "basis", "n", "value"]], note)
