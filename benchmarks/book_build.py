@@ -107,8 +107,8 @@ def _sample(process: subprocess.Popen, mark: bytes, peak: list[float]) -> None:
 
 def chapters_with_cells(copy: Path) -> list[str]:
     """The book's chapters that compute something, but for the closing ones, which always do."""
-    listed = yaml.safe_load((copy / "_quarto.yml").read_text())["book"]["chapters"]
-    texts = {name: (copy / name).read_text() for name in listed}
+    book = yaml.safe_load((copy / "_quarto.yml").read_text())["book"]
+    texts = {name: (copy / name).read_text() for name in book["chapters"] + book["appendices"]}
     return [n for n, text in texts.items() if "```{python}" in text and "after: all" not in text]
 
 

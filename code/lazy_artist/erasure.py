@@ -1,9 +1,10 @@
 """Linear concept erasure: affine maps that take a label out of activations.
 
 `leace` is the least change, in the metric of the activations' covariance, after which no linear
-probe of the label does better than guessing (Belrose et al. 2023, arXiv:2306.03819). Its relatives
-are orthogonal projections: `project_out` removes given directions, such as a linear probe's
-weights, and `project_out_class_means` those in which the classes' means differ.
+probe of the label does better than guessing (Belrose et al. 2023, arXiv:2306.03819); `splince` the
+least that also keeps the covariance with another label (Holstege et al. 2025, arXiv:2506.10703).
+Their relatives are orthogonal projections: `project_out` removes given directions, such as a linear
+probe's weights, and `project_out_class_means` those in which the classes' means differ.
 """
 
 from __future__ import annotations
@@ -50,11 +51,39 @@ def leace(x: Array, classes: Array) -> Eraser:
     columns, with S the inverse square root of the covariance and Q the orthogonal projection on
     what the classes' means span after S. Raises ValueError for a class without a row."""
     means = _class_means(x, classes)
-    values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64)))
-    roots = np.sqrt(np.maximum(values, SMALLEST * values.max()))
-    whiten, colour = vectors / roots @ vectors.T, vectors * roots @ vectors.T
+    whiten, colour = _whitening(x)
     inside = _span(means @ whiten, len(means) - 1)
     return Eraser(x.mean(0), (colour @ inside @ whiten).T)
+
+
+@public
+def splince(x: Array, classes: Array, kept: Array) -> Eraser:
+    """SPLINCE fitted on activations x (N, W), the classes to erase and those to keep, int (N,):
+    P = S^+ Q S for columns, with S as in `leace`. Q is oblique: onto A, what the means of `classes`
+    span after S, along K, what those of `kept` span, and along all that is orthogonal to both.
+
+    With orthonormal bases A and K (as columns) and R = (1 - K K') A, Q = A (R' A)^-1 R'; by it x
+    loses all covariance with `classes`, and none with `kept`. Raises ValueError for a class without
+    a row, and where the two spans share a direction, which cannot be both erased and kept.
+    """
+    whiten, colour = _whitening(x)
+    bases = []
+    for labels in (classes, kept):
+        _, spread, rows = np.linalg.svd(_class_means(x, labels) @ whiten, full_matrices=False)
+        bases.append(rows[spread > SMALLEST * spread.max()].T)
+    erased, saved = bases
+    across = erased - saved @ (saved.T @ erased)
+    if np.linalg.svd(across, compute_uv=False).min(initial=1) < SMALLEST:
+        raise ValueError("classes and kept differ in the same direction: erase one, keep the other")
+    oblique = erased @ np.linalg.solve(across.T @ erased, across.T)
+    return Eraser(x.mean(0), (colour @ oblique @ whiten).T)
+
+
+def _whitening(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse square root (W, W) of the covariance of x (N, W), and its square root."""
+    values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64)))
+    roots = np.sqrt(np.maximum(values, SMALLEST * values.max()))
+    return vectors / roots @ vectors.T, vectors * roots @ vectors.T
 
 
 def _class_means(x: np.ndarray, classes: np.ndarray) -> np.ndarray:

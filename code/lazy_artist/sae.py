@@ -234,6 +234,37 @@ def quality(sae: SparseAutoencoder, x: Array) -> dict[str, float]:
     return {"l0": float(active.sum()) / len(x), "fvu": fvu, "dead": float(dead)}
 
 
+@public
+def latent_shares(sae: SparseAutoencoder, joined: Array, width: int) -> Array:
+    """Whose the latents of a crosscoder are, (L,): 0 if only the first network has a latent in its
+    activations, the first `width` columns of `joined` (N, W + V), 1/2 if both have as much of it, 1
+    if only the second. NaN for a latent that is never active.
+
+    A crosscoder of two networks (Lindsey et al. 2024, "Sparse Crosscoders") is an autoencoder of
+    the activations of both at the same places, side by side: one set of latents for two. With
+    decoder rows of length 1 over both, latents compete by what they rebuild in both together.
+
+    By latent scaling (Minder et al. 2025): how much of a latent there is in a network is not read
+    from the decoder, whose sparsity may have shrunk it, but fitted: the length of v = sum z y /
+    sum z^2, the direction that explains best, by least squares, what the other latents leave of the
+    network's activations y. Theirs is fitted along the direction in the other network, of the same
+    basis; ours is free, since networks trained apart have no common basis. With lengths a and b,
+    the share is 1/2 + (b - a) / (2 max(a, b)).
+    """
+    joined = check_activations(joined).to(sae.bias.device)
+    square, left = torch.zeros_like(sae.bias), torch.zeros_like(sae.decoder)
+    with torch.inference_mode():
+        for part in joined.split(4096):
+            z = sae.encode(part)
+            square += z.square().sum(0)
+            left += z.T @ (part - sae.decode(z))
+        active = square > 0
+        found = left / square.clamp(min=1e-24)[:, None] + sae.directions()
+        a, b = (part.norm(dim=1) for part in (found[:, :width], found[:, width:]))
+        share = 0.5 + (b - a) / (2 * torch.maximum(a, b))
+    return to_array(torch.where(active, share, torch.nan))
+
+
 def matched_cosine(a: SparseAutoencoder, b: SparseAutoencoder) -> float:
     """Stability: mean cosine of the decoder rows of two autoencoders, paired one to one so that it
     is largest (Hungarian method)."""

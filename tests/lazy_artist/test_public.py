@@ -109,6 +109,7 @@ DATA_USES = {
     "area_under": lambda x, y, z: faithfulness.area_under(x[:, 0, 0]),
     "auroc": lambda x, y, z: latents.auroc(x[:, 0, 0], y)[y],
     "leace": lambda x, y, z: erasure.leace(x[:, 0, 0], y % 2)(z[:, 0, 0]),
+    "splince": lambda x, y, z: erasure.splince(x[:, 0, 0], y % 2, y // 2)(z[:, 0, 0]),
 }
 
 

@@ -6,7 +6,14 @@ import torch
 
 from lazy_artist import sae as module
 from lazy_artist.models import build
-from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, quality, rewritten, steer
+from lazy_artist.sae import (
+    SparseAutoencoder,
+    fit_autoencoder,
+    latent_shares,
+    quality,
+    rewritten,
+    steer,
+)
 
 SPARSITY = {"relu": 0.3, "topk": 2, "batchtopk": 2}
 
@@ -35,6 +42,24 @@ def test_latents_by_hand():
     z = sae.encode(torch.tensor([[14.0, -2.0]]))  # (2, 1) scaled
     torch.testing.assert_close(z, torch.tensor([[2.0, 1.0, 0.0]]))
     torch.testing.assert_close(sae.decode(z), torch.tensor([[15.0, -2.0]]))  # moved by the offset
+
+
+def test_whose_a_crosscoders_latents_are_by_hand():
+    """Three channels of each network. One latent in the first, one in the second, one half as long
+    in the second as in the first, one as long in both though its decoder knows the first alone,
+    and two that are never active."""
+    sae = SparseAutoencoder(6, 6, "relu", 1).requires_grad_(False)
+    eye = torch.eye(6)
+    rows = [eye[0], eye[3], (2 * eye[1] + eye[4]) / 5**0.5, eye[2], eye[5], eye[5]]
+    sae.decoder[:] = torch.stack(rows)
+    sae.encoder[:] = torch.stack([eye[0], eye[3], eye[1] * 5**0.5 / 2, eye[2], 0 * eye[5], -eye[5]])
+    sae.scale.fill_(4.0)
+    sae.centre[3] = 7
+    x = torch.zeros(9, 6)
+    for k, direction in enumerate([*rows[:3], eye[2] + eye[5]]):
+        x[2 * k : 2 * k + 2] = torch.tensor([[1.0], [3.0]]) * direction
+    found = latent_shares(sae, 4 * x.numpy() + sae.centre.numpy(), 3)
+    np.testing.assert_allclose(found, [0, 1, 0.25, 0.5, np.nan, np.nan], atol=1e-6)
 
 
 def test_quality_and_stability_by_hand():
