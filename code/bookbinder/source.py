@@ -17,6 +17,7 @@ from bookbinder import BookError
 ASSETS = Path(__file__).with_name("assets")
 CALLOUTS = ("note", "tip", "important", "warning", "caution")
 _SUPPORTED = yaml.safe_load((ASSETS / "supported.yml").read_text(encoding="utf-8"))
+TURNS = (None, "earlier", "all")  # what a chapter's header may say under `after`
 _REFERENCE_KINDS = "fig|tbl|sec|eq"
 
 _INLINE = re.compile(r"(?<!`)`\{python\}[ \t]([^`]+)`")
@@ -63,7 +64,7 @@ class Chapter:
     file: str  # relative to the project, with forward slashes
     text: str
     number: int | None  # None if it is unnumbered
-    after_all: bool  # executed after all others
+    turn: int  # executed after all chapters of lower turns
     always: bool  # executed again whenever another chapter is
     pieces: tuple[Prose | Code, ...]
 
@@ -203,7 +204,8 @@ def read_chapter(file: str, text: str, number: int) -> Chapter:
         raise error(titles[0].start(), "text before the title; move it below")
     number = None if re.search(r"\{[^}]*\.unnumbered\b[^}]*\}$", titles[0][1]) else number
     order = header.get("bookbinder", {})
-    return Chapter(file, text, number, "after" in order, "always" in order, tuple(pieces))
+    turn = TURNS.index(order.get("after"))
+    return Chapter(file, text, number, turn, "always" in order, tuple(pieces))
 
 
 def _cell(file: str, line: int, contents: str) -> Code:
