@@ -311,13 +311,14 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     if pictures is None:
         return _nothing()
     own, other = (pictures[name] / 255 for name in ("own", "other"))
-    figure, axes = plots.grid(8, 4.6, len(own) + 1, N_CLASSES)
-    names = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
+    figure, axes = plots.grid(8, 4.3, len(own) + 1, N_CLASSES)
+    others = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
     for column in range(N_CLASSES):
         for row, images in zip(axes[:-1], own, strict=True):
             plots.picture(row[column], images[column])
-        axes[0, column].set_title(f"{CLASSES[column]}\n{COLOUR_NAMES[column]}", fontsize=8.5)
-        plots.picture(axes[-1, column], other[column], f"in {names[column]}", 9)
+        name = CLASSES[column].replace("/", "/\n").replace(" ", "\n")
+        axes[0, column].set_title(f"{name}\n({COLOUR_NAMES[column]})", fontsize=10, pad=2)
+        plots.picture(axes[-1, column], other[column], others[column], 10)
     return figure
 
 
@@ -328,7 +329,7 @@ def trousers(red: dict[str, np.ndarray] | None) -> Figure:
     figure, axes = plots.grid(8, 1.6, 1, len(red["images"]))
     for ax, image, shares in zip(axes[0], red["images"], red["probabilities"], strict=True):
         best = int(shares.argmax())
-        plots.picture(ax, image, f"“{CLASSES[best]}”\n{shares[best]:.0%}", 9)
+        plots.picture(ax, image, f"{CLASSES[best]}\n{shares[best]:.0%}", 10)
     image, number = np.indices(red["probabilities"].shape).reshape(2, -1)
     frame = {"image": image + 1, "class": [CLASSES[k] for k in number]}
     frame = pd.DataFrame(frame | {"probability": red["probabilities"].ravel()})
@@ -338,5 +339,5 @@ def trousers(red: dict[str, np.ndarray] | None) -> Figure:
 def _nothing() -> Figure:
     figure, axes = plots.grid(8, 0.8)
     axes[0, 0].set_axis_off()
-    axes[0, 0].text(0.5, 0.5, MISSING.replace(", or", ",\nor"), ha="center", va="center")
+    axes[0, 0].text(0.5, 0.5, MISSING.replace(", or", ",\nor"), ha="center", va="center", size=10)
     return figure
