@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bookbinder import __version__
 from bookbinder.kernels import ForkProvisioner
-from bookbinder.source import ASSETS, Book, BookError, Chapter, Code
+from bookbinder.source import ASSETS, TURNS, Book, BookError, Chapter, Code
 from lazy_artist.data import cache_dir, write_whole
 
 JOBS = 2  # kernels at a time: the chapters' own work is parallel
@@ -36,7 +36,8 @@ class _ThisInterpreter(KernelSpecManager):
 
 
 def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
-    """Executes the chapters, `JOBS` at a time, those marked `after: all` last.
+    """Executes the chapters, `JOBS` at a time, those marked `after: earlier` when those without a
+    mark are done, and those marked `after: all` last.
 
     Kernels are this interpreter, in the project's root, with this environment. Returns a notebook
     for each chapter's file: one code cell per piece of code. Raises BookError at the first cell
@@ -60,10 +61,10 @@ def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
                 bar.update()
 
     async def run_all() -> None:
-        for last in (False, True):
+        for turn in range(len(TURNS)):
             async with asyncio.TaskGroup() as tasks:
                 for chapter in chapters:
-                    if chapter.code and chapter.after_all == last:
+                    if chapter.code and chapter.turn == turn:
                         tasks.create_task(run(chapter))
 
     with tqdm(total=sum(len(c.code) for c in chapters), unit="cell", disable=None) as bar:

@@ -78,7 +78,7 @@ def add_notebooks(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> 
         write_whole(html, text.encode())
         return file
 
-    wanted = [page for page in pages if page.chapter.code and not page.chapter.after_all]
+    wanted = [page for page in pages if page.chapter.code and page.chapter.turn < 2]
     with ThreadPoolExecutor() as pool:
         return list(pool.map(write, wanted))
 

@@ -17,6 +17,7 @@ from bookbinder import BookError
 ASSETS = Path(__file__).with_name("assets")
 CALLOUTS = ("note", "tip", "important", "warning", "caution")
 _SUPPORTED = yaml.safe_load((ASSETS / "supported.yml").read_text(encoding="utf-8"))
+TURNS = (None, "earlier", "all")  # what a chapter's header may say under `after`
 _REFERENCE_KINDS = "fig|tbl|sec|eq"
 
 _INLINE = re.compile(r"(?<!`)`\{python\}[ \t]([^`]+)`")
@@ -64,7 +65,7 @@ class Chapter:
     text: str
     number: int | str | None  # a letter of an appendix; None if it is unnumbered
     appendix: bool  # listed among the book's `appendices`
-    after_all: bool  # executed after all others
+    turn: int  # executed after all chapters of lower turns
     always: bool  # executed again whenever another chapter is
     pieces: tuple[Prose | Code, ...]
 
@@ -207,7 +208,7 @@ def read_chapter(file: str, text: str, number: int | str, appendix: bool = False
         raise error(titles[0].start(), "text before the title; move it below")
     number = None if re.search(r"\{[^}]*\.unnumbered\b[^}]*\}$", titles[0][1]) else number
     order = header.get("bookbinder", {})
-    order = "after" in order, "always" in order
+    order = TURNS.index(order.get("after")), "always" in order
     return Chapter(file, text, number, appendix, *order, tuple(pieces))
 
 

@@ -142,6 +142,13 @@ def claim(
     return made
 
 
+def recorded(chapters: Iterable[str]) -> dict[str, Claim]:
+    """The claims that these chapters made when they ran last with this cache, at the scale of
+    today, by id. Raises ValueError for a damaged record."""
+    found = (made for chapter in chapters for made in _read(chapter))
+    return {made.id: made for made in found if made.scale == scale()}
+
+
 def book_ledger() -> list[Claim]:
     """The current claims of the book, in the order of `_quarto.yml` in this folder and in which
     each chapter made them.

@@ -77,13 +77,17 @@ def results_folder() -> Path:
 
 
 def repository_results() -> Path | None:
-    """The `results_folder` if it is used: its results are of MNIST at full scale.
-    LAZY_ARTIST_FRESH=1 does without."""
-    folder, source = results_folder(), os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
-    fresh = os.environ.get("LAZY_ARTIST_FRESH", "") not in ("", "0")
-    mnist = source in ("auto", "mnist")
-    used = mnist and not fresh and scale() == "full" and (folder / "index.json").is_file()
+    """The `results_folder` if it is used: its results are of MNIST, and for one chapter of
+    Fashion-MNIST, at full scale. LAZY_ARTIST_FRESH=1 does without."""
+    folder, fresh = results_folder(), os.environ.get("LAZY_ARTIST_FRESH", "") not in ("", "0")
+    real = data_source() in ("auto", "mnist", "fashion-mnist")
+    used = real and not fresh and scale() == "full" and (folder / "index.json").is_file()
     return folder if used else None
+
+
+def data_source() -> str:
+    """What LAZY_ARTIST_SOURCE names (see `data.load_digits`; `data.using`), by default "auto"."""
+    return os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
 
 
 def device() -> torch.device:

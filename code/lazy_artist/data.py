@@ -34,7 +34,7 @@ import numpy as np
 from filelock import FileLock
 
 from lazy_artist import standin
-from lazy_artist.config import repository_results
+from lazy_artist.config import data_source, repository_results
 
 SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "fashion-mnist", "procedural")
@@ -149,14 +149,14 @@ def load_digits(split: str, source: str = "auto") -> Digits:
     LAZY_ARTIST_STANDIN_SIZE says), or "auto": what LAZY_ARTIST_SOURCE names, by default MNIST
     if both of its splits can be had, else the stand-in, with a `StandInWarning` once a process
     (of a build's kernels and workers just the first one warns), unless the results that came with
-    the repository are used (`config.repository_results`), which are of MNIST.
+    the repository are used (`config.repository_results`).
 
     Raises ValueError for an unknown split or source, `DataNotFoundError` if a data set asked for
     by name cannot be had, PermissionError if the data folder cannot be read.
     """
     where = "source"
     if source == "auto":
-        where, source = "LAZY_ARTIST_SOURCE", os.environ.get("LAZY_ARTIST_SOURCE") or "auto"
+        where, source = "LAZY_ARTIST_SOURCE", data_source()
     for name, value, known in (("split", split, SPLITS), (where, source, SOURCES)):
         if value not in known:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
@@ -168,6 +168,20 @@ def load_digits(split: str, source: str = "auto") -> Digits:
     if source == "procedural":
         return _load_standin(split, cache_dir(), _standin_size(split))
     return _load_dataset(split, source, place)
+
+
+@contextmanager
+def using(source: str) -> Iterator[None]:
+    """Within it all is of this data set that asks for "auto" (see `load_digits`), in the store's
+    worker processes too: what the book measures of digits it measures of clothes."""
+    before = os.environ.get("LAZY_ARTIST_SOURCE")
+    os.environ["LAZY_ARTIST_SOURCE"] = source
+    try:
+        yield
+    finally:
+        del os.environ["LAZY_ARTIST_SOURCE"]
+        if before is not None:
+            os.environ["LAZY_ARTIST_SOURCE"] = before
 
 
 @functools.cache

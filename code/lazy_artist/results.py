@@ -8,8 +8,8 @@ still has, how they are renewed, and whether this machine computes the same.
     python -m lazy_artist.results fill              takes them from the cache, after a full build
 
 `results/` has what chapters ask for, file by file as in the cache, and index.json: of each result,
-and of all that it stands on, function, arguments, time, and what it used, by address; the digests
-of all code that they reach; commit, machine and date.
+and of all that it stands on, function, arguments, time, what it used, by address, and of what data
+it is ("source"); the digests of all code that they reach; commit, machine and date.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -41,12 +42,13 @@ from tqdm import tqdm
 from lazy_artist import store
 from lazy_artist.canvas import test_split
 from lazy_artist.claims import asked_results
-from lazy_artist.config import repository_results, results_folder, scale
+from lazy_artist.config import data_source, repository_results, results_folder, scale
 from lazy_artist.data import (
     DataNotFoundError,
     DataWarning,
     cache_dir,
     load_digits,
+    using,
     write_whole,
 )
 from lazy_artist.evaluate import accuracy
@@ -86,6 +88,11 @@ def named(reference: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
+def of_its_data(entry: dict[str, Any]) -> AbstractContextManager[None]:
+    """Within it the book measures the data set that a result is of, MNIST unless it says so."""
+    return using("fashion-mnist" if entry.get("source") == "fashion-mnist" else data_source())
+
+
 def addresses(index: dict[str, Any]) -> dict[str, str | None]:
     """The address that each result of the index would have by today's code; None if its function,
     or one of its arguments, is gone."""
@@ -107,7 +114,8 @@ def addresses(index: dict[str, Any]) -> dict[str, str | None]:
         entry = index["results"][old]
         function = named(f"{entry['module']}:{entry['name']}")
         try:
-            return store.address(function, renewed(entry["arguments"]))
+            with of_its_data(entry):
+                return store.address(function, renewed(entry["arguments"]))
         except (TypeError, AttributeError, KeyError):
             return None
 
@@ -180,7 +188,7 @@ def lag() -> str:
 
 def ready() -> str:
     """The commit that results filled now would be of. Raises Refused for uncommitted work, another
-    scale than full, and other digits than MNIST."""
+    scale than full, other digits than MNIST, and where Fashion-MNIST cannot be had."""
 
     def git(*arguments: str) -> str:
         root = results_folder().parent
@@ -200,6 +208,10 @@ def ready() -> str:
         if not (source := load_digits(split).source).startswith("MNIST"):
             what = f"the {split} digits are not MNIST but: {source}"
             raise Refused(f"{what}. Set LAZY_ARTIST_DATA to a folder that holds mnist/")
+        try:
+            load_digits(split, "fashion-mnist")
+        except DataNotFoundError as error:
+            raise Refused(f"one chapter is of clothes, and {error}") from None
     return git("rev-parse", "HEAD")
 
 
@@ -219,8 +231,8 @@ def fill() -> str:
         if (address := todo.pop()) in entries:
             continue
         if address in kept:
-            about = ("module", "name", "arguments", "uses")
-            entry = {name: kept[address][name] for name in about}
+            about = ("module", "name", "arguments", "uses", "source")
+            entry = {name: kept[address][name] for name in about if name in kept[address]}
             entry["seconds"] = kept[address]["wall_seconds"]
         elif address in old["results"]:
             entry = dict(old["results"][address])
@@ -370,7 +382,6 @@ def verify(everything: bool) -> pd.DataFrame:
     settings["LAZY_ARTIST_DATA"] = os.environ.get("LAZY_ARTIST_DATA") or str(cache_dir() / "data")
     load_digits("train", "mnist")  # before the cache is another one
     kept = {a: store.read(results_folder() / entries[a]["name"] / a) for a in chosen}
-    splits = [test_split(name, 2000) for name in ("validation", "hard")]
     before, rows = dict(os.environ), []
     os.environ.update(settings)
 
@@ -386,9 +397,10 @@ def verify(everything: bool) -> pd.DataFrame:
             rows.append(row)
             try:
                 made = [a for a in entry["uses"] if everything or not entries[a]["chapters"]]
-                store.run([call(a) for a in made])
-                function, given = call(address)
-                fresh = function(**given) if everything else function.__wrapped__(**given)
+                with of_its_data(entry):
+                    store.run([call(a) for a in made])
+                    function, given = call(address)
+                    fresh = function(**given) if everything else function.__wrapped__(**given)
             except (DataNotFoundError, store.ArtifactError) as error:
                 if not isinstance(error.__cause__ or error, DataNotFoundError):
                     raise
@@ -397,6 +409,8 @@ def verify(everything: bool) -> pd.DataFrame:
                 continue
             seconds = time.perf_counter() - start
             if address in networks:
+                with of_its_data(entry):
+                    splits = [test_split(name, 2000) for name in ("validation", "hard")]
                 pair = [build(given["arch"], 0) for _ in range(2)]
                 for model, value in zip(pair, (kept[address], fresh), strict=True):
                     model.load_state_dict(value["weights"])

@@ -50,7 +50,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from lazy_artist.config import device, repository_results
+from lazy_artist.config import data_source, device, repository_results
 from lazy_artist.data import cache_dir, load_digits, write_whole
 from lazy_artist.reach import code_of
 
@@ -63,7 +63,8 @@ _used: ContextVar[list[str] | None] = ContextVar("_used", default=None)
 """Within a computation: the addresses of all that it has asked for."""
 
 MNIST_CHECKSUM = "65e3bbc3fa6148d786a74d0e2884e0e1 8281dd42328a9749b8d38e82a48dccfa"
-"""What `digits_checksum` says of MNIST."""
+FASHION_CHECKSUM = "6143ce6bc2f232c187fcb24a4fe93272 5ba1cb8af53c013fa1eeac8e97828e7d"
+"""What `digits_checksum` says of MNIST and of Fashion-MNIST."""
 ON_ACCELERATOR = 4  # processes that share one at most: each holds a context of its own there
 
 
@@ -88,9 +89,10 @@ class Call(NamedTuple):
 
 def digits_checksum() -> str:
     """Checksums of both halves of the digits, which most results stand on. Where the results that
-    came with the repository are used they are those of MNIST, which need not be here."""
+    came with the repository are used they are those of MNIST or Fashion-MNIST, which need not be
+    here."""
     if repository_results():
-        return MNIST_CHECKSUM
+        return FASHION_CHECKSUM if data_source() == "fashion-mnist" else MNIST_CHECKSUM
     return f"{load_digits('train').md5} {load_digits('test').md5}"
 
 
@@ -329,6 +331,7 @@ def _compute(entry: _Entry) -> None:
         record = {
             "name": entry.function.__name__,
             "module": entry.function.__module__,
+            "source": data_source(),
             "arguments": entry.content,
             "uses": sorted(set(used)),
             "torch": torch.__version__,

@@ -10,9 +10,17 @@ import pandas as pd
 import pytest
 
 from lazy_artist import claims, reach, results, store
-from lazy_artist.data import DataNotFoundError, DataWarning, load_digits
+from lazy_artist.config import data_source
+from lazy_artist.data import DataNotFoundError, DataWarning, load_digits, using
 from lazy_artist.models import build
-from lazy_artist.store import MNIST_CHECKSUM, ArtifactWarning, Call, digits_checksum, stored
+from lazy_artist.store import (
+    FASHION_CHECKSUM,
+    MNIST_CHECKSUM,
+    ArtifactWarning,
+    Call,
+    digits_checksum,
+    stored,
+)
 
 Handle = namedtuple("Handle", "name made_by")
 ran: list[str] = []
@@ -44,6 +52,12 @@ def measured(handle, seed):
     handle.made_by.value()
     rates = np.linspace(0, 1, 101) + shift["by"] * np.eye(101)[7]
     return {"rates": pd.DataFrame({"rate": rates, "name": "a"}), "picture": np.eye(3), "n": seed}
+
+
+@stored
+def painted(n):
+    ran.append(data_source())
+    return f"{n} of {data_source()}"
 
 
 def ones(size):
@@ -289,6 +303,44 @@ def test_what_cannot_be_verified_for_want_of_a_file_is_named(checkout, capsys, m
         assert say("verify") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "not verified" in line]
     assert len(lines) == 1 and "drawn" in lines[0]
+
+
+def test_results_of_clothes_stand_beside_those_of_digits(checkout, capsys, monkeypatch):
+    checksums = {"auto": MNIST_CHECKSUM, "fashion-mnist": FASHION_CHECKSUM}
+    Digits = namedtuple("Digits", "md5")
+    monkeypatch.setattr(
+        store,
+        "load_digits",
+        lambda split: Digits(checksums[data_source()].split()[split == "test"]),
+    )
+
+    def build():
+        ran.clear()
+        claims.begin_chapter("one")
+        with using("fashion-mnist"):
+            clothes = painted(3)
+        return clothes, painted(3), list(ran)
+
+    assert build() == ("3 of fashion-mnist", "3 of auto", ["fashion-mnist", "auto"])
+    assert say("fill") == 0
+    index = json.loads(Path("results/index.json").read_text())
+    assert sorted(e["source"] for e in index["results"].values()) == ["auto", "fashion-mnist"]
+    (checkout / "cache").rename(checkout / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.delattr(store, "load_digits")  # neither data set is needed
+        assert build() == ("3 of fashion-mnist", "3 of auto", [])
+        assert say("check") == 0 and "as new as the code" in capsys.readouterr().out
+    ran.clear()
+    assert say("verify", "--all") == 0 and sorted(ran) == ["auto", "fashion-mnist"]
+    assert data_source() == "auto"
+
+    def only_digits(split, source="mnist"):
+        if source == "fashion-mnist":
+            raise DataNotFoundError("Fashion-MNIST cannot be had: offline")
+        return namedtuple("Digits", "source")("MNIST")
+
+    monkeypatch.setattr(results, "load_digits", only_digits)
+    assert say("ready") == 1 and "one chapter is of clothes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

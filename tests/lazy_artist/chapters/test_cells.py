@@ -18,6 +18,7 @@ PAGES = sorted([*REPORT.glob("*.qmd"), REPORT.parent / "index.qmd"], key=lambda 
 DIGITS = ("lazy_artist.data", "load_digits")
 ABOUT_THE_DATA = {
     ("lazy_artist.chapters.opening", "colophon"),
+    ("lazy_artist.chapters.fashion", "measure"),
     ("lazy_artist.eis7.files", "notice"),
 }
 
