@@ -511,7 +511,7 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     assert rows.members.tolist() == ["3, 8", "red", "red, pink"]
     texts = [text.get_text() for text in shown["fig-meanings-cure"].texts]
     assert texts[0] == "3, 8\nexchanged 11%, kept 90% ✓" and texts[1].endswith("✗")
-    lines = [line.split("|") for line in shown["tbl-parts"].data.splitlines()]
+    lines = [line.split("|") for line in shown["tbl-digit-parts"].data.splitlines()]
     rows = {tuple(cell.strip() for cell in line[1:3]): line[3:-1] for line in lines}
     oracle = [cell.strip() for cell in rows["oracle", "block2"]]
     assert oracle[0] == percent(estimate([0.5, 0.5])) and oracle[1] == percent(estimate([0.85] * 2))
@@ -520,7 +520,7 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     # of channels 0 to 2 the first two answer
     assert inline['shared["cure"]'] == percent(estimate([2 / 3, 2 / 3]))
     assert shown["probe-parts"].value == pytest.approx((0.5 + 0.75) / 2)
-    assert len(csv_of(shown["fig-parts"])) == 4
+    assert len(csv_of(shown["fig-digit-parts"])) == 4
 
 
 def test_the_ablations_table_and_claim(chapter):
