@@ -244,8 +244,8 @@ def dressed(n: int) -> dict[str, np.ndarray]:
 def measure() -> dict[str, Any]:
     """All that the chapter shows of the data set in use: "values", "rivals" (`evaluate_rivals`),
     "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident" (`cheater.confidences`),
-    "confusions" (of the oracle), "alone" (of `biased_canvas.colour_or_shape`). {} where Fashion-MNIST cannot be had, and not all of its
-    results are here."""
+    "confusions" (of the oracle), "alone" (of `biased_canvas.colour_or_shape`). {} where
+    Fashion-MNIST cannot be had, and not all of its results are here."""
     try:
         rivals = evaluate_rivals()
         values = cheating() | tuning() | gaze() | cures(rivals) | cloaks() | autoencoders()
