@@ -132,25 +132,32 @@ def gaze() -> Values:
     more = turned["recolour"] - turned["reshape"]
     of = pd.MultiIndex.from_product([kinds, seeds()])
     chroma = pd.Series([found["chroma"].mean() for found in measured], of)
-    calls = [
-        {"network": one, "n_per_class": n, "steps": pick(28, 14)}
-        for one in networks(["cheater", "oracle"])
-    ]
-    deleted = stored.map(interrogation.delete_and_insert, calls, "deleting pixels")
-    areas = pd.concat([found["areas"] for found in deleted], ignore_index=True)
-    areas = areas[areas["measure"] == "deletion"]
+    asked = {"measures": ["deletion"], "reach": interrogation.REACH, "n_per_class": n}
+    calls = [{"network": one, **asked, "steps": pick(28, 14)} for one in networks(kinds)]
+    runs = stored.map(interrogation.delete_and_insert, calls, "deleting pixels")
+    areas, asked = (pd.concat([run[name] for run in runs]) for name in ("areas", "asked"))
     areas = areas.pivot(index=["network", "seed"], columns="map", values="area")
-    behind = areas["Grad-CAM"] - areas["random"]
-    gaps = [estimate(behind[kind], (-1, 1)) for kind in ("cheater", "oracle")]
-    worse = max(gaps, key=lambda gap: (gap.mean >= 0, (gap.interval or [gap.mean])[-1]))
+    ig, cam, stroke, centre, noise = (areas[name] for name in interrogation.MAPS)
+    gain, colour = stroke - ig, asked.pivot(index="seed", columns="network", values="chroma")
+
+    def worse(gap: pd.Series) -> Any:
+        gaps = [estimate(gap[kind], (-1, 1)) for kind in ("cheater", "oracle")]
+        return max(gaps, key=lambda gap: (gap.mean >= 0, (gap.interval or [gap.mean])[-1]))
+
     return {
         "gradcam-recolour-moves-cheater": (estimate(more["cheater"], (-1, 1)), None),
         "gradcam-reshape-moves-oracle": (estimate(-more["oracle"], (-1, 1)), None),
         "gradcam-reshape-moves-cure": (estimate(-more["cure"], (-1, 1)), None),
         "chroma-reliance": (difference(chroma, "cheater", "oracle"), None),
         "chroma-reliance-cure": (difference(chroma, "cheater", "cure"), None),
-        "gradcam-faithful": (worse, None),
-    }
+        "gradcam-faithful": (worse(cam - noise), None),
+        "gradcam-beats-centre": (worse(cam - centre), None),
+        "ig-convicts": (difference(gain, "oracle", "cheater"), None),
+        "ig-convicts-cure": (difference(gain, "cure", "cheater"), None),
+        "ig-chroma": (
+            estimate(colour["cheater"] - colour[["oracle", "cure"]].max(axis=1), (-1, 1)), None,
+        ),
+    }  # fmt: skip
 
 
 def evaluate_rivals() -> pd.DataFrame:

@@ -34,6 +34,7 @@ CASCADE = ("head", "block3", "block2", "block1")  # from the output down
 CHANGES = ("recolour", "reshape", "both")
 PARTS = ("stroke", "background", "discriminative parts")
 MAPS = ("integrated gradients", "Grad-CAM", "the stroke itself", "centre blob", "random")
+REACH = 4  # pixels by which digits are moved off the middle, at most
 PATH = 25  # nodes on the way from the bare background to the image, for integrated gradients
 # enough to memorise shuffled labels, which was tried on training digits alone
 MEMORISE = {"epochs": 60, "learning_rate": 4e-3, "batch_size": 100}
