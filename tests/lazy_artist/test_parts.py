@@ -87,6 +87,7 @@ def test_a_part_is_upheld_only_where_it_moves_the_channel(monkeypatch):
     edge, amount, red = found.itertuples()
     assert edge.answers and edge.part == "bar" and edge.share > 0.5 > edge.place
     assert edge.alone > 0.95 and edge.erased > 0.95 and edge.upheld
+    assert 0.2 < amount.alone < 0.8  # as much stroke in both
     assert amount.part == "loop" and not (amount.answers and amount.upheld)
     assert red.colour > 0.5 and not red.answers
     assert found[["network", "seed", "layer"]].drop_duplicates().to_numpy().tolist() == [

@@ -133,6 +133,9 @@ def test_things_are_named_and_neighbouring_digits_are_one():
         [("colour", [5])],
     ]
     assert [len(each) for each in things(np.stack(tables))] == [3, 2, 2, 1, 1]
+    warm_three = np.zeros((1, 10, 10))
+    warm_three[0, 3, [0, 6]] = 1  # threes are ten cells, red and orange twenty
+    assert things(warm_three, near) == [[("digit", [3])]]
 
 
 def test_as_many_digits_are_neighbours_as_colours(monkeypatch):
@@ -196,6 +199,9 @@ def test_units_are_labelled_on_any_images():
     np.testing.assert_allclose(alone.digit, known.digit)
     assert (alone.label == "shape").mean() > 0.8 and (known.label == "shape").mean() < 0.1
     assert known.p_digit.mean() == pytest.approx(0.5, abs=0.12)
+    # a little more in red is told within the paintings of an image, and not across images
+    little = own + 0.05 * (colours == 0)[:, None]
+    assert (label_units(little, colours, np.tile(LABELS, 10), images).p_colour == 1 / 200).all()
 
     # by hand: five of six ones are red, one green; as many twos the other way about
     values = np.array([4, 4, 4, 4, 4, 0, 1, 0, 0, 0, 0, 0.0])[:, None]
