@@ -21,6 +21,7 @@ from lazy_artist import atlas, canvas, erasure, latents, plots, tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
 from lazy_artist.config import NO_BIAS, TEST_SEED, device, pick
 from lazy_artist.interface import to_array
+from lazy_artist.models import build
 from lazy_artist.networks import Network, network, networks
 from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, matched_cosine, quality
 from lazy_artist.store import stored
@@ -431,8 +432,9 @@ def refit_heads(
     n_eval: int | None, splits: list[str],
 ) -> pd.DataFrame:  # fmt: skip
     """Linear heads fitted anew to the digits of `n_images` images, on all latents, on those of an
-    autoencoder before training, and on the raw channels: a row for features, places (means over the
-    "whole map" or over each of its "cells") and fitted_on ("random colours", the search images of
+    autoencoder before training, on the raw channels, and on those of the same network before it was
+    trained: a row for features, places (means over the "whole map" or over each of its "cells") and
+    fitted_on ("random colours", the search images of
     `intervention_sets`, or "own images", as many that the network was trained on), with the number
     of coefficients, the penalty that is best on validation digits, the accuracy on each set (on
     "search" that of the images it was fitted on) and the shortcut_rate."""
@@ -442,10 +444,12 @@ def refit_heads(
     cells = latents.cell_weights(CUTS)
     own = canvas.colour_split("train", network.seed, network.correlation)
     sets["own"] = own.take(slice(-n_images, None))
-    names = ("SAE latents", "untrained latents", "raw channels")
+    before = build(network.arch, network.seed).eval()
+    names = ("SAE latents", "untrained latents", "raw channels", "channels before training")
     by_cell = {}
     for name, split in sets.items():
         parts = latents.parts_by_cell(model, LAYER, split.images, cells, *coders)
+        parts += latents.parts_by_cell(before, LAYER, split.images, cells)
         by_cell[name] = dict(zip(names, parts, strict=True))
     sources = {"random colours": sets.pop("search"), "own images": sets.pop("own")}
     for features, places, (fitted_on, source) in product(
