@@ -1,16 +1,17 @@
 """What all figures share: one style, and the numbers of a figure carried in its PNG.
 
-The style is `house.mplstyle`, in force once this module is imported. Figures are opaque on white,
-so that they read alike on light and dark pages; lines differ in dash and marker, not in colour
-alone, and colours of digits carry their names.
+The style is `house.mplstyle`, in force once this module is imported. Lines differ in dash and
+marker, not in colour alone, and colours of digits carry their names.
 
 `show` ends a figure that shows numbers. In a notebook its PNG holds the table that was plotted as
-CSV in a text chunk (iTXt), so that picture and data cannot come apart; `bookbinder.reader` takes
-it out.
+CSV in a text chunk (iTXt), so that picture and data cannot come apart, and another one says where
+in it pictures are, which a dark page shows as they are while it inverts what is drawn around them,
+and how small its smallest text is; `bookbinder.reader` reads both.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ import pandas as pd
 from matplotlib import figure as _figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Bbox
 from PIL.PngImagePlugin import PngInfo
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES
@@ -33,7 +36,8 @@ matplotlib.style.use(Path(__file__).with_name("house.mplstyle"))
 # Okabe and Ito's colours, which the common colour deficiencies keep apart; a dash and a marker go
 # with each
 DARK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
-SMALL = 7  # points: the size of the rare small text
+WIDTH = 7  # inches of a figure that fills the page's column of 700 px
+SMALL = 8.8  # points: the smallest text, 12 px there
 NETWORK_STYLES = {
     "cheater": (VERMILION, "s", "-"), "cure": (GREEN, "^", "-."), "oracle": (BLUE, "o", "--"),
 }  # fmt: skip
@@ -44,9 +48,6 @@ class Figure(_figure.Figure):
     """A matplotlib figure that notebooks show sharp, with its numbers."""
 
     data_csv = ""
-
-
-_KEYWORD = "data.csv"
 
 
 def grid(
@@ -70,7 +71,7 @@ def picture_rows(
 ) -> tuple[Figure, np.ndarray]:
     """Images (N, 3, h, w) in named rows, `height` inches each, with titles above the first row."""
     columns = len(next(iter(rows.values())))
-    figure, axes = grid(7.5, height * len(rows), len(rows), columns)
+    figure, axes = grid(WIDTH, height * len(rows), len(rows), columns)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for ax, image, title in zip(row, images, titles or [""] * columns, strict=True):
@@ -119,7 +120,7 @@ def stacked_bars(
     rows: by title, the parts' estimates by name; styles: colour, hatch and colour of the text of
     each part, in order; label: of the x axis.
     """
-    figure, axes = grid(7.5, 0.42 * len(rows) + 1.1)
+    figure, axes = grid(WIDTH, 0.42 * len(rows) + 1.1)
     ax = axes[0, 0]
     left = np.zeros(len(rows))
     for part, (colour, hatch, text) in styles.items():
@@ -128,7 +129,7 @@ def stacked_bars(
         bars = ax.barh(range(len(rows)), widths, left=left, **look)
         texts = [f"{width:.0%}" if width > 0.06 else "" for width in widths]
         look = {"color": text, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1}}
-        ax.bar_label(bars, texts, label_type="center", fontsize=8, **look)
+        ax.bar_label(bars, texts, label_type="center", fontsize=SMALL, **look)
         left += widths
     ax.set_yticks(range(len(rows)), rows)
     ax.invert_yaxis()
@@ -154,7 +155,7 @@ def conflict_curves(
     accuracy: estimates, indexed by the title of a line and the share of dominant colours; styles:
     colour, dash and marker of each line; label: of the y axis.
     """
-    figure, axes = grid(7, 3.8)
+    figure, axes = grid(WIDTH, 3.8)
     ax = axes[0, 0]
     frame = accuracy.rename_axis(["network", "misleading"]).rename("accuracy").reset_index()
     frame["misleading"] = 1 - frame["misleading"]
@@ -207,11 +208,35 @@ def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
     return figure
 
 
+class _Sizes(RendererAgg):
+    """A renderer that notes the sizes of the texts that it draws, in points."""
+
+    def draw_text(self, gc: Any, x: float, y: float, text: str, prop: Any, *more: Any, **other: Any):
+        self.sizes.append(prop.get_size_in_points())
+
+
 def with_data(figure: Figure) -> dict[str, Any]:
-    """What `savefig` has to be given besides, so that the PNG carries the figure's CSV."""
+    """What `savefig` has to be given besides for a PNG, cut to what is drawn, that carries the
+    figure's CSV and as JSON "text", the size of its smallest text as a share of its width, and
+    "pictures", the boxes (left, top, right, bottom, as shares of the whole) of all that `imshow`
+    drew but maps from white to blue."""
+    renderer = _Sizes(*figure.bbox.size, figure.dpi)
+    renderer.sizes = []
+    figure.draw(renderer)
+    whole = figure.get_tightbbox(renderer).padded(matplotlib.rcParams["savefig.pad_inches"])
+    boxes = []
+    for ax in figure.axes:
+        for image in ax.images:
+            if image.get_array().ndim == 3 or image.get_cmap().name != "Blues":
+                box = Bbox.intersection(image.get_window_extent(), ax.bbox) or ax.bbox
+                x, y = (box.get_points() / figure.dpi - whole.p0).T / whole.size[:, None]
+                boxes.append([round(v, 5) for v in (x[0], 1 - y[1], x[1], 1 - y[0])])
+    smallest = min(renderer.sizes, default=72) / 72 / whole.width
     info = PngInfo()
-    info.add_itxt(_KEYWORD, figure.data_csv, zip=True)
-    return {"format": "png", "pil_kwargs": {"pnginfo": info}}
+    info.add_itxt("data.csv", figure.data_csv, zip=True)
+    about = {"text": round(smallest, 5), "pictures": boxes}
+    info.add_itxt("figure.json", json.dumps(about), zip=True)
+    return {"format": "png", "bbox_inches": "tight", "pil_kwargs": {"pnginfo": info}}
 
 
 def _in_notebooks() -> None:
@@ -222,7 +247,7 @@ def _in_notebooks() -> None:
     from IPython.core.pylabtools import retina_figure
 
     def shown(figure: Figure) -> tuple[str, dict[str, int]]:
-        return retina_figure(figure, base64=True, bbox_inches="tight", **with_data(figure))
+        return retina_figure(figure, base64=True, **with_data(figure))
 
     shell.display_formatter.formatters["image/png"].for_type(Figure, shown)
 
