@@ -132,7 +132,7 @@ def _image(folder: Path, tag: str) -> str:
 
     The data that a PNG carries are written beside it, under its name; zipped if they are long. A
     figure of plots.py stands in a frame, in which it scrolls on a phone. On a dark page a style
-    sheet inverts it; if it has pictures, another file, where they stay as they are, takes its place.
+    sheet inverts it; if it has pictures, another file takes its place, where they stay.
     """
     source = _SRC.search(tag)
     if not source or re.match(r"[a-z]+:|//", source[1]):
@@ -141,8 +141,7 @@ def _image(folder: Path, tag: str) -> str:
     if file.suffix != ".png" or not file.is_file():
         return _with(tag, more)
     png = file.read_bytes()
-    with Image.open(io.BytesIO(png)) as image:  # its head alone: decoding pixels would take longer
-        data, drawn = (image.info.get(name, "") for name in ("data.csv", "figure.json"))
+    data, drawn = (texts_in(png).get(name) for name in ("data.csv", "figure.json"))
     if not re.search(r"\s(?:width|height)=", tag):
         more += ' width="{}" height="{}"'.format(*struct.unpack(">II", png[16:24]))
     stem = posixpath.splitext(source[1])[0]
@@ -164,6 +163,12 @@ def _image(folder: Path, tag: str) -> str:
     file.with_name(f"{file.stem}-dark.png").write_bytes(_darkened(png, drawn["pictures"]))
     dark = _with(tag.replace(source[0], f' src="{escape(stem)}-dark.png"'), more)
     return f'<span class="picture mixed"{frame}>{_with(tag, more)}{dark}</span>'
+
+
+def texts_in(png: bytes) -> dict[str, str]:
+    """The texts that a PNG file carries, by keyword; plots.py puts some there."""
+    with Image.open(io.BytesIO(png)) as image:  # its head alone: decoding pixels would take longer
+        return {key: str(text) for key, text in image.info.items() if isinstance(text, str)}
 
 
 def _with(tag: str, more: str) -> str:

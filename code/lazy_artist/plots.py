@@ -211,7 +211,9 @@ def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
 class _Sizes(RendererAgg):
     """A renderer that notes the sizes of the texts that it draws, in points."""
 
-    def draw_text(self, gc: Any, x: float, y: float, text: str, prop: Any, *more: Any, **other: Any):
+    def draw_text(
+        self, gc: Any, x: float, y: float, text: str, prop: Any, *more: Any, **other: Any
+    ):
         self.sizes.append(prop.get_size_in_points())
 
 

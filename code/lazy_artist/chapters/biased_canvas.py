@@ -104,7 +104,7 @@ def palette() -> Figure:
     """The ten colours with digit and name, as most people see them and under three colour
     deficiencies."""
     views = ("typical sight", *canvas.DEFICIENCIES)
-    figure, axes = plots.grid(7.5, 2.6)
+    figure, axes = plots.grid(plots.WIDTH, 2.6)
     ax = axes[0, 0]
     seen = [canvas.simulate_deficiency(canvas.PALETTE, view) for view in views[1:]]
     ax.imshow(np.stack([canvas.PALETTE, *seen]), aspect="auto")
@@ -122,7 +122,7 @@ def palette() -> Figure:
 def contact_sheet(examples: dict[str, Any], n_per_class: int) -> Figure:
     """For each digit (row) its first images of two splits, with the names of their colours; of
     `example_pictures`."""
-    figure = plots.Figure(figsize=(7.5, 8.6))
+    figure = plots.Figure(figsize=(plots.WIDTH, 8.6))
     titles = {"validation": "easy validation", "hard": "hard"}
     for part, (name, title) in zip(figure.subfigures(1, 2), titles.items(), strict=True):
         part.suptitle(title)
@@ -137,10 +137,10 @@ def contact_sheet(examples: dict[str, Any], n_per_class: int) -> Figure:
 def contingency_tables(counts: pd.DataFrame) -> Figure:
     """Images of each digit (row) in each colour (column), a panel for each split of
     `count_colours`."""
-    figure, axes = plots.grid(8, 3.9, 1, counts["split"].nunique())
+    figure, axes = plots.grid(plots.WIDTH, 3.9, 1, counts["split"].nunique())
     for ax, (name, part) in zip(axes.flat, counts.groupby("split", sort=False), strict=True):
         table = part["images"].to_numpy().reshape(canvas.N_CLASSES, canvas.N_CLASSES)
-        plots.heat_map(ax, table, np.vectorize("{:d}".format)(table), size=6)
+        plots.heat_map(ax, table, np.vectorize("{:d}".format)(table), size=plots.SMALL)
         plots.colour_ticks(ax, canvas.UNSEEN_NAMES if name == "unseen" else canvas.COLOUR_NAMES)
         ax.set_ylabel("digit")
         ax.set_title(f"{name} ({table.sum():,} images)")

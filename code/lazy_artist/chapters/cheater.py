@@ -207,7 +207,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     }
     panels = curves.groupby(["arch", "network"], sort=False)
     rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
-    figure, axes = plots.grid(8, 3.1 * rows, rows, columns, sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 3.1 * rows, rows, columns, sharey=True)
     for ax, ((arch, network), part) in zip(axes.flat, panels, strict=True):
         for (split, column), (label, colour, style) in styles.items():
             chosen = part[part["split"] == split]
@@ -236,7 +236,7 @@ def confusion_matrices(confused: pd.DataFrame) -> Figure:
     """Shares of hard images in percent by prediction (rows of `confusions`), mean over networks:
     of each true digit (left) and of each colour (right)."""
     mean = confused.groupby(["by", "number", "prediction"], sort=False)["share"].mean()
-    figure, axes = plots.grid(8, 4.1, 1, 2)
+    figure, axes = plots.grid(plots.WIDTH, 4.1, 1, 2)
     for ax, by in zip(axes.flat, ("true digit", "colour"), strict=True):
         table = mean[by].unstack().to_numpy()  # (10 digits or colours, 10 predictions)
         plots.heat_map(ax, table, plots.shares(table), top=1)
@@ -255,7 +255,7 @@ def counterfactual_maps(cells: pd.DataFrame) -> Figure:
     keys = ["network", "digit", "colour"]
     mean = cells.groupby(keys, sort=False)[["shortcut_rate", "accuracy"]].mean()
     networks = list(cells["network"].unique())
-    figure, axes = plots.grid(8, 4.3 * len(networks), len(networks), 2)
+    figure, axes = plots.grid(plots.WIDTH, 4.3 * len(networks), len(networks), 2)
     titles = {
         "shortcut_rate": "predicted as the colour's digit",
         "accuracy": "predicted as the true digit",
@@ -274,7 +274,7 @@ def counterfactual_maps(cells: pd.DataFrame) -> Figure:
 def probability_bars(images: np.ndarray, probabilities: np.ndarray) -> Figure:
     """Images (N, 3, 28, 28) above the network's probabilities (N, 10) for each digit, with the
     most probable one named."""
-    figure, axes = plots.grid(7.5, 2.4, 2, len(images), height_ratios=[1, 1.2])
+    figure, axes = plots.grid(plots.WIDTH, 2.4, 2, len(images), height_ratios=[1, 1.2])
     for (top, ax), image, shares in zip(axes.T, images, probabilities, strict=True):
         plots.picture(top, image)
         best = int(shares.argmax())
@@ -282,7 +282,7 @@ def probability_bars(images: np.ndarray, probabilities: np.ndarray) -> Figure:
         ax.set_ylim(0, 1)
         ax.set_xticks([best], [str(best)])
         ax.set_yticks([0, 1] if ax is axes[1, 0] else [])
-        ax.set_title(f"“{best}” {shares[best]:.0%}", fontsize=8)
+        ax.set_title(f"“{best}” {shares[best]:.0%}", fontsize=plots.SMALL)
     axes[1, 0].set_ylabel("probability")
     image, digit = np.indices(probabilities.shape).reshape(2, -1)
     frame = pd.DataFrame({"image": image + 1, "digit": digit, "probability": probabilities.ravel()})
@@ -294,7 +294,9 @@ def hue_maps(responses: pd.DataFrame) -> Figure:
     strip of the hues, pooled over seeds (rows of `hue_response`), a panel for each network."""
     mean = responses.groupby(["network", "hue", "prediction"], sort=False)["share"].mean()
     networks = list(responses["network"].unique())
-    figure, axes = plots.grid(8, 3.9, 2, len(networks), height_ratios=[10, 0.7], sharex="col")
+    figure, axes = plots.grid(
+        plots.WIDTH, 3.9, 2, len(networks), height_ratios=[10, 0.7], sharex="col"
+    )
     for (top, strip), network in zip(axes.T, networks, strict=True):
         table = mean[network].unstack().to_numpy().T[_BY_HUE]  # (10 predictions, steps)
         steps = table.shape[1]

@@ -84,7 +84,7 @@ def colophon() -> pd.DataFrame:
 def cheater_at_a_glance(red: dict[str, np.ndarray], accuracy: pd.DataFrame) -> Figure:
     """The story at a glance: red ones with the cheater's predictions (`cheater.red_ones`), and
     estimates of two networks' (rows) accuracy on kinds of images (columns) as bars."""
-    figure = plots.Figure(figsize=(8, 3.4))
+    figure = plots.Figure(figsize=(plots.WIDTH, 3.4))
     left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
     pairs = zip(red["images"], red["probabilities"], strict=True)
     for ax, (image, shares) in zip(left.subplots(2, 4).flat, pairs, strict=False):
@@ -96,7 +96,7 @@ def cheater_at_a_glance(red: dict[str, np.ndarray], accuracy: pd.DataFrame) -> F
     for (network, row), (shift, colour, hatch) in zip(accuracy.iterrows(), styles, strict=True):
         x, means = np.arange(len(row)) + shift, [value.mean for value in row]
         bars = ax.bar(x, means, 0.4, color=colour, hatch=hatch, edgecolor="white", label=network)
-        ax.bar_label(bars, [f"{mean:.0%}" for mean in means], padding=2, fontsize=8)
+        ax.bar_label(bars, [f"{mean:.0%}" for mean in means], padding=2, fontsize=plots.SMALL)
     ax.set_xticks(range(len(row)), row.index)
     ax.set_ylim(0, 1.12)
     ax.set_yticks([0, 0.5, 1])
