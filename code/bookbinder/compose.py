@@ -32,7 +32,8 @@ from nbformat import NotebookNode
 
 from bookbinder.source import CALLOUTS, Book, Chapter, Code, Prose
 
-NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section", "chapter": "Chapter"}
+NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
+NAMES |= {"chapter": "Chapter", "appendix": "Appendix"}
 EXTERNAL = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//)", re.I)
 # a cell that is shown, not run: ```{{python}} within a block of more backquotes
 _ESCAPED = re.compile(r"^(\s*`{3,})\{\{(\w+)\}\}", re.M)
@@ -49,7 +50,7 @@ class Target(NamedTuple):
 
     chapter: Chapter
     kind: str
-    number: str  # empty if it is unnumbered
+    number: str  # of an appendix its letter; empty if it is unnumbered
     title: list[Node]  # of a chapter or section
 
 
@@ -66,6 +67,10 @@ class Page:
     def numbered_title(self) -> list[Node]:
         number = self.chapter.number
         return [string(f"{number}\u2002")] * bool(number) + self.title
+
+    @property
+    def kind(self) -> str:
+        return "appendix" if self.chapter.appendix and self.chapter.number else "chapter"
 
 
 def compose(
@@ -329,7 +334,7 @@ def _number(page: Page, book: Book, out: Path, targets: dict[str, Target]) -> No
         return [_checked_image(page, book, out, contents)] if kind == "Image" else None
 
     if page.title_id.startswith("sec-"):
-        target(page.title_id, "chapter", str(chapter.number or ""), page.title)
+        target(page.title_id, page.kind, str(chapter.number or ""), page.title)
     page.blocks = rewrite(page.blocks, visit)
 
 
@@ -362,8 +367,9 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
         if not found:
             raise chapter.error(f"@{label}", f"@{label} is defined by no output; correct it")
         if found.title and not chapter.number:  # as Quarto: unnumbered pages speak of titles
-            number = [string(found.number), SPACE] if found.kind == "chapter" else []
-            text = number * bool(found.number) + found.title
+            number = {"chapter": found.number, "appendix": appendix_number(found.number)}
+            shown = number.get(found.kind, "") if found.number else ""
+            text = [string(shown), SPACE] * bool(shown) + found.title
         elif not found.number:
             raise chapter.error(f"@{label}", f"@{label} is not numbered; link to it instead")
         elif citation["citationMode"]["t"] == "SuppressAuthor":
@@ -398,6 +404,11 @@ def _resolve(page: Page, book: Book, targets: dict[str, Target]) -> None:
         return None
 
     page.blocks = rewrite(page.blocks, visit)
+
+
+def appendix_number(letter: str) -> str:
+    """What stands before the title of an appendix, as Quarto has it."""
+    return f"{NAMES['appendix']} {letter} —"
 
 
 def relative(page: str, target: str) -> str:

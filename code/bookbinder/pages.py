@@ -88,13 +88,19 @@ def _write(page: Page, pages: list[Page], book: Book, out: Path) -> None:
     i = pages.index(page)
     nav = [link(p, **{"aria-current": "page"} if p is page else {}) for p in pages]
     number = [_span("chapter-number", str(chapter.number)), SPACE] if chapter.number else []
+    if page.kind == "appendix":
+        number = [string(compose.appendix_number(chapter.number)), SPACE]
     texts = {"lang": book.lang, "book": book.title, "subtitle": book.subtitle}
     texts |= {"author": book.author, "titleid": page.title_id, "version": __version__}
     texts["pagetitle"] = f"{compose.plain(page.title)} – {book.title}" if i else book.title
     texts["root"] = "../" * chapter.page.count("/")
     meta = {key: node("MetaString", text) for key, text in texts.items() if text}
     meta["heading"] = node("MetaInlines", number + page.title)
-    meta["nav"] = node("MetaBlocks", [node("BulletList", [[node("Plain", [a])] for a in nav])])
+    items = [[node("Plain", [a])] for a in nav]
+    main = sum(not p.chapter.appendix for p in pages)
+    if main < len(pages):
+        items[main:] = [[node("Plain", [string("Appendices")]), node("BulletList", items[main:])]]
+    meta["nav"] = node("MetaBlocks", [node("BulletList", items)])
     meta["first"] = node("MetaBool", i == 0)
     if i > 0:
         meta["previous"] = node("MetaInlines", [link(pages[i - 1], rel="prev")])

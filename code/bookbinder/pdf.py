@@ -52,9 +52,11 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
     labels = {page.chapter.page: page for page in pages}
     body: list[Node] = []
     code: list[Node] = []  # what the pages fold
-    numbers = count(1)
+    numbers, appendices = count(1), _raw("#show: book.appendices")
     for page in pages:
         start = len(code)
+        if page.chapter.appendix and appendices not in body:
+            body.append(appendices)
         body += _chapter(book, page, labels, numbers, code)
         if len(code) > start:
             code.insert(start, _header(2, page.numbered_title, f"code.{_label(page)}", False))

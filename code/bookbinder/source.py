@@ -62,7 +62,8 @@ class Chapter:
 
     file: str  # relative to the project, with forward slashes
     text: str
-    number: int | None  # None if it is unnumbered
+    number: int | str | None  # a letter of an appendix; None if it is unnumbered
+    appendix: bool  # listed among the book's `appendices`
     after_all: bool  # executed after all others
     always: bool  # executed again whenever another chapter is
     pieces: tuple[Prose | Code, ...]
@@ -114,16 +115,19 @@ def read_book(root: Path) -> Book:
     for part in ("project", "book", "execute"):
         given |= config.get(part, {})
     settings = {key: given.get(key, usual) for key, usual in _SUPPORTED["defaults"].items()}
-    files = given.get("chapters", [])
-    for file in filter(None, (*files, settings["bibliography"])):
+    files, behind = given.get("chapters", []), given.get("appendices", [])
+    for file in filter(None, (*files, *behind, settings["bibliography"])):
         if not (root / file).is_file():
             raise BookError(f"_quarto.yml:1: {file} does not exist; create or unlist it")
     if files[:1] != ["index.qmd"]:
         raise BookError("_quarto.yml:1: a book starts with index.qmd; list it first in chapters")
     chapters: list[Chapter] = []
-    for file in files:
-        number = 1 + max((c.number or 0 for c in chapters), default=0)
-        chapters.append(read_chapter(file, _read_text(root, file), number))
+    for appendix, listed in ((False, files), (True, behind)):
+        numbered = 0
+        for file in listed:
+            number = chr(ord("A") + numbered) if appendix else 1 + numbered
+            chapters.append(read_chapter(file, _read_text(root, file), number, appendix))
+            numbered += chapters[-1].number is not None
     _check_labels(chapters)
     settings = {key.replace("-", "_"): value for key, value in settings.items()}
     return Book(root, chapters=tuple(chapters), **settings)
@@ -139,7 +143,7 @@ def _read_text(root: Path, file: str) -> str:
         raise BookError(f"{file}:{line}: this is not UTF-8 text; save the file in UTF-8") from None
 
 
-def read_chapter(file: str, text: str, number: int) -> Chapter:
+def read_chapter(file: str, text: str, number: int | str, appendix: bool = False) -> Chapter:
     """Cuts a chapter's text into pieces; `number` is the one it gets if it is a numbered one.
 
     Raises BookError for anything that bookbinder does not support.
@@ -203,7 +207,8 @@ def read_chapter(file: str, text: str, number: int) -> Chapter:
         raise error(titles[0].start(), "text before the title; move it below")
     number = None if re.search(r"\{[^}]*\.unnumbered\b[^}]*\}$", titles[0][1]) else number
     order = header.get("bookbinder", {})
-    return Chapter(file, text, number, "after" in order, "always" in order, tuple(pieces))
+    order = "after" in order, "always" in order
+    return Chapter(file, text, number, appendix, *order, tuple(pieces))
 
 
 def _cell(file: str, line: int, contents: str) -> Code:

@@ -10,6 +10,7 @@ import symtable
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 NOT_FOLLOWED = tuple(
@@ -66,6 +67,27 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
     parts = {key: digest for key, digest in sorted(parts.items()) if digest}
     _codes[function] = (stamps, parts)
     return parts
+
+
+def excerpt(module: ModuleType, *names: str) -> str:
+    """The statements of a module that bind these names, as they stand in its file and in its order,
+    without decorators and docstrings: a block of code in Markdown. Raises KeyError for a name that
+    no function, class or plain assignment at the module's top level binds."""
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    for node in ast.parse(text).body:
+        targets = getattr(node, "targets", [node])  # of an assignment, else itself
+        bound = {getattr(target, "name", getattr(target, "id", None)) for target in targets}
+        lines = dict(enumerate(text.splitlines()[node.lineno - 1 : node.end_lineno], node.lineno))
+        match getattr(node, "body", []):
+            case [ast.Expr(ast.Constant(str())) as docstring, *_]:
+                for number in range(docstring.lineno, docstring.end_lineno + 1):
+                    del lines[number]
+        gap = "\n" * (bool(found) and hasattr(node, "body"))
+        found |= {name: gap + "\n".join(lines.values()) for name in bound & set(names)}
+    if missing := set(names) - set(found):
+        raise KeyError(f"{module.__name__} has no {', '.join(sorted(missing))}")
+    return "\n".join(["```python", *found.values(), "```"])
 
 
 _codes: dict[Callable[..., Any], tuple[dict[str, tuple], dict[str, str]]] = {}

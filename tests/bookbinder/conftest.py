@@ -1,5 +1,6 @@
 """Tiny books for the tests, so that most of them need no kernel."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bookbinder.source import read_book
 
 CONFIG = """\
 project: {{type: book}}
-book: {{title: "Tiny", chapters: [{chapters}]}}
+book: {{title: "Tiny", chapters: [{chapters}], appendices: [{appendices}]}}
 execute: {{warning: {warning}}}
 format: {{html: {{code-fold: {fold}, code-summary: "Show the code"}}}}
 """
@@ -25,12 +26,15 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path):
-    """Writes a project: {file: text}; adds `_quarto.yml` and an index if they are not given."""
+    """Writes a project: {file: text}; adds `_quarto.yml` and an index if they are not given. What
+    is in the folder `appendix` is one."""
 
     def write(files: dict[str, str], fold: str = "true", warning: str = "false") -> Path:
         files = {"index.qmd": "# Preface {.unnumbered}\n"} | files
-        chapters = ", ".join(f for f in files if f.endswith(".qmd"))
-        config = CONFIG.format(chapters=chapters, fold=fold, warning=warning)
+        appendices = [f for f in files if re.match(r"appendix/.*\.qmd$", f)]
+        chapters = [f for f in files if f.endswith(".qmd") and f not in appendices]
+        listed = {"chapters": ", ".join(chapters), "appendices": ", ".join(appendices)}
+        config = CONFIG.format(**listed, fold=fold, warning=warning)
         config += "".join(f"bibliography: {file}\n" for file in files if file.endswith(".bib"))
         for file, text in {"_quarto.yml": config, **files}.items():
             (tmp_path / "book" / file).parent.mkdir(parents=True, exist_ok=True)

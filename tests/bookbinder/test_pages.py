@@ -59,6 +59,34 @@ def test_references_lead_across_chapters(pages):
     ]
 
 
+def test_appendices_have_letters_and_stand_in_a_part_of_their_own(pages):
+    names = "@sec-a, @sec-s, [-@sec-a], @fig-f, @sec-c.\n"
+    made = pages({
+        "index.qmd": f"# P {{.unnumbered}}\n{names}", "a.svg": "<svg/>",
+        "one.qmd": f"# One {{#sec-c}}\n{names}",
+        "appendix/a.qmd": "# Add {#sec-a}\n## S {#sec-s}\n### T\n"
+        "![C](../a.svg){#fig-f fig-alt='x'}\n",
+        "appendix/u.qmd": "# Last {.unnumbered}\n## V\n", "appendix/b.qmd": "# Bed\n@sec-a\n",
+    })  # fmt: skip
+    page = made["appendix/a.html"]
+    assert texts(page, "h1, main h2, main h3") == ["Appendix A — Add", "A.1 S", "A.1.1 T"]
+    assert texts(page, "figcaption") == ["Figure A.1: C"]
+    assert texts(made["appendix/b.html"], "h1") == ["Appendix B — Bed"]
+    assert texts(made["appendix/u.html"], "h1, main h2") == ["Last", "V"]
+    listed = page.select("#book-chapters > ul > li")
+    assert [li.get_text(" ", strip=True).split() for li in listed] == [
+        ["P"], ["1", "One"], ["Appendices", "A", "Add", "Last", "B", "Bed"]
+    ]  # fmt: skip
+    assert texts(page, "#book-chapters > ul > li > ul a") == ["A Add", "Last", "B Bed"]
+    assert page.select_one("a[rel=prev]")["href"] == "../one.html"
+    # as Quarto has them, on a numbered page and on one that is not
+    here = ["Appendix A", "Section A.1", "A", "Figure A.1", "Chapter 1"]
+    assert [text for text, _ in linked(made["one.html"])] == here
+    there = ["Appendix A — Add", "S", "Appendix A — Add", "Figure A.1", "1 One"]
+    assert [text for text, _ in linked(made["index.html"])] == there
+    assert linked(made["appendix/b.html"]) == [("Appendix A", "a.html#sec-a")]
+
+
 PRINTED = cell(code="print('{#tbl-a}')")
 IMAGE = result(image_png=png(2, 2))
 HTML = result(text_html="<b>a</b>", text_markdown="**a**")

@@ -43,17 +43,22 @@ def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf)
         "report/a.qmd": "# First\n\n## Small\n\n" + cell(*FIGURE)
         + "\nThere are `{python} n` images, $a^2$ each.\n\n$$\\sum b$$ {#eq-e}\n",
         "b.qmd": "# Second {#sec-b}\n\n| h | k |\n|---|--:|\n| one | 2 |\n\n: Pairs. {#tbl-t}\n",
+        "appendix/c.qmd": "# Third\n\n## Fine\n\n### Finer\n", "appendix/d.qmd": "# Fourth\n",
     }  # fmt: skip
     outputs = {"report/a.qmd": [[result(image_png=png(60, 40))], [result(text_plain="'42'")]]}
     made = pdf(files, outputs)
     assert list(bookmarks(made)) == [
         *((1, "Preface", 2), (2, "Aside", 2), (1, "1 First", 3), (2, "1.1 Small", 3)),
-        *((1, "2 Second", 4), (1, "The code", 5), (2, "1 First", 5)),
+        *((1, "2 Second", 4), (1, "Appendix A — Third", 5), (2, "A.1 Fine", 5)),
+        *((3, "A.1.1 Finer", 5), (1, "Appendix B — Fourth", 6)),
+        *((1, "The code", 7), (2, "1 First", 7)),
     ]
-    title, contents, preface, first, second, code = map(text_of, made.pages)
+    title, contents, preface, first, second, third, _, code = map(text_of, made.pages)
+    assert third == "6 Appendix A — Third A.1 Fine A.1.1 Finer"
     assert title == "Tiny"
     assert re.sub(r"( \.)+", "", contents) == (
-        "2 Contents Preface 3 Aside 3 1 First 4 1.1 Small 4 2 Second 5 The code 6 1 First 6"
+        "2 Contents Preface 3 Aside 3 1 First 4 1.1 Small 4 2 Second 5 "
+        "Appendix A — Third 6 A.1 Fine 6 Appendix B — Fourth 7 The code 8 1 First 8"
     )
     assert "Figure 1.1, Table 2.1, Equation 1.1 and 2 Second." in preface
     assert "There are 42 images" in first and "(1.1)" in first
@@ -61,7 +66,7 @@ def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf)
     assert "Table 2.1: Pairs. h k one 2" in second
     assert [(page, to) for page, _, to in links(made) if page > 1] == [
         *((2, 3), (2, 4), (2, 3), (2, 4)),  # from the references
-        *((3, 5), (5, 3)),  # from the figure's caption to its code, and back
+        *((3, 7), (7, 3)),  # from the figure's caption to its code, and back
     ]
     found = [("/Figure", 'A "thin" line.'), ("/Formula", "\\sum b"), ("/Formula", "a^2")]
     assert sorted((tag, alt) for tag, alt in tags(made) if alt) == found

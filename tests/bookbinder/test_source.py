@@ -77,6 +77,8 @@ def test_what_is_not_supported_is_refused_by_file_and_line(text, line, part):
         ("book:\n  chapters:\n    - index.qmd\n    - index.md\n", 4, "index.md"),
         ("book:\n  chapters: [index.qmd, gone.qmd]\n", 1, "gone.qmd does not exist"),
         ("book:\n  chapters: [other.qmd]\n", 1, "index.qmd"),
+        ("book:\n  chapters: [index.qmd]\n  appendices: [no.qmd]\n", 1, "no.qmd does not exist"),
+        ("book:\n  chapters: [index.qmd]\n  appendices:\n    - a.md\n", 4, "a.md"),
         ("book:\n  chapters: [index.qmd]\nbibliography: gone.bib\n", 1, "gone.bib"),
         ("", 1, "no such file; name the book's folder with --project"),
     ],
@@ -111,11 +113,14 @@ def test_labels_stand_once_and_references_lead_somewhere(project, first, second,
 
 def test_settings_are_those_of_the_file_or_the_usual_ones_and_numbers_skip(project):
     root = project({"a.bib": "", "a.qmd": "# A\n", "b.qmd": "# B {.unnumbered}\n", "c.qmd": "# C\n",
+        "d.qmd": "# D\n", "e.qmd": "# E {.unnumbered}\n", "f.qmd": "# F\n",
         "_quarto.yml": "lang: de\nbook:\n  subtitle: S\n  chapters: [index.qmd, a.qmd, b.qmd, "
-        "c.qmd]\nexecute: {echo: false}\nformat: {html: {toc-depth: 2}}\nbibliography: a.bib\n",
+        "c.qmd]\n  appendices: [d.qmd, e.qmd, f.qmd]\nexecute: {echo: false}\n"
+        "format: {html: {toc-depth: 2}}\nbibliography: a.bib\n",
     })  # fmt: skip
     book = read_book(root)
-    assert [chapter.number for chapter in book.chapters] == [None, 1, None, 2]
+    assert [chapter.number for chapter in book.chapters] == [None, 1, None, 2, "A", None, "B"]
+    assert [chapter.appendix for chapter in book.chapters] == [False] * 4 + [True] * 3
     assert (book.lang, book.title, book.subtitle) == ("de", "Untitled", "S")
     assert (book.echo, book.warning, book.code_fold, book.toc_depth) == (False, True, False, 2)
     assert (book.bibliography, book.post_render, book.code_summary) == ("a.bib", "", "Code")

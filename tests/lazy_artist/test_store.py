@@ -27,6 +27,7 @@ from filelock import FileLock
 
 from lazy_artist import canvas, reach
 from lazy_artist.claims import begin_chapter
+from lazy_artist.eis7 import cnn
 from lazy_artist.reach import EditedError, code_of
 from lazy_artist.store import ArtifactError, ArtifactWarning, Call, records, run, stored
 
@@ -368,6 +369,21 @@ def test_workers_share_the_cores_and_follow_the_environment(monkeypatch, tmp_pat
 
 
 # --- the code that a function reaches ------------------------------------------------------------
+
+
+def test_an_excerpt_is_code_as_it_stands_without_its_docstring():
+    program = reach.excerpt(cnn, "similarity", "BAND").splitlines()
+    assert program[:2] == [
+        "```python",
+        "BAND = (-33.954, -15.1295)  # " + program[1].split("# ")[1],
+    ]
+    assert program[2:] == [
+        "", "def similarity(images: Array) -> Array:",
+        "    return _checked(images).reshape(-1, 784) @ TEMPLATE.ravel() / 255", "```",
+    ]  # fmt: skip
+    with pytest.raises(KeyError, match="eis7.cnn has no nothing"):
+        reach.excerpt(cnn, "similarity", "nothing")
+
 
 TOY = {
     "__init__": '"""The toy package."""\n',

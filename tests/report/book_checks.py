@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-FLOAT_LABEL = re.compile(r"^(Figure|Table) \d+(\.\d+)?: \S")
+FLOAT_LABEL = re.compile(r"^(Figure|Table) (\d+|[A-Z]\.\d+|\d+\.\d+): \S")
 # references, fenced divs, computed values, emphasis, attributes, links, shortcodes, formulas
 UNRENDERED = re.compile(
     r"\?@|(?<![\w.])[@?](fig|tbl|sec|eq)-|:::|\{python\}|\*\*|\{[#.][\w-]+|\]\(|\{\{<"

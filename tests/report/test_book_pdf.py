@@ -31,7 +31,8 @@ class Made:
     def __init__(self, book: Path):
         (self.file,) = book.glob("*.pdf")
         config = yaml.safe_load((book.parent / "_quarto.yml").read_text("utf-8"))
-        self.chapters = [book / f.replace(".qmd", ".html") for f in config["book"]["chapters"]]
+        files = config["book"]["chapters"] + config["book"]["appendices"]
+        self.chapters = [book / file.replace(".qmd", ".html") for file in files]
         self.reader = PdfReader(self.file)
         starts = [(title, page) for depth, title, page in bookmarks(self.reader) if depth == 1]
         end = dict(starts).get(CODE, len(self.reader.pages))

@@ -159,9 +159,9 @@ def test_a_chapter_is_added_and_its_claim_stands_in_the_ledger(checkout, python)
     (command,) = follow("A chapter", checkout, python)
     chapter = re.fullmatch(r"make report CHAPTER=(report/[\w-]+\.qmd)", command)[1]
     config = yaml.safe_load((checkout / "_quarto.yml").read_text(encoding="utf-8"))
-    listed = config["book"]["chapters"]
-    assert listed.index(chapter) == listed.index("report/ledger.qmd") - 1
-    config["book"]["chapters"] = ["index.qmd", chapter, "report/ledger.qmd"]
+    assert config["book"]["chapters"][-1] == chapter
+    listed = {"chapters": ["index.qmd", chapter], "appendices": ["report/ledger.qmd"]}
+    config["book"] |= listed
     (checkout / "_quarto.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (checkout / "index.qmd").write_text("# Welcome {.unnumbered}\n", encoding="utf-8")
     ledger = checkout / "report" / "ledger.qmd"

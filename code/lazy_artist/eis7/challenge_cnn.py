@@ -19,7 +19,7 @@ from lazy_artist.data import DataNotFoundError, load_digits
 from lazy_artist.eis7 import cnn, files
 from lazy_artist.store import digits_checksum, stored
 
-RANKS = (1, 2, 3, 4, 6, 8)  # principal components of the hidden layer that are kept
+RANKS = (1, 2)  # principal components of the hidden layer that are kept
 FAR = 2.0  # similarity: as much as four full pixels can add
 PUSHED = 5.0  # how far beyond a threshold images are pushed
 N_SCATTER = 3000  # points in scatter plots
@@ -51,8 +51,8 @@ def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]
     """What the CNN holds and predicts, of the first `n_images` (None: all) digits of both splits.
 
     "train", "test": frames, one row an image: digit, similarity, margin (logit 1 - logit 0),
-    prediction, program; for test images one, anti-one and brake: what each group adds to the
-    margin. "offset": what no unit adds; "brake mean": over training images; "units": of each group.
+    prediction, program; one, anti-one and brake: what each group adds to the margin. "offset":
+    what no unit adds; "brake mean": over training images; "units": of each group.
     "plane": frame of the first training images, with their first two components of the hidden
     layer. "ranks": frame: components kept, their share of the variance, share of test predictions
     "unchanged". "gradients", "fitted": templates (2, 28, 28) of "one" and "anti-one"; "kernels":
@@ -74,8 +74,7 @@ def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]
         frames[split] = pd.DataFrame({
             "digit": digits[split].labels[:n_images].astype(np.uint8), "similarity": scores,
             "margin": margin, "prediction": margin > 0, "program": cnn.zones(scores) != "between",
-        })  # fmt: skip
-    frames["test"][list(cnn.GROUPS)] = parts["test"].T
+        } | dict(zip(cnn.GROUPS, parts[split], strict=True)))  # fmt: skip
 
     plane = frames["train"][["digit", "similarity", "prediction"]][:N_SCATTER].copy()
     covariance = np.cov(fitting.T.astype(np.float64))
@@ -120,7 +119,8 @@ def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]
 def recap(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
     """What the chapter shows of `observe`: all but the frame of training images, of which there are
     "by digit", a frame of each digit's share of "prediction"s of 1; "agreement", the share on which
-    network and program agree; and "band", the two thresholds of `cnn.fit_band`."""
+    network and program agree; "band", the two thresholds of `cnn.fit_band`; and "mechanism", see
+    `fit_mechanism`."""
     seen = observe(network, epochs, n_images)
     train = seen.pop("train")
     predicted = train["prediction"].to_numpy()
@@ -128,6 +128,31 @@ def recap(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
         "by digit": train.groupby("digit")["prediction"].mean().reset_index(),
         "agreement": float((predicted == train["program"]).mean()),
         "band": list(cnn.fit_band(train["similarity"].to_numpy(), predicted)[:2]),
+        "mechanism": fit_mechanism(train, seen["test"], seen["offset"]),
+    }
+
+
+def fit_mechanism(train: pd.DataFrame, test: pd.DataFrame, offset: float) -> dict[str, Any]:
+    """The equation slope_1 [s - start_1]+ + slope_2 [start_2 - s]+ + constant for the margin, each
+    term fitted on training images: the groups' "slope", "start", and the "variance" of their
+    evidence on test images that their ramp explains, in the frame "ramps"; "constant", the brake's
+    mean and the offset. Of test images, the shares of the margin's "variance" that the equation
+    explains, and of predictions that its sign is ("predictions"); "band", where it crosses 0."""
+    total = constant = float(train["brake"].mean() + offset)
+    rows, band = [], []
+    for group, sign in (("one", 1), ("anti-one", -1)):
+        slope, start = cnn.fit_ramp(sign * train["similarity"].to_numpy(), train[group].to_numpy())
+        ramp = slope * np.maximum(sign * test["similarity"] - start, 0)
+        explained = 1 - np.square(test[group] - ramp).mean() / test[group].var(ddof=0)
+        rows.append({"group": group, "slope": slope, "start": sign * start, "variance": explained})
+        band.append(sign * (start - constant / slope))
+        total = total + ramp
+    return {
+        "ramps": pd.DataFrame(rows),
+        "constant": constant,
+        "variance": 1 - np.square(test["margin"] - total).mean() / test["margin"].var(ddof=0),
+        "predictions": np.mean((total > 0) == test["prediction"]),
+        "band": band[::-1],
     }
 
 
@@ -203,35 +228,6 @@ def interchange_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.D
             "differing": np.mean((after == expected)[differing]) if differing.any() else np.nan,
             "own": np.mean(after == program),
         })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def scrub_groups(test: pd.DataFrame, offset: float, seed: int = 0) -> pd.DataFrame:
-    """Causal scrubbing: each group's activations are those of another test image, drawn among those
-    that an "account" calls equivalent: share of predictions "unchanged" and share of the margin's
-    variance "explained"."""
-    scores, evidence = test["similarity"].to_numpy(), test[list(cnn.GROUPS)].to_numpy().T
-    margin = evidence.sum(axis=0) + offset
-    zone = cnn.zones(scores)
-    hundredth = np.digitize(scores, np.quantile(scores, np.arange(1, 100) / 100))
-    images, any_image = pd.Series(np.arange(len(scores))), np.zeros(len(scores), int)
-    accounts = {
-        "any image at all": (any_image, any_image, any_image),
-        "same side of its own threshold": (zone == "one", zone == "anti-one", any_image),
-        "same hundredth of similarity": (hundredth, hundredth, any_image),
-        "itself, but the brake from any image": (None, None, any_image),
-    }
-    rng = np.random.default_rng(seed)
-    rows = []
-    for name, keys in accounts.items():
-        orders = [
-            slice(None) if key is None else images.groupby(key).transform(rng.permutation)
-            for key in keys
-        ]
-        scrubbed = np.sum([e[order] for e, order in zip(evidence, orders, strict=True)], 0) + offset
-        rest = np.square(scrubbed - margin).mean() / margin.var()
-        unchanged = np.mean((scrubbed > 0) == (margin > 0))
-        rows.append({"account": name, "unchanged": unchanged, "explained": 1 - rest})
     return pd.DataFrame(rows)
 
 
@@ -406,18 +402,3 @@ def show_threshold(curve: pd.DataFrame) -> plots.Figure:
     ax.legend(loc="center left")
     note = "share (a fraction of 1) of test images that the network predicts as 1, in bins of 1.5"
     return plots.show(figure, curve, note)
-
-
-def show_fading(fading: pd.DataFrame) -> plots.Figure:
-    """Shares of fading digits predicted as 1 by network and program, and of their agreement."""
-    figure, ((ax,),) = plots.grid(6.5, 2.8)
-    labels = ("predicted 1 by the network", "predicted 1 by the program", "both agree")
-    styles = ((plots.BLUE, "o-"), (plots.VERMILION, "s--"), (plots.GREEN, "^:"))
-    for name, label, (colour, style) in zip(fading.columns[1:], labels, styles, strict=True):
-        ax.plot(fading["factor"], fading[name], style, color=colour, ms=3.5, lw=1.2, label=label)
-    plots.percent_axis(ax.xaxis, "brightness left")
-    plots.percent_axis(ax.yaxis, "share of digits")
-    ax.set(xlim=(1.05, -0.05), ylim=(0, 1.02))
-    ax.legend(loc="lower center")
-    note = "digits multiplied by a factor: shares (fractions of 1) predicted as 1, and of agreement"
-    return plots.show(figure, fading, note)

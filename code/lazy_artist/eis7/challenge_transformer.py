@@ -1,4 +1,5 @@
-"""The second challenge, solved: what report/challenge-transformer.qmd measures and shows.
+"""The second challenge, solved: what report/challenge-transformer.qmd and transformer-instead.qmd
+measure and show.
 
 First the labels and the program that makes them, then the networks that this report trains. Tables
 are bool (113, 113), x by row; in frames shares are fractions of 1.
@@ -15,7 +16,7 @@ import torch
 from lazy_artist import plots
 from lazy_artist.config import pick
 from lazy_artist.eis7 import files, transformer
-from lazy_artist.eis7.transformer import HEADS, PROGRAM, SIDE, all_pairs, program_variables
+from lazy_artist.eis7.transformer import PROGRAM, SIDE, all_pairs, program_variables
 from lazy_artist.store import stored
 
 SPLITS = ("half", "few", "rows")
@@ -209,26 +210,38 @@ def steps_to_change(truth: np.ndarray) -> np.ndarray:
     return np.where(differs, steps, side).min(axis=2)
 
 
-def error_curve(truth: np.ndarray, predictions: np.ndarray, seen: np.ndarray) -> pd.DataFrame:
-    """The share of unseen cells predicted "wrong", by groups of `steps_to_change`, "steps"."""
+def error_curve(
+    truth: np.ndarray, predictions: np.ndarray, seen: np.ndarray | None
+) -> pd.DataFrame:
+    """The share of unseen cells predicted "wrong", by groups of `steps_to_change`, "steps", and the
+    counts that it is of, "errors" and "unseen".
+
+    seen: None for the released network, which is right on its own half, so that all its errors
+    are on unseen cells. Which these are is not known; half of each group is taken, as many as
+    there are on average in halves drawn at random.
+    """
     edges = [1, 2, 3, 4, 6, 9, 14, 22, 40, 113, 114]
     titles = ["1", "2", "3", "4–5", "6–8", "9–13", "14–21", "22–39", "40–112", "no change"]
-    steps = pd.cut(steps_to_change(truth)[~seen], edges, right=False, labels=titles)
-    wrong = pd.Series((predictions != truth)[~seen]).groupby(steps, observed=False).mean()
-    return pd.DataFrame({"steps": titles, "wrong": wrong.fillna(0).to_numpy()})
+    steps = pd.cut(steps_to_change(truth).ravel(), edges, right=False, labels=titles)
+    unseen = np.full(truth.shape, 0.5) if seen is None else ~seen
+    wrong = (predictions != truth) & (unseen > 0)
+    counts = pd.DataFrame({"errors": wrong.ravel(), "unseen": unseen.ravel()})
+    table = counts.groupby(steps, observed=False).sum()
+    table["wrong"] = (table["errors"] / table["unseen"]).fillna(0)
+    return table.rename_axis("steps").reset_index().astype({"steps": str})
 
 
 @stored(data=transformer_checksum)
 def dissect(run: dict[str, Any], maps: bool) -> dict[str, Any]:
     """What the network of a `training_run` holds and needs, over all 12,769 cells.
 
-    "live neurons": how many fire on any cell; and with `maps` "attention": (8, 2, 113), the mean
-    weight that each head gives to x by x, and to x by y; "neurons": (4, 113, 113), the four neurons
-    that move the margin most; "plane": (2, 113, 113), the last stream's first two principal
-    components.
+    "live neurons": how many fire on any cell; and with `maps` "neuron": (113, 113), the neuron that
+    moves the margin most; "parts": (2, 113, 2), what x and what y add to the stream before the MLP,
+    each in its own first two principal components.
     Frames: "ranks": share of predictions "unchanged" when a "stream" keeps so many "components";
     "ablations": the same when the part "ablated" is held at its mean; "probes": `linear_probes`,
-    cells split by the network's seed; "variance": `two_way`, by "stage".
+    cells split by the network's seed; "variance": `two_way`, by "stage"; "neighbours", of the
+    same two parts: see `nearest_numbers`.
     """
     model = load_transformer(run)
     s = model.states()
@@ -265,27 +278,41 @@ def dissect(run: dict[str, Any], maps: bool) -> dict[str, Any]:
             chosen = strongest[done:count]
             held[:, chosen] = s.neurons[:, chosen].mean(0)
             ablations[f"the {count} strongest neurons"] = unchanged(model.logits(s.resid_mid, held))
-    to_x = s.attention[:, :, 0].T.reshape(HEADS, SIDE, SIDE)
     stages = {
         "stream before the MLP": s.resid_mid, "stream after the MLP": s.resid_post,
         "logit 1 − logit 0": s.logits[:, 1:] - s.logits[:, :1],
     }  # fmt: skip
     variance = [two_way(v.double().numpy()).assign(stage=name) for name, v in stages.items()]
-    last = s.resid_post.double().numpy()
-    centred = last - last.mean(0)
-    scores = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-    shown = {
-        "attention": torch.stack([to_x.mean(2), to_x.mean(1)], dim=1).numpy(),
-        "neurons": s.neurons[:, strongest[:4]].T.reshape(4, SIDE, SIDE).numpy(),
-        "plane": scores[:, :2].T.reshape(2, SIDE, SIDE).astype(np.float32),
-    }
+    stream = s.resid_mid.double().numpy().reshape(SIDE, SIDE, -1)
+    parts = np.stack([stream.mean(1), stream.mean(0)]) - stream.mean((0, 1))  # (2, 113, 128)
+    planes = [part @ np.linalg.eigh(part.T @ part)[1][:, :-3:-1] for part in parts]
+    neuron = s.neurons[:, strongest[0]].reshape(SIDE, SIDE).numpy()
+    shown = {"neuron": neuron, "parts": np.stack(planes).astype(np.float32)}
     return (shown if maps else {}) | {
         "live neurons": int((s.neurons > 0).any(0).sum()),
         "ranks": pd.DataFrame(ranks),
         "ablations": pd.DataFrame(ablations.items(), columns=["ablated", "unchanged"]),
         "probes": linear_probes(s, run["seed"]),
         "variance": pd.concat(variance, ignore_index=True),
+        "neighbours": nearest_numbers(parts),
     }
+
+
+def nearest_numbers(parts: np.ndarray) -> pd.DataFrame:
+    """Which other number lies nearest to each, in the vectors (2, 113, D) of x and of y: of x, for
+    how many that is one of the same phase ("same phase"), and of y, for how many it is the number
+    before or after ("next in order"); beside it the share among all other numbers, "chance"."""
+    phase, number = program_variables(*all_pairs()).phase[:, 0], np.arange(SIDE)
+    alike = {
+        "same phase": phase[:, None] == phase,
+        "next in order": np.abs(number[:, None] - number) == 1,
+    }
+    rows = []
+    for (relation, related), vectors in zip(alike.items(), parts, strict=True):
+        distance = np.square(vectors[:, None] - vectors).sum(-1) + np.diag(np.full(SIDE, np.inf))
+        chance = (related.sum() - np.trace(related)) / (SIDE * (SIDE - 1))
+        rows.append((relation, np.mean(related[number, distance.argmin(1)]), chance))
+    return pd.DataFrame(rows, columns=["nearest", "share", "chance"])
 
 
 def keep_components(stream: torch.Tensor, rank: int) -> torch.Tensor:
@@ -402,7 +429,7 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
 def show_error_curves(curves: pd.DataFrame) -> plots.Figure:
     """`error_curve`s by "network" and "seed": thick the mean over seeds, thin each seed."""
     figure, ((ax,),) = plots.grid(7, 2.9)
-    styles = ((plots.VERMILION, "--", "s"), (plots.BLUE, "-", "o"))
+    styles = ((plots.VERMILION, "--", "s"), (plots.BLUE, "-", "o"), (plots.DARK, ":", "^"))
     networks = curves.groupby("network", sort=False)
     for (name, own), (colour, dash, marker) in zip(networks, styles, strict=True):
         table = own.pivot(index="steps", columns="seed", values="wrong").loc[own["steps"].unique()]
@@ -411,33 +438,30 @@ def show_error_curves(curves: pd.DataFrame) -> plots.Figure:
         ax.plot(mean, dash, color=colour, marker=marker, linewidth=1.4, label=name)
     ax.set_xticks(range(len(table)), table.index)
     ax.set(xlabel="steps along y to the nearest change of label", ylim=(0, None))
-    plots.percent_axis(ax.yaxis, "wrong")
+    plots.percent_axis(ax.yaxis, "wrong, of unseen cells")
     ax.legend()
-    note = "wrong: share of cells (a fraction of 1); steps: along y to the nearest change of label"
-    return plots.show(figure, curves[["network", "seed", "steps", "wrong"]], note)
+    note = "wrong: errors / unseen cells; steps: along y to the nearest change of label"
+    columns = ["network", "seed", "steps", "errors", "unseen", "wrong"]
+    return plots.show(figure, curves[columns], note)
 
 
-def show_inside(attention: np.ndarray, neurons: np.ndarray, stream: np.ndarray) -> plots.Figure:
-    """Above, by x and by y, each head's weight on x: attention (8, 2, 113). Below, by x (down) and
-    y (across), components of the last stream (2, 113, 113) and neurons (4, 113, 113)."""
-    figure = plots.Figure(figsize=(8, 4.3))
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
-    panels = above.subplots(1, 2, sharey=True)
-    shades = [plots.BLUE, plots.VERMILION, plots.GREEN, plots.AMBER] * 2
-    for ax, table, name in zip(panels, attention.swapaxes(0, 1), "xy", strict=True):
-        for head, weights in enumerate(table):
-            dash = "-" if head < 4 else "--"
-            ax.plot(weights, dash, color=shades[head], linewidth=1, label=f"head {head}")
-        ax.set_xlabel(name)
-    plots.percent_axis(panels[0].yaxis, "attention to x")
-    panels[1].legend(fontsize=plots.SMALL, loc="center left", bbox_to_anchor=(1, 0.5))
-    panels = below.subplots(1, 6)
-    titles = ["component 1", "component 2", *(f"neuron {k + 1}" for k in range(4))]
-    for ax, table, title in zip(panels, [*stream, *neurons], titles, strict=True):
-        ax.imshow(table, cmap="cividis")
-        ax.set(title=title, xticks=[], yticks=[], xlabel="y")
-    panels[0].set_ylabel("x")
-    rows = [(head, "xy"[by], n, weight) for (head, by, n), weight in np.ndenumerate(attention)]
-    frame = pd.DataFrame(rows, columns=["head", "by", "number", "attention to x"])
-    note = "mean attention weight (a fraction of 1) that a head gives to x, by the value of x or y"
+def show_inside(parts: np.ndarray, neuron: np.ndarray) -> plots.Figure:
+    """The "parts" and the "neuron" of `dissect`: what y adds, by y (left); what x adds, by the
+    share of 1 in the program's row (middle); the neuron by x (down) and y (across)."""
+    ones = transformer.transformer_label(*all_pairs()).mean(axis=1)
+    figure, (axes,) = plots.grid(8.4, 3, 1, 3)
+    panels = (("what y adds", parts[1], np.arange(SIDE), "y"), ("what x adds", parts[0], ones,
+              "share of 1 in the row of x"))  # fmt: skip
+    for ax, (title, points, values, label) in zip(axes, panels, strict=False):
+        dots = ax.scatter(*points.T, c=values, s=14, cmap="viridis")
+        figure.colorbar(dots, ax=ax, label=label, location="bottom")
+        ax.set(title=title, xticks=[], yticks=[])
+    axes[0].plot(*parts[1].T, color="#999999", linewidth=0.5, zorder=0)
+    active = axes[2].imshow(neuron, cmap="cividis")
+    figure.colorbar(active, ax=axes[2], label="activity of one neuron", location="bottom")
+    axes[2].set(xlabel="y", ylabel="x")
+    frame = pd.DataFrame({"number": np.arange(SIDE), "share of 1 in its row": ones})
+    for name, part in zip("xy", parts, strict=True):
+        frame[[f"{name}, component 1", f"{name}, component 2"]] = part
+    note = "what each number adds to the stream before the MLP, as x and as y: principal components"
     return plots.show(figure, frame, note)

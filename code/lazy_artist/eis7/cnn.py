@@ -28,7 +28,7 @@ CLUE = np.zeros((28, 28), np.uint8)
 CLUE[4:24, 11:19] = np.frombuffer(_CLUE, np.uint8).reshape(20, 8)
 CLUE.flags.writeable = False
 TEMPLATE = CLUE / 255 - 0.5  # float64 (28, 28)
-BAND = (-33.954, -15.1295)  # between these similarities the label is 0; fitted on training digits
+BAND = (-33.954, -15.1295)  # between them the label is 0; fitted on training digits
 
 GROUPS = ("one", "anti-one", "brake")
 ZONES = ("anti-one", "between", "one")  # of similarity: below the band, in it, above it
@@ -38,19 +38,24 @@ ZONES = ("anti-one", "between", "one")  # of similarity: below the band, in it, 
 def similarity(images: Array) -> Array:
     """How much an image is like the clue rather than unlike it: float64 (N,), the sum over pixels
     of (clue - 1/2) * image, with pixels in [0, 1]; images: uint8 (N, 28, 28)."""
-    images = np.asarray(images)
-    if images.dtype != np.uint8:
-        raise TypeError(f"images must be uint8, 0 to 255, not {images.dtype}")
-    if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(f"images must have shape (N, 28, 28), not {images.shape}")
-    return images.reshape(len(images), 784) @ TEMPLATE.ravel() / 255
+    return _checked(images).reshape(-1, 784) @ TEMPLATE.ravel() / 255
 
 
 @public
 def cnn_label(images: Array) -> Array:
     """Labels (bool, (N,)) of images uint8 (N, 28, 28), by the program alone: 1 if the image is very
     like the clue, or very unlike it; 0 between (see `similarity` and `BAND`)."""
-    return zones(similarity(images)) != "between"
+    s = similarity(images)
+    return (s < BAND[0]) | (s > BAND[1])
+
+
+def _checked(images: Array) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"images must be uint8, 0 to 255, not {images.dtype}")
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images must have shape (N, 28, 28), not {images.shape}")
+    return images
 
 
 @public
@@ -76,6 +81,21 @@ def fit_band(scores: Array, labels: Array) -> tuple[float, float, float]:
     edges = np.concatenate([[-np.inf], (ranked[1:] + ranked[:-1]) / 2, [np.inf]])
     agreement = (below[start] + above[stop] + ones[n]) / n
     return float(edges[start]), float(edges[stop]), float(agreement)
+
+
+def fit_ramp(scores: np.ndarray, evidence: np.ndarray) -> tuple[float, float]:
+    """Slope and start of the ramp, slope * max(score - start, 0), that is nearest to the evidence
+    of images (N,) in least squares; scores (N,). (Negated scores make a falling ramp.)"""
+    from scipy.optimize import minimize_scalar  # slow to import
+
+    def fitted(start: float) -> tuple[float, float]:
+        ramp = np.maximum(scores - start, 0)
+        slope = ramp @ evidence / (ramp @ ramp)
+        return slope, np.square(evidence - slope * ramp).sum()
+
+    ends = np.quantile(scores, [0.01, 0.99])
+    start = minimize_scalar(lambda start: fitted(start)[1], bounds=ends, method="bounded").x
+    return float(fitted(start)[0]), float(start)
 
 
 # --- the network ---------------------------------------------------------------------------------

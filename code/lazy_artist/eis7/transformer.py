@@ -52,6 +52,12 @@ class Variables(NamedTuple):
     line: np.ndarray
 
 
+def label_pair(x: int, y: int) -> bool:
+    """The label of a pair of integers in 0..112: the program in its plainest form."""
+    z = math.isqrt(x**3) % 8 + 3 * (x**4 < 40_000 * y) + 2 * (y**4 >= 360_000 * x)
+    return z >= 7 or (z in (2, 3) and x + y < 133)
+
+
 @public
 def transformer_label(x: Array, y: Array) -> Array:
     """Labels (bool) of pairs of integers x, y in 0..112, by the program alone; x and y broadcast.

@@ -1,17 +1,19 @@
-"""What chapter 9 measures, on tables and networks made by hand."""
+"""What the two pages on the transformer measure, on tables and networks made by hand."""
 
 import math
 import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from cells import run_cells, table
+from cells import REPORT, run_cells, table
 
 from lazy_artist.eis7 import challenge_transformer as challenge
 from lazy_artist.eis7 import files, transformer
 from lazy_artist.eis7.transformer import PROGRAM, Transformer, all_pairs
+from lazy_artist.evaluate import Estimate, estimate, percent
 from lazy_artist.store import stored
 
 X, Y = all_pairs()
@@ -123,6 +125,26 @@ def test_distances_by_hand():
     assert curve.tolist() == [*expected, 1 / 113]
     seen[0] = True
     assert challenge.error_curve(truth, predictions, seen)["wrong"].iloc[-1] == 0  # none unseen
+    released = challenge.error_curve(truth, predictions, None)  # all errors are on an unseen half
+    assert released["errors"].tolist() == [2, 2, 0, 0, 0, 1, 0, 0, 2, 1]
+    assert (
+        released["unseen"].tolist()[:4] == [112, 112, 112, 224]
+        and released["unseen"].sum() == 12769 / 2
+    )
+    assert released["wrong"].iloc[0] == 2 / 112 and released["wrong"].iloc[-1] == 2 / 113
+
+
+def test_nearest_numbers_by_hand():
+    x, y = np.zeros((113, 3)), np.zeros((113, 3))
+    x[:, 0] = V.phase[:, 0] + np.arange(113) / 1000  # rows of a phase lie together
+    x[:4, 0] = [-100, -99, 200, 201]  # but for two pairs: phases 0 and 1, and 2 and 5
+    y[:, 1] = np.arange(113) ** 2.0
+    y[112] = y[50] + 0.1  # which is the nearest of the two, and their own nearest no neighbour
+    found = challenge.nearest_numbers(np.stack([x, y])).set_index("nearest")
+    phases = np.bincount(V.phase[:, 0])
+    assert found["share"].tolist() == [109 / 113, 111 / 113]
+    chance = [np.sum(phases * (phases - 1)) / (113 * 112), 2 * 112 / (113 * 112)]
+    assert found["chance"].tolist() == pytest.approx(chance)
 
 
 # --- inside a network ----------------------------------------------------------------------------
@@ -204,24 +226,25 @@ def test_ablations_of_parts(p, dissected):
         held[:, order[:count]] = mean[order[:count]]
         expected[f"the {count} strongest neurons"] = kept(p["resid_mid"], held)
     assert found.to_dict() == pytest.approx(expected, **CLOSE) and found.nunique() > 5
-    top = p["neurons"][:, order[:4]].T.reshape(4, 113, 113)
-    assert np.allclose(dissected["neurons"], top, atol=1e-4)
+    assert np.allclose(dissected["neuron"].ravel(), p["neurons"][:, order[0]], atol=1e-4)
     assert dissected["live neurons"] == (p["neurons"] > 0).any(0).sum() < 1024
 
 
-def test_attention_variance_and_plane(p, dissected):
-    to_x = p["attention"][:, 3, 0].reshape(113, 113)
-    assert np.allclose(dissected["attention"][3], [to_x.mean(1), to_x.mean(0)], atol=1e-6)
+def test_variance_and_the_parts_of_x_and_y(p, dissected):
     shares = dissected["variance"].set_index(["stage", "source"])["share"]
     streams = (p["resid_mid"], p["resid_post"], p["logits"] @ [-1, 1])
     for stage, values in zip(shares.index.unique("stage"), streams, strict=True):
         cells = values.reshape(113, 113, -1)
         x, y = (cells.mean(k).var(0).sum() / cells.var((0, 1)).sum() for k in (1, 0))
         assert shares[stage].tolist() == pytest.approx([x, y, 1 - x - y], abs=1e-5)
-    centred = p["resid_post"] - p["resid_post"].mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2]
-    for k in (0, 1):
-        assert abs(np.corrcoef(dissected["plane"][k].ravel(), centred @ axes[k])[0, 1]) > 1 - 1e-6
+    stream = p["resid_mid"].astype(float).reshape(113, 113, 128)
+    vectors = [stream.mean(by) - stream.mean((0, 1)) for by in (1, 0)]
+    for part, found in zip(vectors, dissected["parts"], strict=True):
+        axes = np.linalg.svd(part, full_matrices=False)[2]
+        for k in (0, 1):
+            assert abs(np.corrcoef(found[:, k], part @ axes[k])[0, 1]) > 1 - 1e-6
+    near = challenge.nearest_numbers(np.stack(vectors))["share"]
+    assert dissected["neighbours"]["share"].tolist() == near.tolist()
 
 
 def test_probes_are_tested_on_cells_and_on_rows_that_they_have_not_seen():
@@ -262,9 +285,9 @@ WRONG = {"half": (100, 300), "few": (500, 900), "rows": (2500, 2500)}  # unseen 
 
 
 @pytest.fixture(scope="module")
-def chapter(dissected) -> tuple[dict, dict]:
-    """The chapter's cells, run on two networks a split made by hand, each wrong on the first of its
-    unseen cells, and as often on the last of the seen ones."""
+def pages(dissected) -> dict[str, tuple[dict, dict]]:
+    """The cells of both pages, run on two networks a split made by hand, each wrong on the first of
+    its unseen cells, and as often on the last of the seen ones."""
 
     def predict_cells(run: dict) -> dict[str, np.ndarray]:
         split, seed = run["split"], run["seed"]
@@ -291,36 +314,84 @@ def chapter(dissected) -> tuple[dict, dict]:
         patch.setattr(challenge, "dissect", dissect)
         patch.setattr(stored, "run", here)
         patch.setattr(stored, "map", lambda f, each, title: here((f, one) for one in each))
-        return run_cells("challenge-transformer")
+        return {name: run_cells(name) for name in ("challenge-transformer", "transformer-instead")}
 
 
-def test_claims_and_numbers_of_the_chapter(chapter):
-    shown, inline = chapter
-    claims = {name: item for name, item in shown.items() if name.startswith("challenge2-")}
+def values_of(shown: dict) -> dict:
+    return {name: one.value for name, one in shown.items() if name.startswith("challenge2-")}
+
+
+def by_account(split: str) -> pd.DataFrame:
+    """Accuracy on unseen cells of each account, a row for each of the two networks of a split."""
+    rows = []
+    for seed, count in enumerate(WRONG[split]):
+        seen, predictions = challenge.seen_cells(split, seed), TRUTH.copy()
+        predictions.flat[np.flatnonzero(~seen)[:count]] ^= True
+        found = challenge.accounts(TRUTH, predictions, seen).set_index("account")
+        rows.append(found["unseen"])
+    return pd.DataFrame(rows)
+
+
+def test_the_page_of_the_program(pages):
+    shown, inline = pages["challenge-transformer"]
+    assert values_of(shown) == {
+        "challenge2-program-errors": 0, "challenge2-released-mismatch": 113,
+    }  # fmt: skip
+    assert inline["str(wrong)"] == "0"
+    share = 'f"{100 * (1 - mismatch / (cells - cells // 2)):.2f}"'
+    assert inline[share] == f"{100 - 11300 / 6385:.2f}"
+    assert inline["percent(half)"].startswith(f"{100 - 20000 / 6385:.1f} [")
+    assert "z = math.isqrt(x**3) % 8 + 3 *" in shown["cell 0"].data
+    curves = table(shown["tbl-curves"])
+    assert curves["left"] == ["37", "y = exp(-10.78) · x^4.05", "y = x⁴ / 40,000"]
+    assert curves["line"] == ["16", "y = 133.0 − 1.00 x", "y = 133 − x"]
+    assert "0, 4, 5, 6, 7" in shown["tbl-regions"].data.splitlines()[4]
+    order = sorted(range(113), key=lambda x: V.phase[x, 0])
+    assert np.array_equal(shown["fig-sorted"].axes[1].images[0].get_array(), TRUTH[order])
+
+
+def test_claims_and_numbers_of_what_it_does_instead(pages, dissected):
+    shown, inline = pages["transformer-instead"]
     distance = challenge.steps_to_change(TRUTH)
     halves = [~challenge.seen_cells("half", seed) for seed in (0, 1)]
     own = (np.median(distance[halves[0]][:100]) + np.median(distance[halves[1]][:300])) / 2
     typical, public = np.median(distance), np.median(distance[:, 112])
-    assert {name: item.value for name, item in claims.items()} == {
-        "challenge2-released-mismatch": 113,
-        "challenge2-program-errors": 0,
+    few, half = by_account("few"), by_account("half")
+    phase = dissected["probes"].query("variable == 'phase' and `held out` == 'rows'").iloc[0]
+    lead = (few["network"] - few["row memory"]).mean()
+    behind = (few["program, phase unknown"] - few["network"]).mean()
+    assert values_of(shown) == {
         "challenge2-retrained-test": pytest.approx(1 - 200 / 6385),
+        "challenge2-row-memory": pytest.approx(lead),
+        "challenge2-behind-phases": pytest.approx(behind),
         "challenge2-errors-near-boundary": pytest.approx(max(public, own) / typical),
-        # the fourth rank's second stream, in two seeds
-        "challenge2-low-rank": pytest.approx((7 / 20 + 7 / 20 + 0.1) / 2),
+        # the fourth rank's first stream, in two seeds
+        "challenge2-low-rank": pytest.approx((6 / 20 + 6 / 20 + 0.1) / 2),
+        "challenge2-phase-in-new-rows": pytest.approx(phase["accuracy"] - phase["guess"]),
     }
-    assert claims["challenge2-retrained-test"].n == claims["challenge2-low-rank"].n == 2
+    assert shown["challenge2-retrained-test"].n == shown["challenge2-low-rank"].n == 2
+    at_one = distance == 1
     for code, value in {
-        'f"{100 * (1 - mismatch / (cells - cells // 2)):.2f}"': f"{100 - 11300 / 6385:.2f}",
         'f"{typical:.0f}"': f"{typical:.0f}", 'f"{public:.0f}"': f"{public:.0f}",
-        'f"{np.mean(own):.0f}"': f"{own:.0f}", 'f"{live:.0f}"': "550",
+        'f"{np.mean(own_median):.0f}"': f"{own:.0f}", 'f"{live:.0f}"': "550",
         'f"{100 * guess:.1f}"': f"{100 * (1 - TRUTH.mean()):.1f}",
+        "f\"{100 * first['wrong']:.0f}\"": f"{200 * at_one[:, 112].sum() / at_one.sum():.0f}",
+        "percent(behind)": percent(estimate(half["row memory"] - half["network"], (-1, 1))),
     }.items():  # fmt: skip
         assert inline[code] == value, code
 
 
-def test_tables_and_a_figure_of_the_chapter(chapter, dissected):
-    shown, _ = chapter
+def test_the_words_for_a_difference_follow_its_interval(pages):
+    names: dict = {}
+    text = (REPORT / "transformer-instead.qmd").read_text("utf-8")
+    exec(re.search(r"^def word.*?^```$", text, re.M | re.S)[0].removesuffix("```"), names)
+    for ends, told in (((0.1, 0.3), "more"), ((-0.3, -0.1), "less"), ((-0.1, 0.3), "neither")):
+        assert names["word"](Estimate(0.1, ends, 3), "more", "less", "neither") == told
+    assert names["word"](Estimate(-0.1, None, 1), "more", "less", "neither") == "less"
+
+
+def test_tables_and_figures_of_what_it_does_instead(pages, dissected):
+    shown, _ = pages["transformer-instead"]
 
     def means_of(name: str) -> dict[str, list[str]]:  # without the intervals
         return table(SimpleNamespace(data=re.sub(r" \[[^]]*\]", "", shown[name].data)))
@@ -330,16 +401,19 @@ def test_tables_and_a_figure_of_the_chapter(chapter, dissected):
     seen, unseen = ([f"{100 * (1 - share):.1f}" for share in row] for row in wrong)
     trained = list(means_of("tbl-trained").values())[1:]
     assert np.array_equal(np.transpose(trained), [seen, unseen])
-    assert means_of("tbl-sparse")["network"] == [unseen[1]]
-    curves = table(shown["tbl-curves"])
-    assert curves["left"] == ["37", "y = exp(-10.78) · x^4.05", "y = x⁴ / 40,000"]
-    assert curves["line"] == ["16", "y = 133.0 − 1.00 x", "y = 133 − x"]
-    assert "0, 4, 5, 6, 7" in shown["tbl-regions"].data.splitlines()[4]
+    few = by_account("few")
+    sparse, leads = means_of("tbl-sparse"), few.rsub(few["network"], axis=0).mean()
+    assert sparse["network"] == [unseen[1], "–"]
+    for name in ("row memory", "program, phase unknown"):
+        assert sparse[name] == [f"{100 * few[name].mean():.1f}", f"{100 * leads[name]:.1f}"]
+    curves = shown["fig-distance"].axes[0].lines
+    steps = challenge.steps_to_change(TRUTH)
+    half = [(steps == k).sum() / 2 for k in (1, 2, 3)]
+    theirs = [(steps[:, 112] == k).sum() for k in (1, 2, 3)]
+    assert curves[1].get_ydata()[:3].tolist() == [a / b for a, b in zip(theirs, half, strict=True)]
     assert means_of("tbl-dimensions")["4"] == ["35.0", "40.0"]
     control = dissected["probes"].query("variable == 'phases shuffled'")
     expected = [control["guess"].iloc[0], *control["accuracy"]]
     found = means_of("tbl-probes")["phases of the wrong rows (control)"]
     assert found == [f"{100 * share:.1f}" for share in expected]
     assert means_of("tbl-accounts")["program"] == [unseen[0], "0.0"]
-    order = sorted(range(113), key=lambda x: V.phase[x, 0])
-    assert np.array_equal(shown["fig-sorted"].axes[1].images[0].get_array(), TRUTH[order])

@@ -68,6 +68,14 @@ def test_fit_band_finds_the_best_of_all_bands(points):
             assert np.mean(~((scores >= a) & (scores <= b)) == labels) <= share + 1e-12
 
 
+def test_a_ramp_is_fitted_where_it_starts():
+    scores = np.linspace(-10, 10, 201)
+    ramp = 2.5 * np.maximum(scores - 3, 0)
+    assert cnn.fit_ramp(scores, ramp) == pytest.approx((2.5, 3), abs=1e-4)
+    falling = 0.5 * np.maximum(-4 - scores, 0)
+    assert cnn.fit_ramp(-scores, falling) == pytest.approx((0.5, 4), abs=1e-4)
+
+
 def test_groups_are_found_without_the_program():
     """By a hidden variable v: three units fire for v > 0.2, two for v < -0.2, one always (and
     speaks for 0), one never."""

@@ -33,6 +33,7 @@ def test_all_labels_with_roots_instead_of_integers():
     labels = (z >= 7) | (((z == 2) | (z == 3)) & (x + y < 133))
     column, row = np.arange(113)[:, None], np.arange(113, dtype=np.uint8)[None]
     assert np.array_equal(transformer_label(column, row), labels)
+    assert np.array_equal(np.vectorize(transformer.label_pair)(x, y), labels)
     assert transformer_label(row[:, :0], row[:, :0]).shape == (1, 0)
 
 
