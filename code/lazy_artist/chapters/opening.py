@@ -168,7 +168,7 @@ def answers_table(chapters: list[str], pictures: dict[str, np.ndarray]) -> str:
     """The rows of `ANSWERS` whose chapter the book has, as a table in Markdown: the task, the
     answer with its numbers from the claims on record, a picture of `thumbnails`, the outcome."""
     made, rows = book_ledger(), ["| Task | Answer |  | Claim |"]
-    rows.append(f"|:{'-' * 24}|:{'-' * 40}|{'-' * 19}|:{'-' * 14}|")  # widths, in percent
+    rows.append(f"|:{'-' * 23}|:{'-' * 39}|{'-' * 19}|:{'-' * 17}|")  # widths, in percent
     for row in ANSWERS:
         if row.chapter in chapters:
             file, large = io.BytesIO(), np.kron(pictures[row.chapter], np.ones((2, 2, 1), np.uint8))
