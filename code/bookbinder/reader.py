@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import matplotlib
+import numpy as np
 from bs4 import BeautifulSoup, NavigableString
 from PIL import Image, ImageDraw, ImageFont
 
@@ -26,6 +27,7 @@ ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
 SITE = "LAZY_ARTIST_SITE_URL"  # where the book is published, if it is
 CARD = (1200, 630)  # pixels
+GROUND = np.array([0x15, 0x18, 0x1D], np.float32) / 255  # of dark pages (theme-dark.scss)
 LONG = 100_000  # bytes: longer tables of figures are zipped
 _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
@@ -128,34 +130,71 @@ def _dressed(book: Path, name: str, text: str, title: str, sections: list[Sectio
 def _image(folder: Path, tag: str) -> str:
     """The tag of an image, lazy, with its size, and with the file of the data that it shows.
 
-    The data that a PNG carries are written beside it, under its name; zipped if they are long.
+    The data that a PNG carries are written beside it, under its name; zipped if they are long. A
+    figure of plots.py stands in a frame, in which it scrolls on a phone. On a dark page a style
+    sheet inverts it; if it has pictures, another file takes its place, where they stay.
     """
     source = _SRC.search(tag)
     if not source or re.match(r"[a-z]+:|//", source[1]):
         return tag
-    more = "" if re.search(r"\sloading=", tag) else ' loading="lazy"'
-    file = folder / source[1]
-    if file.suffix == ".png" and file.is_file():
-        png = file.read_bytes()
-        if not re.search(r"\s(?:width|height)=", tag):
-            more += ' width="{}" height="{}"'.format(*struct.unpack(">II", png[16:24]))
-        if data := data_in(png).encode():
-            suffix = ".csv" if len(data) <= LONG else ".csv.zip"
-            if suffix == ".csv":
-                file.with_suffix(suffix).write_bytes(data)
-            else:
-                with zipfile.ZipFile(file.with_suffix(suffix), "w") as archive:
-                    entry = zipfile.ZipInfo(f"{file.stem}.csv")  # without the time
-                    archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
-            more += f' data-csv="{escape(posixpath.splitext(source[1])[0])}{suffix}"'
+    file, more = folder / source[1], "" if re.search(r"\sloading=", tag) else ' loading="lazy"'
+    if file.suffix != ".png" or not file.is_file():
+        return _with(tag, more)
+    png = file.read_bytes()
+    data, drawn = (texts_in(png).get(name) for name in ("data.csv", "figure.json"))
+    if not re.search(r"\s(?:width|height)=", tag):
+        more += ' width="{}" height="{}"'.format(*struct.unpack(">II", png[16:24]))
+    stem = posixpath.splitext(source[1])[0]
+    if data:
+        suffix = ".csv" if len(data.encode()) <= LONG else ".csv.zip"
+        if suffix == ".csv":
+            file.with_suffix(suffix).write_bytes(data.encode())
+        else:
+            with zipfile.ZipFile(file.with_suffix(suffix), "w") as archive:
+                entry = zipfile.ZipInfo(f"{file.stem}.csv")  # without the time
+                archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
+        more += f' data-csv="{escape(stem)}{suffix}"'
+    if not drawn:
+        return _with(tag, more)
+    drawn, wide = json.loads(drawn), re.search(r"\swidth=\"?(\d+)", tag + more)
+    frame = f' data-text="{drawn["text"]}"' + (f' style="--wide: {wide[1]}px"' if wide else "")
+    if not drawn["pictures"]:
+        return f'<span class="picture drawn"{frame}>{_with(tag, more)}</span>'
+    file.with_name(f"{file.stem}-dark.png").write_bytes(_darkened(png, drawn["pictures"]))
+    dark = _with(tag.replace(source[0], f' src="{escape(stem)}-dark.png"'), more)
+    return f'<span class="picture mixed"{frame}>{_with(tag, more)}{dark}</span>'
+
+
+def texts_in(png: bytes) -> dict[str, str]:
+    """The texts that a PNG file carries, by keyword; plots.py puts some there."""
+    with Image.open(io.BytesIO(png)) as image:  # its head alone: decoding pixels would take longer
+        return {key: str(text) for key, text in image.info.items() if isinstance(text, str)}
+
+
+def _with(tag: str, more: str) -> str:
+    """The tag with more attributes."""
     end = 2 if tag.endswith("/>") else 1
     return tag[:-end].rstrip() + more + tag[-end:]
 
 
-def data_in(png: bytes) -> str:
-    """The CSV that a PNG file carries (plots.py puts it there); empty if there is none."""
-    with Image.open(io.BytesIO(png)) as image:  # its head alone: decoding pixels would take longer
-        return str(image.info.get("data.csv", ""))
+def _darkened(png: bytes, boxes: list[list[float]]) -> bytes:
+    """A figure for dark pages, as the style sheet's filter makes it, but within the boxes: inverted
+    and turned half round the hues (the matrix of CSS' hue-rotate), from the ground up."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    light = 1 - np.asarray(image, np.float32) / 255
+    turn = [[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]]
+    dark = GROUND + (light @ np.array(turn, np.float32).T).clip(0, 1) * (0.92 - GROUND)
+    before, dark = np.asarray(image), (255 * dark).round().astype(np.uint8)
+    for left, top, right, bottom in boxes:  # whose edges may lie within a pixel
+        x, y = (np.array([left, right]) * image.width, np.array([top, bottom]) * image.height)
+        for wider, choose in ((2, np.minimum), (-2, lambda old, _: old)):
+            (x0, x1), (y0, y1) = (np.round(ends + [-wider, wider]).astype(int) for ends in (x, y))
+            place = np.s_[max(0, y0) : y1, max(0, x0) : x1]
+            dark[place] = choose(before[place], dark[place])
+    made = Image.fromarray(dark)
+    file = io.BytesIO()
+    made.save(file, "PNG", dpi=image.info.get("dpi", (72, 72)))
+    return file.getvalue()
 
 
 def _read(name: str, page: BeautifulSoup) -> tuple[list[Section], list[Term]]:

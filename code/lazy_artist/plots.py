@@ -1,16 +1,17 @@
 """What all figures share: one style, and the numbers of a figure carried in its PNG.
 
-The style is `house.mplstyle`, in force once this module is imported. Figures are opaque on white,
-so that they read alike on light and dark pages; lines differ in dash and marker, not in colour
-alone, and colours of digits carry their names.
+The style is `house.mplstyle`, in force once this module is imported. Lines differ in dash and
+marker, not in colour alone, and colours of digits carry their names.
 
 `show` ends a figure that shows numbers. In a notebook its PNG holds the table that was plotted as
-CSV in a text chunk (iTXt), so that picture and data cannot come apart; `bookbinder.reader` takes
-it out.
+CSV in a text chunk (iTXt), so that picture and data cannot come apart, and another one says where
+in it pictures are, which a dark page shows as they are while it inverts what is drawn around them,
+and how small its smallest text is; `bookbinder.reader` reads both.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ import pandas as pd
 from matplotlib import figure as _figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Bbox
 from PIL.PngImagePlugin import PngInfo
 
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES
@@ -33,7 +37,8 @@ matplotlib.style.use(Path(__file__).with_name("house.mplstyle"))
 # Okabe and Ito's colours, which the common colour deficiencies keep apart; a dash and a marker go
 # with each
 DARK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
-SMALL = 7  # points: the size of the rare small text
+WIDTH = 7  # inches of a figure that fills the page's column of 700 px
+SMALL = 8.8  # points: the smallest text, 12 px there
 NETWORK_STYLES = {
     "cheater": (VERMILION, "s", "-"), "cure": (GREEN, "^", "-."), "oracle": (BLUE, "o", "--"),
 }  # fmt: skip
@@ -44,9 +49,6 @@ class Figure(_figure.Figure):
     """A matplotlib figure that notebooks show sharp, with its numbers."""
 
     data_csv = ""
-
-
-_KEYWORD = "data.csv"
 
 
 def grid(
@@ -70,7 +72,7 @@ def picture_rows(
 ) -> tuple[Figure, np.ndarray]:
     """Images (N, 3, h, w) in named rows, `height` inches each, with titles above the first row."""
     columns = len(next(iter(rows.values())))
-    figure, axes = grid(7.5, height * len(rows), len(rows), columns)
+    figure, axes = grid(WIDTH, height * len(rows), len(rows), columns)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for ax, image, title in zip(row, images, titles or [""] * columns, strict=True):
@@ -100,6 +102,16 @@ def shares(table: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")(table)
 
 
+def plus_minus(value: Estimate, number: str = "{:.1f}", scale: float = 100) -> str:
+    """An estimate for a narrow table, a share in percent by default: "95.1 ± 0.1", its mean and the
+    distance to the end of its 95% interval, the farther one where the interval was cut."""
+    told = number.format(scale * value.mean)
+    if value.interval is None:
+        return told
+    reach = max(abs(end - value.mean) for end in value.interval)
+    return f"{told}\u00a0±\u00a0{number.format(scale * reach)}"
+
+
 def class_ticks(axis: Axis) -> None:
     """The ten digits along an axis."""
     axis.set_ticks(range(N_CLASSES), [str(digit) for digit in range(N_CLASSES)])
@@ -111,6 +123,44 @@ def colour_ticks(ax: Axes, names: Sequence[str] = COLOUR_NAMES, label: str = "co
     ax.set_xlabel(label)
 
 
+def answers(
+    ax: Axes,
+    images: np.ndarray,
+    pairs: Sequence[Sequence[int]],
+    probabilities: dict[str, np.ndarray],
+) -> pd.DataFrame:
+    """Images (N, 3, 28, 28) of pairs (digit, colour) in a row, and below each what every network
+    (its name -> probabilities (N, 10)) predicts, with its confidence and what it goes with: the
+    digit, the colour, both or neither. Returns what is shown as a tidy frame."""
+    looks = {"digit": ("✓ digit", "#DCEBF5"), "both": ("✓ both", "#DCEBF5")}
+    looks |= {"colour": ("✗ colour", "#FADFCB"), "neither": ("✗ neither", "#EEEEEE")}
+    rows, high = [], 0.56
+    for column, (image, (digit, colour)) in enumerate(zip(images, pairs, strict=True)):
+        ax.imshow(image.transpose(1, 2, 0), extent=(column + 0.06, column + 0.94, 0.94, 0.06))
+        title = f"{COLOUR_NAMES[colour]} {digit}"
+        ax.text(column + 0.5, 0, title, ha="center", va="bottom", fontsize=SMALL)
+        for row, (network, shares) in enumerate(probabilities.items()):
+            best = int(shares[column].argmax())
+            kinds = {(1, 1): "both", (1, 0): "digit", (0, 1): "colour", (0, 0): "neither"}
+            kind = kinds[best == digit, best == colour]
+            told, tint = looks[kind]
+            corner = (column + 0.03, 1 + high * row + 0.02)
+            ax.add_patch(Rectangle(corner, 0.94, high - 0.04, facecolor=tint))
+            text = f"“{best}” {shares[column, best]:.0%}\n{told}"
+            place = (column + 0.5, 1 + high * (row + 0.5))
+            ax.text(*place, text, ha="center", va="center", fontsize=SMALL, linespacing=1.15)
+            told = {"prediction": best, "confidence": shares[column, best], "goes with": kind}
+            rows.append({"digit": digit, "colour": colour, "network": network} | told)
+    for row, network in enumerate(probabilities):
+        ax.text(-0.08, 1 + high * (row + 0.5), network, ha="right", va="center")
+    ax.set_xlim(0, len(pairs))
+    ax.set_ylim(1 + high * len(probabilities), -0.22)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    frame = pd.DataFrame(rows)
+    return frame.assign(colour=np.array(COLOUR_NAMES)[frame["colour"]])
+
+
 def stacked_bars(
     rows: dict[str, dict[str, Estimate]], styles: dict[str, tuple[str, str, str]], label: str
 ) -> Figure:
@@ -119,7 +169,7 @@ def stacked_bars(
     rows: by title, the parts' estimates by name; styles: colour, hatch and colour of the text of
     each part, in order; label: of the x axis.
     """
-    figure, axes = grid(7.5, 0.42 * len(rows) + 1.1)
+    figure, axes = grid(WIDTH, 0.42 * len(rows) + 1.1)
     ax = axes[0, 0]
     left = np.zeros(len(rows))
     for part, (colour, hatch, text) in styles.items():
@@ -128,7 +178,7 @@ def stacked_bars(
         bars = ax.barh(range(len(rows)), widths, left=left, **look)
         texts = [f"{width:.0%}" if width > 0.06 else "" for width in widths]
         look = {"color": text, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1}}
-        ax.bar_label(bars, texts, label_type="center", fontsize=8, **look)
+        ax.bar_label(bars, texts, label_type="center", fontsize=SMALL, **look)
         left += widths
     ax.set_yticks(range(len(rows)), rows)
     ax.invert_yaxis()
@@ -148,13 +198,14 @@ def conflict_curves(
     accuracy: pd.Series,
     styles: Sequence[tuple[str, Any, str]],
     label: str = "accuracy on hard images",
+    height: float = 3.8,
 ) -> Figure:
     """Accuracy against the share of training images whose colour misleads.
 
     accuracy: estimates, indexed by the title of a line and the share of dominant colours; styles:
-    colour, dash and marker of each line; label: of the y axis.
+    colour, dash and marker of each line; label: of the y axis; height: in inches.
     """
-    figure, axes = grid(7, 3.8)
+    figure, axes = grid(WIDTH, height)
     ax = axes[0, 0]
     frame = accuracy.rename_axis(["network", "misleading"]).rename("accuracy").reset_index()
     frame["misleading"] = 1 - frame["misleading"]
@@ -207,11 +258,37 @@ def show(figure: Figure, frame: pd.DataFrame, note: str) -> Figure:
     return figure
 
 
+class _Sizes(RendererAgg):
+    """A renderer that notes the sizes of the texts that it draws, in points."""
+
+    def draw_text(
+        self, gc: Any, x: float, y: float, text: str, prop: Any, *more: Any, **other: Any
+    ):
+        self.sizes.append(prop.get_size_in_points())
+
+
 def with_data(figure: Figure) -> dict[str, Any]:
-    """What `savefig` has to be given besides, so that the PNG carries the figure's CSV."""
+    """What `savefig` has to be given besides for a PNG, cut to what is drawn, that carries the
+    figure's CSV and as JSON "text", the size of its smallest text as a share of its width, and
+    "pictures", the boxes (left, top, right, bottom, as shares of the whole) of all that `imshow`
+    drew but maps from white to blue."""
+    renderer = _Sizes(*figure.bbox.size, figure.dpi)
+    renderer.sizes = []
+    figure.draw(renderer)
+    whole = figure.get_tightbbox(renderer).padded(matplotlib.rcParams["savefig.pad_inches"])
+    boxes = []
+    for ax in figure.axes:
+        for image in ax.images:
+            if image.get_array().ndim == 3 or image.get_cmap().name != "Blues":
+                box = Bbox.intersection(image.get_window_extent(), ax.bbox) or ax.bbox
+                x, y = (box.get_points() / figure.dpi - whole.p0).T / whole.size[:, None]
+                boxes.append([round(v, 5) for v in (x[0], 1 - y[1], x[1], 1 - y[0])])
+    smallest = min(renderer.sizes, default=72) / 72 / whole.width
     info = PngInfo()
-    info.add_itxt(_KEYWORD, figure.data_csv, zip=True)
-    return {"format": "png", "pil_kwargs": {"pnginfo": info}}
+    info.add_itxt("data.csv", figure.data_csv, zip=True)
+    about = {"text": round(smallest, 5), "pictures": boxes}
+    info.add_itxt("figure.json", json.dumps(about), zip=True)
+    return {"format": "png", "bbox_inches": "tight", "pil_kwargs": {"pnginfo": info}}
 
 
 def _in_notebooks() -> None:
@@ -222,7 +299,7 @@ def _in_notebooks() -> None:
     from IPython.core.pylabtools import retina_figure
 
     def shown(figure: Figure) -> tuple[str, dict[str, int]]:
-        return retina_figure(figure, base64=True, bbox_inches="tight", **with_data(figure))
+        return retina_figure(figure, base64=True, **with_data(figure))
 
     shell.display_formatter.formatters["image/png"].for_type(Figure, shown)
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -130,6 +131,43 @@ def test_images_are_lazy_and_sized_and_bring_their_data(book, monkeypatch):
         (entry,) = archive.infolist()
         assert archive.read("a.csv").decode() == CSV
     assert entry.date_time[0] == 1980  # the same bytes each time
+
+
+def test_a_figure_has_a_frame_and_for_dark_pages_a_file_in_which_pictures_stay(book):
+    def drawn(picture: bool) -> bytes:
+        figure, axes = plots.grid(2, 1, 1, 2)
+        if picture:
+            axes[0, 0].imshow(np.full((2, 2, 3), [26, 76, 51], np.uint8))
+        axes[0, 1].barh([0], [1], color="#0072B2")
+        figure.savefig(file := io.BytesIO(), dpi=100, **plots.with_data(figure))
+        return file.getvalue()
+
+    made = book({"index.html": "<p>a</p>"})
+    for name in ("chart", "mixed"):
+        (made / f"{name}.png").write_bytes(drawn(name == "mixed"))
+        (made / f"{name}.html").write_text(
+            PAGE.format(by="bookbinder 1", title=name, main=f'<img src="{name}.png" width="80">')
+        )
+    dress(made)
+    chart, mixed = (
+        soup(made, f"{name}.html").select_one(".picture") for name in ("chart", "mixed")
+    )
+    assert chart["class"] == ["picture", "drawn"] and len(chart.find_all("img")) == 1
+    assert chart["style"] == mixed["style"] == "--wide: 80px" and float(chart["data-text"]) > 0.02
+    assert mixed["class"] == ["picture", "mixed"]
+    assert [img["src"] for img in mixed.find_all("img")] == ["mixed.png", "mixed-dark.png"]
+    light, dark = (
+        np.asarray(Image.open(made / name).convert("RGB")).astype(int)
+        for name in ("mixed.png", "mixed-dark.png")
+    )
+    assert (dark[0, 0] == [0x15, 0x18, 0x1D]).all() and (light[0, 0] == 255).all()  # the ground
+    picture = (light == [26, 76, 51]).all(2)
+    assert picture.sum() > 500 and (dark[picture] == [26, 76, 51]).all()
+    blue = dark[(light == [0, 0x72, 0xB2]).all(2)][0]  # #0072B2: lighter, and still blue
+    assert blue[2] > blue[1] > blue[0] and blue.sum() > 0x72 + 0xB2
+    rows, columns = np.nonzero(picture)
+    ring = dark[:, columns.max() + 1 : columns.max() + 3][rows.min() + 5 : rows.max() - 5]
+    assert ring.sum(2).max() < 200  # no bright seam
 
 
 def test_an_interval_in_a_table_stays_on_one_line(book):

@@ -1,6 +1,7 @@
 """What figures share: their style, their small parts, and the numbers that they carry."""
 
 import io
+import json
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
-from bookbinder.reader import data_in
+from bookbinder.reader import texts_in
 from lazy_artist import plots
 from lazy_artist.evaluate import Estimate
 
@@ -22,20 +24,20 @@ import pandas as pd
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 shell = InteractiveShell.instance()
-from bookbinder.reader import data_in
+from bookbinder.reader import texts_in
 from lazy_artist import plots
 
 figure, axes = plots.grid(3, 2, 2, 3, sharex=True)
 assert axes.shape == (2, 3) and axes[0, 0].get_shared_x_axes().joined(axes[0, 0], axes[1, 0])
 assert figure.get_facecolor() == (1, 1, 1, 1) and figure.get_constrained_layout()
-assert not axes[1, 2].spines["top"].get_visible() and axes[1, 2].title.get_size() == 9
+assert not axes[1, 2].spines["top"].get_visible() and axes[1, 2].title.get_size() == 9.5
 plots.show(figure, pd.DataFrame({"x": [1.5, 2]}), "x: “seconds”")
 data, metadata = shell.display_formatter.format(figure)
 assert sorted(data) == ["image/png", "text/plain"] and "matplotlib.pyplot" not in sys.modules
 png = base64.b64decode(data["image/png"])
-assert data_in(png) == "# x: “seconds”\\nx\\n1.5\\n2\\n"
+assert texts_in(png)["data.csv"] == "# x: “seconds”\\nx\\n1.5\\n2\\n"
 size, image = metadata["image/png"], Image.open(io.BytesIO(png))
-assert 250 < size["width"] < 400 and size["width"] > size["height"]  # about 3 inches of 110
+assert 220 < size["width"] < 400 and size["width"] > size["height"]  # about 3 inches of 100
 assert image.format == "PNG" and image.width // 2 == size["width"]  # two pixels for one
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -61,6 +63,13 @@ def test_a_heat_map_has_each_text_in_its_cell_and_reads_on_dark_cells(top):
 def test_shares_are_whole_percents_and_nothing_where_they_round_to_zero():
     table = np.array([[0, 0.0049, 0.0051], [0.126, 0.994, 1]])
     assert plots.shares(table).tolist() == [["", "", "1"], ["13", "99", "100"]]
+
+
+def test_an_estimate_in_a_narrow_table():
+    assert plots.plus_minus(Estimate(0.9512, (0.9505, 0.9519), 3)) == "95.1\u00a0±\u00a00.1"
+    assert plots.plus_minus(Estimate(0.01, (0, 0.035), 3)) == "1.0\u00a0±\u00a02.5"  # cut at 0
+    assert plots.plus_minus(Estimate(2.0, (1.5, 2.5), 3), "{:.2f}", 1) == "2.00\u00a0±\u00a00.50"
+    assert plots.plus_minus(Estimate(0.5, None, 1)) == "50.0"
 
 
 def test_stacked_bars_are_as_wide_as_their_shares():
@@ -112,6 +121,31 @@ def test_a_figure_keeps_the_frame_that_was_plotted_as_csv():
 def test_the_png_carries_the_csv():
     figure, file = plots.grid(2, 1)[0], io.BytesIO()
     plots.show(figure, FRAME, NOTE).savefig(file, **plots.with_data(figure))
-    assert data_in(file.getvalue()) == CSV
+    assert texts_in(file.getvalue())["data.csv"] == CSV
     figure.savefig(file := io.BytesIO(), format="png")
-    assert data_in(file.getvalue()) == ""
+    assert texts_in(file.getvalue()).get("data.csv") is None
+
+
+def test_the_png_tells_its_smallest_text_and_where_pictures_are():
+    figure, axes = plots.grid(4, 2, 1, 3)
+    axes[0, 0].imshow(np.zeros((4, 4, 3)))  # a picture
+    axes[0, 1].imshow(np.zeros((4, 4)), cmap="Blues")  # a map from white: drawn
+    axes[0, 2].imshow(np.zeros((4, 4)), cmap="magma")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    axes[0, 1].set_title("large", fontsize=20)
+    axes[0, 2].text(1, 1, "small", fontsize=5)
+    axes[0, 2].text(2, 2, "hidden", fontsize=3, visible=False)
+    figure.savefig(file := io.BytesIO(), dpi=200, **plots.with_data(figure))
+    told = json.loads(texts_in(file.getvalue())["figure.json"])
+    image = Image.open(file).convert("RGB")
+    assert told["text"] == pytest.approx(5 / 72 * 200 / image.width, rel=0.01)
+    black = np.asarray(image).max(2) < 20  # both pictures are, and nothing else as large
+    columns = np.flatnonzero(black.sum(0) > 50)
+    first, second = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+    for (left, _, right, _), place in zip(told["pictures"], (first, second), strict=True):
+        ends = np.array([left, right]) * image.width
+        assert np.abs(ends - [place[0], place[-1] + 1]).max() < 2
+    rows = np.flatnonzero(black[:, first[5]])
+    _, top, _, bottom = told["pictures"][0]
+    assert np.abs(np.array([top, bottom]) * image.height - [rows[0], rows[-1] + 1]).max() < 2

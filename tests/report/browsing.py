@@ -25,6 +25,11 @@ OVERFLOW = """width => document.documentElement.scrollWidth <= width ? [] :
   [...document.body.querySelectorAll('*')]
     .filter(e => e.getBoundingClientRect().right > width + 1).slice(0, 3)
     .map(e => e.outerHTML.slice(0, 120))"""
+SMALL_TEXT = """least => [...document.querySelectorAll('.picture')].flatMap(frame => {
+  const image = [...frame.children].find(image => image.checkVisibility());
+  const size = image ? image.clientWidth * frame.dataset.text : least;
+  return size < least - 0.1 ? [`${image.getAttribute('src')}: ${size.toFixed(1)} px`] : [];
+})"""
 AXE = """async levels => {
   document.querySelectorAll('details').forEach(details => { details.open = true; });
   const settings = {runOnly: levels, resultTypes: ['violations'], preload: false};
@@ -94,8 +99,10 @@ def faults(browser: Browser, page: Path, scheme: str) -> list[str]:
         found += [f"no image: {src}" for src in tab.evaluate(BROKEN_IMAGES)]
         if tab.evaluate(IS_DARK) != (scheme == "dark"):
             found.append(f"its background is not {scheme}")
+        found += [f"small text: {what}" for what in tab.evaluate(SMALL_TEXT, 12)]
         found += violations(tab)
         tab.set_viewport_size(PHONE)
         found += [f"too wide: {html}" for html in tab.evaluate(OVERFLOW, PHONE["width"])]
-        found += [f"on a phone, {what}" for what in violations(tab)]
+        small = [f"small text: {what}" for what in tab.evaluate(SMALL_TEXT, 10)]
+        found += [f"on a phone, {what}" for what in small + violations(tab)]
     return found

@@ -164,7 +164,7 @@ function searchButton() {
 // What stands below each figure and table
 
 function enlarge(image, opener) {
-  const large = make("img", {src: image.currentSrc || image.src, alt: image.alt});
+  const large = (image.closest(".picture") || image).cloneNode(true);
   const view = dialog("lightbox", "Enlarged figure", large);
   view.prepend(button("Close", "Close the enlarged figure", () => view.close()));
   view.addEventListener("close", () => view.remove());
@@ -202,12 +202,14 @@ function addTools() {
   const page = location.pathname.split("/").pop().replace(/\.html$/, "") || "index";
   for (const image of BOOK_MAIN.querySelectorAll("figure img, .cell-output-display img")) {
     const figure = image.closest("figure") || image.parentElement;
+    if (image.matches(".mixed img:last-child, table img")) continue; // for dark pages; small enough
     const id = image.closest("[id^='fig-']")?.id;
     const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s\d+(\.\d+)*/)?.[0]
       || "this figure";
     const opener = button("Enlarge", `Enlarge ${name}`, () => enlarge(image, opener));
-    image.classList.add("can-enlarge");
-    image.addEventListener("click", () => enlarge(image, opener));
+    const shown = image.closest(".picture") || image;
+    shown.classList.add("can-enlarge");
+    shown.addEventListener("click", () => enlarge(image, opener));
     let data = null;
     if (image.dataset.csv) {
       const file = image.dataset.csv;
@@ -321,7 +323,7 @@ function addTerms() {
 // What scrolls sideways can be scrolled by keyboard
 
 function reachScrolling() {
-  const selector = "pre, table, .table-scroll, .cell-output, .equation, math[display='block'], "
+  const selector = "pre, table, .picture, .table-scroll, .cell-output, .equation, math[display='block'], "
     + "p:has(> math[display='block'])";
   for (const box of BOOK_MAIN.querySelectorAll(selector)) {
     const scrolls = box.scrollWidth > box.clientWidth + 1

@@ -444,7 +444,9 @@ def judge_masking(signs: pd.DataFrame) -> pd.DataFrame:
 def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
     """For each network, with its `smallest_grey_change`: the image, the change around grey and
     scaled to the full range, the changed image, and the probabilities before and after."""
-    figure, axes = plots.grid(8, 2.1 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6])
+    figure, axes = plots.grid(
+        plots.WIDTH, 2.1 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6]
+    )
     parts, digits = [], np.arange(N_CLASSES)
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         scale = 127 // max(entry["levels"], 1)
@@ -482,7 +484,7 @@ def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
     reached = norm == "linf"
     allowed = np.geomspace(0.003, 1, 200) if reached else np.geomspace(0.1, 30, 200)
     title = "share seen as a 3" if reached else "share that holds"
-    figure, axes = plots.grid(8, 3.4, 1, len(GOALS), sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 3.4, 1, len(GOALS), sharey=True)
     parts = []
     for ax, goal in zip(axes[0], GOALS, strict=True):
         for name, (colour, dash) in STYLES.items():
@@ -509,12 +511,12 @@ def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
 def pair_maps(pairs: pd.DataFrame) -> Figure:
     """By network: the median smallest size for each digit (row) and target (column), in hundredths
     of the pixel range; the diagonal is empty."""
-    figure, axes = plots.grid(8, 3.9, 1, pairs["network"].nunique())
+    figure, axes = plots.grid(plots.WIDTH, 3.9, 1, pairs["network"].nunique())
     top = 100 * pairs["size"][np.isfinite(pairs["size"])].max()
     for ax, (name, own) in zip(axes[0], pairs.groupby("network", sort=False), strict=True):
         table = own.pivot(index="digit", columns="target", values="size").fillna(0).to_numpy()
         texts = np.vectorize(lambda v: "" if v == 0 else f"{100 * v:.1f}" if v < 1 else "–")(table)
-        plots.heat_map(ax, np.minimum(100 * table, top), texts, top, size=6.5)
+        plots.heat_map(ax, np.minimum(100 * table, top), texts, top, size=plots.SMALL)
         ax.set(title=f"{name}: size in hundredths", xlabel="target")
     axes[0, 0].set_ylabel("digit")
     note = "Median smallest change of the largest pixel, in units of the pixel range [0, 1]."

@@ -192,7 +192,7 @@ def ranking(hard: pd.Series) -> Figure:
         }
         for method, value in sorted(rows, key=lambda row: row[1].mean)
     )
-    figure, axes = plots.grid(7.5, 0.27 * len(frame) + 1.1)
+    figure, axes = plots.grid(plots.WIDTH, 0.27 * len(frame) + 1.1)
     ax = axes[0, 0]
     for group, (colour, marker) in styles.items():
         mine = frame[frame["group"] == group]
@@ -220,7 +220,7 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
     with digit. images, channels: see `examine`."""
     channels = channels[channels["seed"] == 0]
     kinds = list(dict.fromkeys(images["network"]))
-    figure, axes = plots.grid(8, 4.8, 2, len(kinds), height_ratios=[1, 1.1])
+    figure, axes = plots.grid(plots.WIDTH, 4.8, 2, len(kinds), height_ratios=[1, 1.1])
     for ax in axes[0]:
         ax.remove()
     ax = figure.add_subplot(axes[0, 0].get_gridspec()[0, :])
@@ -266,7 +266,7 @@ def attention(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Fig
     figure, axes = plots.picture_rows({"image": images} | rows, height=1.35)
     for row, found in zip(axes[1:], seen.values(), strict=True):
         for ax, digit, heat in zip(row, found["predictions"], found["maps"], strict=True):
-            ax.set_title(f"“{digit}”", fontsize=9)
+            ax.set_title(f"“{digit}”", fontsize=plots.SMALL)
             ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
             if heat.max() > 0.5:
                 ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
