@@ -101,6 +101,16 @@ def shares(table: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")(table)
 
 
+def plus_minus(value: Estimate, number: str = "{:.1f}", scale: float = 100) -> str:
+    """An estimate for a narrow table, a share in percent by default: "95.1 ± 0.1", its mean and the
+    distance to the end of its 95% interval, the farther one where the interval was cut."""
+    told = number.format(scale * value.mean)
+    if value.interval is None:
+        return told
+    reach = max(abs(end - value.mean) for end in value.interval)
+    return f"{told}\u00a0±\u00a0{number.format(scale * reach)}"
+
+
 def class_ticks(axis: Axis) -> None:
     """The ten digits along an axis."""
     axis.set_ticks(range(N_CLASSES), [str(digit) for digit in range(N_CLASSES)])
@@ -149,13 +159,14 @@ def conflict_curves(
     accuracy: pd.Series,
     styles: Sequence[tuple[str, Any, str]],
     label: str = "accuracy on hard images",
+    height: float = 3.8,
 ) -> Figure:
     """Accuracy against the share of training images whose colour misleads.
 
     accuracy: estimates, indexed by the title of a line and the share of dominant colours; styles:
-    colour, dash and marker of each line; label: of the y axis.
+    colour, dash and marker of each line; label: of the y axis; height: in inches.
     """
-    figure, axes = grid(WIDTH, 3.8)
+    figure, axes = grid(WIDTH, height)
     ax = axes[0, 0]
     frame = accuracy.rename_axis(["network", "misleading"]).rename("accuracy").reset_index()
     frame["misleading"] = 1 - frame["misleading"]

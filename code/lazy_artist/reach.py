@@ -8,6 +8,7 @@ import hashlib
 import os
 import symtable
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -69,10 +70,12 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
     return parts
 
 
-def excerpt(module: ModuleType, *names: str) -> str:
+def excerpt(module: ModuleType, *names: str, lines: tuple[str, str] | None = None) -> str:
     """The statements of a module that bind these names, as they stand in its file and in its order,
-    without decorators and docstrings: a block of code in Markdown. Raises KeyError for a name that
-    no function, class or plain assignment at the module's top level binds."""
+    without decorators and docstrings: a block of code in Markdown. lines: of them the part alone
+    from the first line that holds the one text to the next that holds the other. Raises KeyError
+    for a name that no function, class or plain assignment at the module's top level binds, and
+    ValueError for a text that no line holds."""
     text = Path(module.__file__).read_text(encoding="utf-8")
     found: dict[str, str] = {}
     for node in ast.parse(text).body:
@@ -87,7 +90,13 @@ def excerpt(module: ModuleType, *names: str) -> str:
         found |= {name: gap + "\n".join(lines.values()) for name in bound & set(names)}
     if missing := set(names) - set(found):
         raise KeyError(f"{module.__name__} has no {', '.join(sorted(missing))}")
-    return "\n".join(["```python", *found.values(), "```"])
+    shown = "\n".join(found.values()).splitlines()
+    for text, end in zip(lines or (), (False, True), strict=False):
+        if (place := next((k for k, line in enumerate(shown) if text in line), None)) is None:
+            raise ValueError(f"no line of {', '.join(names)} holds {text!r}")
+        shown = shown[: place + 1] if end else shown[place:]
+    shown = textwrap.dedent("\n".join(shown))
+    return "\n".join(["```python", shown, "```"])
 
 
 _codes: dict[Callable[..., Any], tuple[dict[str, tuple], dict[str, str]]] = {}

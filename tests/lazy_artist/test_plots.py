@@ -65,6 +65,13 @@ def test_shares_are_whole_percents_and_nothing_where_they_round_to_zero():
     assert plots.shares(table).tolist() == [["", "", "1"], ["13", "99", "100"]]
 
 
+def test_an_estimate_in_a_narrow_table():
+    assert plots.plus_minus(Estimate(0.9512, (0.9505, 0.9519), 3)) == "95.1\u00a0±\u00a00.1"
+    assert plots.plus_minus(Estimate(0.01, (0, 0.035), 3)) == "1.0\u00a0±\u00a02.5"  # cut at 0
+    assert plots.plus_minus(Estimate(2.0, (1.5, 2.5), 3), "{:.2f}", 1) == "2.00\u00a0±\u00a00.50"
+    assert plots.plus_minus(Estimate(0.5, None, 1)) == "50.0"
+
+
 def test_stacked_bars_are_as_wide_as_their_shares():
     shares = {"block1": (0.5, 0.3, 0.15, 0.05), "block2": (0.1, 0.06, 0.24, 0.6)}
     styles = {part: (f"#0000{k}0", "//", "white") for k, part in enumerate("abcd", start=1)}

@@ -25,7 +25,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lazy_artist import canvas, reach
+from lazy_artist import attack, canvas, reach
 from lazy_artist.claims import begin_chapter
 from lazy_artist.eis7 import cnn
 from lazy_artist.reach import EditedError, code_of
@@ -383,6 +383,17 @@ def test_an_excerpt_is_code_as_it_stands_without_its_docstring():
     ]  # fmt: skip
     with pytest.raises(KeyError, match="eis7.cnn has no nothing"):
         reach.excerpt(cnn, "similarity", "nothing")
+
+
+def test_an_excerpt_can_be_some_lines_of_it():
+    part = reach.excerpt(attack, "_inside", "_project", lines=("if norm", "torch.minimum("))
+    assert part.splitlines()[1:-1] == [
+        'if norm == "linf":',
+        "    return torch.minimum(torch.maximum(delta, -radius), radius)",
+    ]
+    for lines in (("nowhere", "x"), ("radius", "nowhere")):
+        with pytest.raises(ValueError, match="no line of _project holds 'nowhere'"):
+            reach.excerpt(attack, "_project", lines=lines)
 
 
 TOY = {
