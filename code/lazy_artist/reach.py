@@ -81,13 +81,14 @@ def excerpt(module: ModuleType, *names: str, lines: tuple[str, str] | None = Non
     for node in ast.parse(text).body:
         targets = getattr(node, "targets", [node])  # of an assignment, else itself
         bound = {getattr(target, "name", getattr(target, "id", None)) for target in targets}
-        lines = dict(enumerate(text.splitlines()[node.lineno - 1 : node.end_lineno], node.lineno))
+        numbered = text.splitlines()[node.lineno - 1 : node.end_lineno]
+        kept = dict(enumerate(numbered, node.lineno))
         match getattr(node, "body", []):
             case [ast.Expr(ast.Constant(str())) as docstring, *_]:
                 for number in range(docstring.lineno, docstring.end_lineno + 1):
-                    del lines[number]
+                    del kept[number]
         gap = "\n" * (bool(found) and hasattr(node, "body"))
-        found |= {name: gap + "\n".join(lines.values()) for name in bound & set(names)}
+        found |= {name: gap + "\n".join(kept.values()) for name in bound & set(names)}
     if missing := set(names) - set(found):
         raise KeyError(f"{module.__name__} has no {', '.join(sorted(missing))}")
     shown = "\n".join(found.values()).splitlines()
