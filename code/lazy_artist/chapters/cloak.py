@@ -139,6 +139,11 @@ def shared() -> dict[str, Any]:
     return {"judges": networks(["cheater", "cure"]), "n_7": pick(500, 40), "n_each": pick(8, 1)}
 
 
+def few() -> int:
+    """Of how many sevens the controls are."""
+    return pick(30, 8)
+
+
 def searches() -> list[dict[str, Any]]:
     """The calls of `smallest_changes`: cheaters and cures on all sevens, their controls on some,
     and on a few the yardsticks; there by largest pixel alone a ResNet-18 that cheats and the other
@@ -148,8 +153,8 @@ def searches() -> list[dict[str, Any]]:
     plan = [
         (shared()["judges"], None, list(NORMS)),
         (networks(CONTROLS), pick(100, 8), list(NORMS)),
-        (yardsticks(), pick(30, 8), list(NORMS)),
-        ([*map(network, others), deep], pick(30, 8), ["linf"]),
+        (yardsticks(), few(), list(NORMS)),
+        ([*map(network, others), deep], few(), ["linf"]),
     ]
     return [
         {"network": one, "shared": shared(), "n": n, "norms": norms, "steps": STEPS}
@@ -447,10 +452,12 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def size_text(value: Estimate | float, number: str = "{:.3f}") -> str:
-    """A size, with its interval if it has one, or that it was not reached."""
+def size_text(value: Estimate | float, number: str = "{:.3f}", short: bool = False) -> str:
+    """A size, with its interval if it has one (short: ± its reach), or that it was not reached."""
     value = value if isinstance(value, Estimate) else Estimate(value, None, 1)
-    return value.format(number) if np.isfinite(value.mean) else "not reached"
+    if not np.isfinite(value.mean):
+        return "not reached"
+    return plots.plus_minus(value, number, 1) if short else value.format(number)
 
 
 def in_words(value: Estimate) -> str:
@@ -491,7 +498,7 @@ def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
     """For each network, with its `smallest_grey_change`: the image, the change around grey and
     scaled to the full range, the changed image, and the probabilities before and after."""
     figure, axes = plots.grid(
-        plots.WIDTH, 2.1 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6]
+        plots.WIDTH, 1.65 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6]
     )
     parts, digits = [], np.arange(N_CLASSES)
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
@@ -523,14 +530,14 @@ STYLES = {
 }
 
 
-def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
+def size_curves(sizes: pd.DataFrame, norm: str, height: float = 3.2) -> Figure:
     """A panel for each goal: the share of images against the size allowed, by network; thin lines
     are seeds. Of linf sizes the share reached, the dotted line is `BOUND`; of l2 that not reached.
     """
     reached = norm == "linf"
     allowed = np.geomspace(0.003, 1, 200) if reached else np.geomspace(0.1, 30, 200)
     title = "share seen as a 3" if reached else "share that holds"
-    figure, axes = plots.grid(plots.WIDTH, 3.4, 1, len(GOALS), sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, height, 1, len(GOALS), sharey=True)
     parts = []
     for ax, goal in zip(axes[0], GOALS, strict=True):
         for name, (colour, dash) in STYLES.items():
