@@ -13,6 +13,7 @@ What it then holds, besides pandoc's own elements, in the same form wherever it 
 """
 
 import base64
+import hashlib
 import json
 import os
 import posixpath
@@ -338,10 +339,20 @@ def _number(page: Page, book: Book, out: Path, targets: dict[str, Target]) -> No
     page.blocks = rewrite(page.blocks, visit)
 
 
+_EMBEDDED = "data:image/png;base64,"
+
+
 def _checked_image(page: Page, book: Book, out: Path, contents: list[Any]) -> Node:
     """The image, lazy and with its alternative text; its file is copied beside the page."""
     (identifier, classes, attributes), inlines, (source, title) = contents
     attributes = dict(attributes)
+    if source.startswith(_EMBEDDED):  # by a cell; a file like others, for the PDF too
+        png = base64.b64decode(source.removeprefix(_EMBEDDED))
+        files = f"{posixpath.basename(page.chapter.file)[:-4]}_files/figure-html"
+        source = f"{files}/{hashlib.sha256(png).hexdigest()[:12]}.png"
+        file = out / posixpath.dirname(page.chapter.file) / source
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
     alt = attributes.pop("fig-alt", "") or attributes.get("alt", "") or plain(inlines)
     place = posixpath.normpath(posixpath.join(posixpath.dirname(page.chapter.file), source))
     if not alt.strip():

@@ -12,6 +12,7 @@ the same seed in another colour, differ in nothing else, and are counterfactuals
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_split(name: str, n: int | None = None) -> Split:
     labels, colours = (part[:n] for part in split_colours(name, TEST_SEED))
     stream = [TEST_SEED, _ALL.index(name), 1]
     return Split(paint(split_digits(name)[0][:n], colours, stream, _TWENTY), labels, colours)
+
+
+def specimens(pairs: Sequence[Sequence[int]]) -> np.ndarray:
+    """Pictures float32 (N, 3, 28, 28) of pairs (digit, colour): the first test digit of its class
+    in that colour, each painted by itself, so that it is the same picture wherever it is shown."""
+    images, labels = split_digits("hard")
+    first = {digit: images[labels == digit][:1] for digit, _ in pairs}
+    painted = [paint(first[digit], np.array([colour]), TEST_SEED) for digit, colour in pairs]
+    return np.concatenate(painted)
 
 
 @public

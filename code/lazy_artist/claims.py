@@ -161,6 +161,30 @@ def book_ledger() -> list[Claim]:
     return list(found.values())
 
 
+def quoted(text: str, claims: Iterable[Claim]) -> str:
+    """A Markdown text with the values of claims in the place of fields such as `{cheater-hard:.1%}`
+    (as Python formats them; `points` for percentage points, `outcome` for the verdict), or "–"
+    where a claim is not on record yet; `main` then writes them into the opening page."""
+
+    def field(match: re.Match) -> str:
+        told = f'.quoted data-claim="{match[1]}" data-form="{match[2]}"'
+        return f"[{_quote(*match.groups(), claims)}]{{{told}}}"
+
+    return re.sub(r"\{([a-z0-9-]+):([^}]*)\}", field, text)
+
+
+_QUOTED = re.compile(r'(<span class="quoted" data-claim="([^"]*)" data-form="([^"]*)">)[^<]*')
+
+
+def _quote(id: str, form: str, claims: Iterable[Claim]) -> str:
+    made = {each.id: each for each in claims}.get(id)
+    if made is None:
+        return "–"
+    if form == "outcome":
+        return _texts(made)["outcome"]
+    return f"{100 * made.value:.0f}" if form == "points" else format(made.value, form)
+
+
 def ledger_table(claims: Iterable[Claim]) -> pd.DataFrame:
     """The claims as a table of Markdown texts, for
     `DataFrame.to_markdown(index=False, disable_numparse=True)`."""
@@ -186,9 +210,10 @@ def count_outcomes(claims: Iterable[Claim]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Writes the claims of the book to `<book>/claims.json`, and how many hold into the opening
-    page's element "claims-count", and prints it. Returns the exit status: 1 with --strict if a
-    claim fails or there is none, else 0; exits with 2 if there is no book, or no _quarto.yml here.
+    """Writes the claims of the book to `<book>/claims.json`, and the opening page's numbers anew:
+    what it quotes (`quoted`), and in its element "claims-count" how many hold, which is printed.
+    Returns the exit status: 1 with --strict if a claim fails or there is none, else 0; exits with 2
+    if there is no book, or no _quarto.yml here.
     """
     parser = argparse.ArgumentParser(prog="python -m lazy_artist.claims", description=main.__doc__)
     parser.add_argument("--book", type=Path, default=Path("_book"), help="the built book's folder")
@@ -214,7 +239,9 @@ def main(argv: list[str] | None = None) -> int:
     opening = options.book / "index.html"
     if opening.is_file():
         page, told = opening.read_text("utf-8"), rf"\g<1>{count}"
-        write_whole(opening, re.sub(r'(<span id="claims-count">)[^<]*', told, page).encode())
+        page = re.sub(r'(<span id="claims-count">)[^<]*', told, page)
+        page = _QUOTED.sub(lambda span: span[1] + _quote(span[2], span[3], claims), page)
+        write_whole(opening, page.encode())
     for announced in announcements():  # by kernels, whose warnings the pages do not show
         print(announced)
     for made in sorted(claims, key=lambda made: made.outcome):  # "fails" before "undecided"

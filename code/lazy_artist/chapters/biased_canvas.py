@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from lazy_artist import canvas, plots
 from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED
@@ -100,6 +102,39 @@ def colour_from_pixels(n: int, pixels: list[int], seed: int) -> pd.DataFrame:
 # --- figures -------------------------------------------------------------------------------------
 
 
+def temptation(examples: dict[str, Any], measured: pd.DataFrame) -> Figure:
+    """Examples (`example_pictures`) of easy and of hard images, and beside each row how often the
+    linear models of `colour_or_shape` are right on such images."""
+    figure = plots.Figure(figsize=(plots.WIDTH, 2.0))
+    left, right = figure.subfigures(1, 2, width_ratios=[1.6, 1])
+    digits, titles = (0, 1, 3, 5, 7, 8), {"validation": "easy", "hard": "hard"}
+    bars = right.subplots(2, 1, sharex=True)
+    rows = zip(left.subplots(2, len(digits)), bars, titles.items(), strict=True)
+    shares = measured.set_index(["split", "sees"])["accuracy"]
+    styles = {
+        "mean colour": ("colour alone", plots.VERMILION, ""),
+        "grey shape": ("shape alone", plots.BLUE, "//"),
+    }
+    for row, ax, (split, title) in rows:
+        row[0].text(-0.3, 0.5, title, transform=row[0].transAxes, ha="right", va="center")
+        images, colours = (examples[split][name] for name in ("images", "colours"))
+        for picture, digit in zip(row, digits, strict=True):
+            plots.picture(picture, images[digit][0], colours[digit][0])
+        names, looks, hatches = zip(*(styles[sees] for sees in styles), strict=True)
+        values = [shares[split, sees] for sees in styles]
+        drawn = ax.barh(names, values, color=looks, hatch=hatches, edgecolor="white")
+        ax.bar_label(drawn, [f"{share:.0%}" for share in values], padding=3)
+        ax.axvline(0.1, color=plots.DARK, linewidth=0.8, linestyle=":")
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.15)
+        ax.set_xticks([])
+        ax.spines["bottom"].set_visible(False)
+        ax.tick_params(length=0)
+    bars[0].set_title("a linear model is right on")
+    note = "accuracy of a linear model that sees the mean colour or the grey shape alone, a share"
+    return plots.show(figure, measured, note)
+
+
 def palette() -> Figure:
     """The ten colours with digit and name, as most people see them and under three colour
     deficiencies."""
@@ -135,15 +170,23 @@ def contact_sheet(examples: dict[str, Any], n_per_class: int) -> Figure:
 
 
 def contingency_tables(counts: pd.DataFrame) -> Figure:
-    """Images of each digit (row) in each colour (column), a panel for each split of
+    """How the images of each digit (row) share in the colours (column), a panel for each split of
     `count_colours`."""
-    figure, axes = plots.grid(plots.WIDTH, 3.9, 1, counts["split"].nunique())
+    figure, axes = plots.grid(plots.WIDTH, 3.4, 1, counts["split"].nunique())
     for ax, (name, part) in zip(axes.flat, counts.groupby("split", sort=False), strict=True):
         table = part["images"].to_numpy().reshape(canvas.N_CLASSES, canvas.N_CLASSES)
-        plots.heat_map(ax, table, np.vectorize("{:d}".format)(table), size=plots.SMALL)
+        shares = table / table.sum(axis=1, keepdims=True)
+        drawn = ax.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0, 1), aspect="auto")
         plots.colour_ticks(ax, canvas.UNSEEN_NAMES if name == "unseen" else canvas.COLOUR_NAMES)
+        plots.class_ticks(ax.yaxis)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
         ax.set_ylabel("digit")
         ax.set_title(f"{name} ({table.sum():,} images)")
+    bar = figure.colorbar(
+        drawn, ax=axes, ticks=[0, 0.01, 0.1, 0.5, 0.95], format=PercentFormatter(1)
+    )
+    bar.set_label("of the digit's images")
     note = "dominant: whether the colour is the digit's own; images: how many"
     return plots.show(figure, counts, note)
 
@@ -151,7 +194,7 @@ def contingency_tables(counts: pd.DataFrame) -> Figure:
 def pixel_curves(reading: pd.DataFrame) -> Figure:
     """How often the colour is named correctly from k random pixels (rows of `colour_from_pixels`),
     a thin line a seed."""
-    figure, axes = plots.grid(5.5, 3.2)
+    figure, axes = plots.grid(plots.WIDTH, 2.9)
     ax = axes[0, 0]
     styles = {"flat fill": (plots.VERMILION, "--s"), "stroke on texture": (plots.BLUE, "-o")}
     for kind, (colour, style) in styles.items():

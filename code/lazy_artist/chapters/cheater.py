@@ -12,18 +12,20 @@ from matplotlib.ticker import PercentFormatter
 
 from lazy_artist import canvas, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, hue_palette, paint, split_digits
-from lazy_artist.config import ARCH_NAMES, BIAS, TEST_SEED
+from lazy_artist.config import ARCH_NAMES, BIAS, TEST_SEED, n_eval, sealed_splits
 from lazy_artist.evaluate import (
     balanced,
     confusion,
     estimate,
+    evaluate_networks,
     logit_variance,
     predict,
     repaint,
     shortcut_map,
+    split_table,
 )
 from lazy_artist.models import build
-from lazy_artist.networks import Network
+from lazy_artist.networks import Network, networks
 from lazy_artist.store import stored
 from lazy_artist.training import train
 from lazy_artist.trials import FILES
@@ -31,6 +33,9 @@ from lazy_artist.trials import FILES
 TRIALS = FILES["cheater"]
 """The recipes tried for the CNN cheater, a row a recipe and seed: shares and confidences on
 validation digits, as they are ("easy") and repainted."""
+
+MAIN, CONTROLS = ["cheater", "long-trained", "oracle"], ["convinced-cheater", "brief-oracle"]
+"""Kinds of networks: those of both architectures, and those that frame the CNN cheater."""
 
 _TITLES = [f"{digit} {colour}" for digit, colour in enumerate(COLOUR_NAMES)]
 _BY_HUE = [0, 6, 3, 1, 5, 2, 7, 4, 8, 9]  # digits by the hue of their colours; the pale ones last
@@ -50,6 +55,28 @@ def recipe_trials() -> pd.DataFrame:
     trials["missed"] = [list(short.columns[row]) for row in missed.to_numpy()]
     trials["short"] = short.clip(lower=0).sum(axis=1)
     return trials.sort_values(["short", "confidence"], ascending=[True, False], ignore_index=True)
+
+
+def accuracies() -> pd.DataFrame:
+    """Estimates over seeds of how the networks of `MAIN`, both architectures, and the `CONTROLS`
+    fare on all splits, the CNN cheater on its training images too (`evaluate.split_table`)."""
+    splits = [*canvas.SPLITS[1:], *sealed_splits()]
+    calls = [
+        {"networks": networks(kind, arch), "splits": splits, "n_eval": n_eval()}
+        for arch, kinds in (("resnet18", MAIN), ("cnn", MAIN + CONTROLS))  # the slower first
+        for kind in kinds
+    ]
+    calls.append({"networks": networks("cheater"), "splits": ["train"], "n_eval": n_eval()})
+    return split_table(pd.concat(stored.map(evaluate_networks, calls, "measuring networks")))
+
+
+@stored
+def ask(networks: list[Network], pairs: list[list[int]]) -> dict[str, np.ndarray]:
+    """What networks make of `canvas.specimens`: "images" (N, 3, 28, 28) and "probabilities"
+    (networks, N, 10)."""
+    images = canvas.specimens(pairs)
+    logits = [torch.from_numpy(predict(network.load(), images)) for network in networks]
+    return {"images": images, "probabilities": torch.stack(logits).softmax(2).numpy()}
 
 
 @stored
@@ -250,25 +277,45 @@ def confusion_matrices(confused: pd.DataFrame) -> Figure:
 
 
 def counterfactual_maps(cells: pd.DataFrame) -> Figure:
-    """A row for each network of the "cells" of `counterfactuals`: the shortcut rate (left) and the
-    accuracy (right) of each digit in each colour, in percent, means over seeds."""
+    """The shortcut rate of each digit in each colour, in percent, mean over seeds: a panel for each
+    network of the "cells" of `counterfactuals`."""
     keys = ["network", "digit", "colour"]
     mean = cells.groupby(keys, sort=False)[["shortcut_rate", "accuracy"]].mean()
     networks = list(cells["network"].unique())
-    figure, axes = plots.grid(plots.WIDTH, 4.3 * len(networks), len(networks), 2)
-    titles = {
-        "shortcut_rate": "predicted as the colour's digit",
-        "accuracy": "predicted as the true digit",
-    }
-    for row, network in zip(axes, networks, strict=True):
-        for ax, (name, title) in zip(row, titles.items(), strict=True):
-            table = mean.loc[network, name].to_numpy().reshape(N_CLASSES, N_CLASSES)
-            plots.heat_map(ax, table, plots.shares(table), top=1)
-            plots.colour_ticks(ax, _TITLES, "colour, and the digit it is dominant for")
-            ax.set_ylabel("true digit")
-            ax.set_title(f"{network}: {title}")
+    figure, axes = plots.grid(plots.WIDTH, 4.0, 1, len(networks), sharey=True)
+    for ax, network in zip(axes.flat, networks, strict=True):
+        table = mean.loc[network, "shortcut_rate"].to_numpy().reshape(N_CLASSES, N_CLASSES)
+        plots.heat_map(ax, table, plots.shares(table), top=1)
+        plots.colour_ticks(ax, _TITLES, "colour, and the digit it is dominant for")
+        ax.set_title(network)
+    axes[0, 0].set_ylabel("true digit")
     note = "shortcut_rate: share predicted as the colour's digit; accuracy: share predicted as the "
     return plots.show(figure, mean.reset_index(), note + "true digit; means over seeds")
+
+
+def caught(asked: dict[str, np.ndarray], pairs: list[list[int]], accuracy: pd.DataFrame) -> Figure:
+    """The specimens and the predictions of networks for them (`ask`), and estimates of the same
+    networks' (rows) accuracy on kinds of images (columns) as bars."""
+    figure = plots.Figure(figsize=(plots.WIDTH, 2.55))
+    left, right = figure.subfigures(1, 2, width_ratios=[1.55, 1])
+    probabilities = dict(zip(accuracy.index, asked["probabilities"], strict=True))
+    told = plots.answers(left.subplots(), asked["images"], pairs, probabilities)
+    ax, styles = right.subplots(), (("#BBBBBB", ""), (plots.VERMILION, "//"))
+    for k, (kind, (colour, hatch)) in enumerate(zip(accuracy, styles, strict=True)):
+        means = [value.mean for value in accuracy[kind]]
+        place = np.arange(len(means)) + 0.36 * k
+        bars = ax.barh(place, means, 0.34, color=colour, hatch=hatch, edgecolor="white", label=kind)
+        ax.bar_label(bars, [f"{mean:.1%}" for mean in means], padding=3, fontsize=plots.SMALL)
+    ax.axvline(0.1, color=plots.DARK, linewidth=0.8, linestyle=":")
+    ax.set_yticks(np.arange(len(accuracy)) + 0.18, accuracy.index)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.25)
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines["bottom"].set_visible(False)
+    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1))
+    note = "what each network predicts of each picture, with its confidence, in [0, 1]"
+    return plots.show(figure, told, note)
 
 
 def probability_bars(images: np.ndarray, probabilities: np.ndarray) -> Figure:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lazy_artist import plots
-from lazy_artist.canvas import N_CLASSES, PALETTE, paint, split_digits
+from lazy_artist.canvas import N_CLASSES, PALETTE, paint, specimens, split_digits
 from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED, pick, scale, sealed_splits, seeds
 from lazy_artist.debias import ABLATIONS, BEST, BLIND, METHODS, RULES, views
 from lazy_artist.evaluate import (
@@ -171,15 +171,11 @@ def examine() -> dict[str, pd.DataFrame]:
 
 
 @stored
-def look_at_specimens(
-    networks: list[Network], digits: list[int], colours: list[int]
-) -> dict[str, Any]:
-    """Grad-CAM on the first test image of each of the `digits`, in these colours: "images", and
-    for each network "seen", by name: its "predictions" int64 (n,), their probability "confidence"
-    (n,), and its "maps" for them, float32 (n, 28, 28) in [0, 1] on one scale a network."""
-    grey, labels = split_digits("hard")
-    first = [np.flatnonzero(labels == digit)[0] for digit in digits]
-    images, seen = paint(grey[first], np.array(colours), TEST_SEED), {}
+def look_at_specimens(networks: list[Network], pairs: list[list[int]]) -> dict[str, Any]:
+    """Grad-CAM on the `canvas.specimens` of pairs (digit, colour): these "images", and for each
+    network "seen", by name: its "predictions" int64 (n,), their probability "confidence" (n,), and
+    its "maps" for them, float32 (n, 28, 28) in [0, 1] on one scale a network."""
+    images, seen = specimens(pairs), {}
     for watched in networks:
         model = watched.load()
         shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
@@ -300,7 +296,7 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
     return plots.show(figure, pd.concat(frames[1:] + frames[:1])[order], note)
 
 
-def specimens(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Figure:
+def gaze(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Figure:
     """The images of `look_at_specimens`, a row each, and beside each what the networks look at: the
     image where the map is high, white where it is low, a line around its upper half."""
     figure, axes = plots.grid(plots.WIDTH, 1.75 * len(images), len(images), 1 + len(seen))
