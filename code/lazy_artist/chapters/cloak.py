@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from lazy_artist import attack, canvas, plots
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, test_split
-from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED, device, pick
+from lazy_artist.config import ARCH_NAMES, BIAS, NO_BIAS, TEST_SEED, device, pick
+from lazy_artist.debias import BEST, METHODS
 from lazy_artist.evaluate import Estimate, estimate, predict
 from lazy_artist.gradcam import ratio
 from lazy_artist.models import CNN, build
-from lazy_artist.networks import Network, calibrate
+from lazy_artist.networks import Network, calibrate, network, networks
 from lazy_artist.store import Call, stored
 from lazy_artist.training import cross_entropy, train
 
@@ -37,6 +38,8 @@ GOALS: dict[str, str | float] = {PREDICTS: "predict", CONFIDENT: CONFIDENCE}  # 
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 STEPS = 30  # of the searches, one descent each; the comparison with FMN has its own
 FMN_FACTOR = 5  # times as many gradients for FMN as for our full search
+CONTROLS = ("convinced-cheater", "brief-oracle", "oracle")
+DEEP = f"cheater, {ARCH_NAMES['resnet18']}"
 RADIUS = 0.1  # the size that the adversarially trained network is trained against
 UNREACHED = 1e9  # stands for infinity, which the store refuses
 
@@ -129,6 +132,35 @@ def shared_images(judges: list[Network], n_7: int, n_each: int) -> dict[str, np.
     few = [first(digit, 50) for digit in range(N_CLASSES)]
     pairs = np.stack([found[np.arange(n_each) % len(found)] for found in few])
     return {"images_of_7": images[index], "index": index, "pairs": images[pairs]}
+
+
+def shared() -> dict[str, Any]:
+    """What `shared_images` is given: cheaters and cures of all seeds, and how many images."""
+    return {"judges": networks(["cheater", "cure"]), "n_7": pick(500, 40), "n_each": pick(8, 1)}
+
+
+def few() -> int:
+    """Of how many sevens the controls are."""
+    return pick(30, 8)
+
+
+def searches() -> list[dict[str, Any]]:
+    """The calls of `smallest_changes`: cheaters and cures on all sevens, their controls on some,
+    and on a few the yardsticks; there by largest pixel alone a ResNet-18 that cheats and the other
+    cures, of the first seed."""
+    deep = network("cheater", 0, "resnet18")._replace(name=DEEP)
+    others = [name for name, row in METHODS.items() if not row.reference and name != BEST]
+    plan = [
+        (shared()["judges"], None, list(NORMS)),
+        (networks(CONTROLS), pick(100, 8), list(NORMS)),
+        (yardsticks(), few(), list(NORMS)),
+        ([*map(network, others), deep], few(), ["linf"]),
+    ]
+    return [
+        {"network": one, "shared": shared(), "n": n, "norms": norms, "steps": STEPS}
+        for those, n, norms in plan
+        for one in those
+    ]
 
 
 # --- measurements --------------------------------------------------------------------------------
@@ -335,6 +367,25 @@ def smallest_grey_change(
     }  # fmt: skip
 
 
+def easiest(
+    sizes: pd.DataFrame, calls: list[dict[str, Any]], kinds: list[str]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """`smallest_grey_change` of the seven that is easiest for each network of these names, by name
+    and seed: the cures of all seeds, of the others the seed with the easiest. sizes, calls: of
+    `smallest_changes`."""
+    linf = sizes.query("norm == 'linf' and goal == @CONFIDENT and network in @kinds")
+    best = linf.sort_values("size", kind="stable").groupby(["network", "seed"]).head(1)
+    kept = best[(best["network"] == "cure") | ~best["network"].duplicated()]
+    handles = {(call["network"].name, call["network"].seed): call["network"] for call in calls}
+    asked = [
+        {"network": handles[row.network, row.seed], "shared": shared(), "number": int(row.image)}
+        for row in kept.itertuples()
+    ]
+    found = stored.map(smallest_grey_change, [call | {"most": 64} for call in asked])
+    shown = dict(zip(zip(kept["network"], kept["seed"], strict=True), found, strict=True))
+    return {key: shown[key] for kind in kinds for key in shown if key[0] == kind}
+
+
 # --- statistics ----------------------------------------------------------------------------------
 
 
@@ -401,10 +452,12 @@ def compare(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def size_text(value: Estimate | float, number: str = "{:.3f}") -> str:
-    """A size, with its interval if it has one, or that it was not reached."""
+def size_text(value: Estimate | float, number: str = "{:.3f}", short: bool = False) -> str:
+    """A size, with its interval if it has one (short: ± its reach), or that it was not reached."""
     value = value if isinstance(value, Estimate) else Estimate(value, None, 1)
-    return value.format(number) if np.isfinite(value.mean) else "not reached"
+    if not np.isfinite(value.mean):
+        return "not reached"
+    return plots.plus_minus(value, number, 1) if short else value.format(number)
 
 
 def in_words(value: Estimate) -> str:
@@ -445,7 +498,7 @@ def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
     """For each network, with its `smallest_grey_change`: the image, the change around grey and
     scaled to the full range, the changed image, and the probabilities before and after."""
     figure, axes = plots.grid(
-        plots.WIDTH, 2.1 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6]
+        plots.WIDTH, 1.65 * len(shown), len(shown), 4, width_ratios=[1, 1, 1, 1.6]
     )
     parts, digits = [], np.arange(N_CLASSES)
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
@@ -477,14 +530,14 @@ STYLES = {
 }
 
 
-def size_curves(sizes: pd.DataFrame, norm: str) -> Figure:
+def size_curves(sizes: pd.DataFrame, norm: str, height: float = 3.2) -> Figure:
     """A panel for each goal: the share of images against the size allowed, by network; thin lines
     are seeds. Of linf sizes the share reached, the dotted line is `BOUND`; of l2 that not reached.
     """
     reached = norm == "linf"
     allowed = np.geomspace(0.003, 1, 200) if reached else np.geomspace(0.1, 30, 200)
     title = "share seen as a 3" if reached else "share that holds"
-    figure, axes = plots.grid(plots.WIDTH, 3.4, 1, len(GOALS), sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, height, 1, len(GOALS), sharey=True)
     parts = []
     for ax, goal in zip(axes[0], GOALS, strict=True):
         for name, (colour, dash) in STYLES.items():

@@ -13,14 +13,23 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from lazy_artist import plots
-from lazy_artist.canvas import N_CLASSES, PALETTE, colour_split, paint, split_digits
-from lazy_artist.config import BIAS, TEST_SEED, pick, scale, sealed_splits, seeds
+from lazy_artist.canvas import N_CLASSES, PALETTE, paint, specimens, split_digits
+from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED, pick, scale, sealed_splits, seeds
 from lazy_artist.debias import ABLATIONS, BEST, BLIND, METHODS, RULES, views
-from lazy_artist.evaluate import balanced, evaluate_networks, logit_variance, predict, repaint
+from lazy_artist.evaluate import (
+    Estimate,
+    balanced,
+    estimate,
+    evaluate_networks,
+    logit_variance,
+    predict,
+    repaint,
+)
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam
-from lazy_artist.networks import Network, network
+from lazy_artist.networks import Network, network, networks
 from lazy_artist.store import stored
 
 SPLITS = ["validation", "hard", "aligned", "unseen"]
@@ -100,6 +109,22 @@ def measure(groups: Sequence[Group], n_eval: int | None) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def compared(measured: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `measure` by which methods are compared: with augmentation, and not those of the
+    sweep over correlations."""
+    return measured[measured["correlation"].isin([BIAS, NO_BIAS]) & measured["augment"]]
+
+
+def behind_oracle(measured: pd.DataFrame, arch: str, split: str = "hard") -> Estimate | str:
+    """By how much the oracle is ahead of the combination, seed by seed; "closed" where nothing is
+    measured on the split, as on sealed digits."""
+    rows = compared(measured).query("arch == @arch and split == @split")
+    if rows.empty:
+        return "closed"
+    accuracy = rows.pivot(index="seed", columns="network", values="accuracy")
+    return estimate((accuracy["oracle-same-budget"] - accuracy[BEST]).dropna(), bounds=(-1, 1))
+
+
 @stored
 def training_seconds(networks: list[Network]) -> list[float]:
     """Of processor time, that training each of the networks took."""
@@ -138,20 +163,26 @@ def gradient_and_tuning(network: Network, n_per_class: int) -> dict[str, pd.Data
     return {name: frame.assign(**run) for name, frame in frames.items()}
 
 
+def examine() -> dict[str, pd.DataFrame]:
+    """The frames of `gradient_and_tuning`, of all `EXAMINED` networks and seeds."""
+    calls = [{"network": one, "n_per_class": pick(50, 20)} for one in networks(EXAMINED)]
+    runs = stored.map(gradient_and_tuning, calls, "examining networks")
+    return {name: pd.concat([run[name] for run in runs], ignore_index=True) for name in runs[0]}
+
+
 @stored
-def attend(networks: list[Network], n: int = 6) -> dict[str, Any]:
-    """Grad-CAM on the first hard image of each of the first `n` digits: these "images", and for
-    each network "seen", by name: its "predictions" int64 (n,), and its "maps" for them, float32 (n,
-    28, 28) in [0, 1] on one scale a network."""
-    split = colour_split("hard", TEST_SEED)
-    split = split.take([np.flatnonzero(split.labels == digit)[0] for digit in range(n)])
-    seen = {}
+def look_at_specimens(networks: list[Network], pairs: list[list[int]]) -> dict[str, Any]:
+    """Grad-CAM on the `canvas.specimens` of pairs (digit, colour): these "images", and for each
+    network "seen", by name: its "predictions" int64 (n,), their probability "confidence" (n,), and
+    its "maps" for them, float32 (n, 28, 28) in [0, 1] on one scale a network."""
+    images, seen = specimens(pairs), {}
     for watched in networks:
         model = watched.load()
-        predictions = predict(model, split.images).argmax(1)
-        maps = grad_cam(model, "block3", split.images, predictions)
-        seen[watched.name] = {"predictions": predictions, "maps": display(maps)}
-    return {"images": split.images, "seen": seen}
+        shares = torch.from_numpy(predict(model, images)).softmax(1).numpy()
+        predictions = shares.argmax(1)
+        maps = display(grad_cam(model, "block3", images, predictions))
+        seen[watched.name] = {"predictions": predictions, "confidence": shares.max(1), "maps": maps}
+    return {"images": images, "seen": seen}
 
 
 @stored
@@ -176,8 +207,8 @@ def training_views(n: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def ranking(hard: pd.Series) -> Figure:
-    """Estimates of accuracy on hard images, by name of the method, best on top; marks say what one
-    must know."""
+    """Estimates of accuracy on hard images, by name of the method, best on top, on a logit scale;
+    marks say what one must know."""
     levels = dict(
         zip(RULES, ("nothing known", "colour is the shortcut", "colour labels"), strict=True)
     )
@@ -192,24 +223,30 @@ def ranking(hard: pd.Series) -> Figure:
         }
         for method, value in sorted(rows, key=lambda row: row[1].mean)
     )
-    figure, axes = plots.grid(plots.WIDTH, 0.27 * len(frame) + 1.1)
+    figure, axes = plots.grid(plots.WIDTH, 0.25 * len(frame) + 1)
     ax = axes[0, 0]
+    low, high, ticks = 0.08, 0.994, (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99)
     for group, (colour, marker) in styles.items():
         mine = frame[frame["group"] == group]
         for y, value in mine["accuracy"].items():
-            ax.plot(value.interval or [value.mean] * 2, [y, y], color=colour)
-            ax.text(1.03, y, f"{100 * value.mean:.1f}", va="center")
+            ends = np.clip(value.interval or [value.mean] * 2, low, high)
+            ax.plot(ends, [y, y], color=colour)
+            told = plots.plus_minus(value)
+            ax.text(1.015, y, told, va="center", transform=ax.get_yaxis_transform())
         means = [value.mean for value in mine["accuracy"]]
         ax.plot(means, mine.index, marker, color=colour, markersize=6, label=group)
     for share, name in ((0.1, "guessing"), (0.7, "the bar")):
         ax.axvline(share, color=plots.DARK, linewidth=0.8, linestyle=":")
         ax.text(share, len(frame) - 0.3, name, ha="center")
     ax.set_yticks(range(len(frame)), frame["method"])
-    ax.set_xlim(0, 1.02)
+    ax.set_xscale("logit")
+    ax.set_xlim(low, high)
+    ax.set_xticks(ticks)
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(-0.6, len(frame) + 0.2)
-    plots.percent_axis(ax.xaxis, "accuracy on hard images")
+    plots.percent_axis(ax.xaxis, "accuracy on hard images (logit scale)")
     ax.grid(axis="y")
-    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    figure.legend(*ax.get_legend_handles_labels(), ncols=4, loc="outside upper center")
     note = "accuracy: share of hard images, mean over seeds; low, high: its 95% interval"
     return plots.show(figure, frame[::-1], note)
 
@@ -259,15 +296,17 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
     return plots.show(figure, pd.concat(frames[1:] + frames[:1])[order], note)
 
 
-def attention(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """The images of `attend`, and below them, a row for each network, its predictions and its maps
-    as contours and brightness over a faded image."""
-    rows = {EXAMINED[name]: 0.35 * images for name in seen}
-    figure, axes = plots.picture_rows({"image": images} | rows, height=1.35)
-    for row, found in zip(axes[1:], seen.values(), strict=True):
-        for ax, digit, heat in zip(row, found["predictions"], found["maps"], strict=True):
-            ax.set_title(f"“{digit}”", fontsize=plots.SMALL)
-            ax.imshow(heat, cmap="gray", vmin=0, vmax=1, alpha=0.9 * heat)
-            if heat.max() > 0.5:
-                ax.contour(heat, levels=[0.5], colors="white", linewidths=1)
+def gaze(images: np.ndarray, seen: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """The images of `look_at_specimens`, a row each, and beside each what the networks look at: the
+    image where the map is high, white where it is low, a line around its upper half."""
+    figure, axes = plots.grid(plots.WIDTH, 1.75 * len(images), len(images), 1 + len(seen))
+    for row, (line, image) in enumerate(zip(axes, images, strict=True)):
+        plots.picture(line[0], image, "the image")
+        for ax, (name, found) in zip(line[1:], seen.items(), strict=True):
+            heat = found["maps"][row]
+            shown = np.clip(0.15 + 0.85 * heat, 0, 1) * (image - 1) + 1
+            told = f"“{found['predictions'][row]}” ({found['confidence'][row]:.0%})"
+            plots.picture(ax, shown, f"{name}: {told}")
+            if heat.max() > 0.5 > heat.min():
+                ax.contour(heat, levels=[0.5], colors=plots.DARK, linewidths=1)
     return figure
