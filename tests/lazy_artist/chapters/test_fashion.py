@@ -228,6 +228,70 @@ def test_values_of_chapter_7(by_hand):
     assert means(fashion.autoencoders()) == {"sae-loss-recovered": 0.91, "sae-colours-found": 8.0}
 
 
+def test_values_of_chapter_7_s_steering(by_hand):
+    sizes = {"n_validation": 2_500, "n_eval": None, "splits": ["hard"]}
+    hard = {
+        "SAE latents": (0.4, 0.5),
+        "raw channels": (0.45, 0.2),
+        "PCA directions": (0.3, 0.35),
+        "random latents": (0.1, 0.1),
+        "untrained latents": (0.2, 0.1),
+        "LEACE": (0.9, 0.9),
+    }
+
+    def intervene_on_latents(network, options, **given):
+        assert given == {"n_search": 20_000, "steps": 60} | sizes
+        rows = [
+            {"basis": basis, "procedure": procedure, "validation": on_validation,
+             "hard": value - network.seed / 100}
+            for basis, values in hard.items()
+            for procedure, on_validation, value in zip(("scales", "by cell"), (0.3, 0.6), values, strict=True)
+        ]  # fmt: skip
+        return {"accuracy": pd.DataFrame(rows)}
+
+    def refit_heads(network, options, **given):
+        assert given == {"n_images": 8_000} | sizes
+        read = {"SAE latents": 0.7, "raw channels": 0.6, "untrained latents": 0.65}
+        return pd.DataFrame(
+            {"features": features, "places": places, "fitted_on": fitted_on,
+             "hard": value + network.seed / 100
+             if (places, fitted_on) == ("cells", "random colours") else 0.01}
+            for features, value in read.items() for places in ("cells", "whole map")
+            for fitted_on in ("random colours", "own images")
+        )  # fmt: skip
+
+    def turn_red(network, options, **given):
+        assert given == {"n_per_class": 25, "n_choose": 200, "n_images": 200}
+        values = {"red": 0.8, "control": 0.1, "everything": 0.9}
+        down = [
+            {"latents": name, "digit": digit, "moved": value if digit == 1 else 0.33}
+            for name, value in values.items() for digit in (1, 2)
+        ]  # fmt: skip
+        up = [
+            {"images": images, "latents": name, "dose": dose, "answer": answer,
+             "predicted": values[name] / 2 if (images, answer) == ("green ones", 0) and dose ==
+             decomposition.DOSES[-1] else 0.77}
+            for images in ("red ones", "green ones") for name in ("red", "control")
+            for dose in decomposition.DOSES for answer in (0, 1)
+        ]  # fmt: skip
+        return {"down": pd.DataFrame(down), "curve": pd.DataFrame(up)}
+
+    for function in (intervene_on_latents, refit_heads, turn_red):
+        by_hand(decomposition, function.__name__, function)
+    values = fashion.steering()
+    assert means(values) == {
+        "sae-cure": 0.49, "sae-cure-beats-controls": 0.15,  # .5 - .35, both by cell
+        "sae-digit-is-there": 0.61, "sae-cure-refit": 0.1, "sae-dial": 0.8,
+        "sae-dial-beats-control": 0.7, "sae-steer-up": 0.4, "sae-steer-up-beats-control": 0.35,
+    }  # fmt: skip
+    assert [sealed for _, sealed in values.values()] == ["closed"] * 4 + [None] * 4
+
+
+def test_a_claim_of_clothes_does_not_tell_the_control_of_digits():
+    told = fashion.restated("red ones move (matched control: 0.012), at 3 times (or so)")
+    assert told == "on clothes: red ones move, at 3 times (or so)"
+
+
 def test_mistakes_among_tops_are_counted_without_what_is_right():
     share = np.zeros((10, 10))
     share[0, 0], share[0, 6], share[2, 4], share[6, 1], share[1, 0] = 0.9, 0.3, 0.1, 0.15, 0.05
