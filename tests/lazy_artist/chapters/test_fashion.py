@@ -245,7 +245,9 @@ def test_values_of_chapter_7_s_steering(by_hand):
             {"basis": basis, "procedure": procedure, "validation": on_validation,
              "hard": value - network.seed / 100}
             for basis, values in hard.items()
-            for procedure, on_validation, value in zip(("scales", "by cell"), (0.3, 0.6), values, strict=True)
+            for procedure, on_validation, value in (
+                ("scales", 0.3, values[0]), ("by cell", 0.6, values[1]),
+            )
         ]  # fmt: skip
         return {"accuracy": pd.DataFrame(rows)}
 
