@@ -505,9 +505,9 @@ def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
         scale = 127 // max(entry["levels"], 1)
         change = np.clip(0.5 + scale * (entry["changed"] - entry["image"]), 0, 1)
         told = f"{entry['levels']} grey levels" if entry["levels"] else "not reached"
-        plots.picture(row[0], entry["image"], name, 8)
-        plots.picture(row[1], change, f"change, {scale} times", 8)
-        plots.picture(row[2], entry["changed"], f"sum: {told}", 8)
+        plots.picture(row[0], entry["image"], name)
+        plots.picture(row[1], change, f"change, {scale} times")
+        plots.picture(row[2], entry["changed"], f"sum: {told}")
         shares = {"before": entry["before"], "after": entry["after"]}
         parts.append(pd.DataFrame({"network": name, "digit": digits} | shares))
         row[3].bar(digits - 0.2, shares["before"], 0.4, color=plots.BLUE, label="before")
@@ -516,7 +516,8 @@ def exhibit(shown: dict[str, dict[str, Any]]) -> Figure:
         plots.class_ticks(row[3].xaxis)
         row[3].set(ylim=(0, 1.02), ylabel="probability")
     axes[-1, 3].set_xlabel("digit")
-    axes[0, 3].legend()
+    handles = axes[0, 3].get_legend_handles_labels()
+    figure.legend(*handles, ncols=2, loc="outside upper right")
     note = "Probability of each digit, from 0 to 1, before and after the change."
     return plots.show(figure, pd.concat(parts), note)
 

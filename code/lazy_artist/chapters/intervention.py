@@ -37,7 +37,7 @@ ON_MLP = ("erm", "lff", BLIND, "resampling", BEST, "oracle-same-budget")
 ON_RESNET = ("erm", BEST)
 OWN = (BLIND, "saliency", "colour-swap", BEST)
 EXAMINED = {
-    "cheater": "cheater (chapter 2)",
+    "cheater": "cheater",
     "erm": "ERM",
     "saliency": "saliency guide",
     BEST: "the combination",
@@ -257,7 +257,7 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
     with digit. images, channels: see `examine`."""
     channels = channels[channels["seed"] == 0]
     kinds = list(dict.fromkeys(images["network"]))
-    figure, axes = plots.grid(plots.WIDTH, 4.8, 2, len(kinds), height_ratios=[1, 1.1])
+    figure, axes = plots.grid(plots.WIDTH, 3.9, 2, len(kinds), height_ratios=[1, 0.9])
     for ax in axes[0]:
         ax.remove()
     ax = figure.add_subplot(axes[0, 0].get_gridspec()[0, :])
@@ -286,8 +286,10 @@ def gradients_and_channels(images: pd.DataFrame, channels: pd.DataFrame) -> Figu
         panel.set_ylim(-0.02, 1)
         panel.set_aspect("equal")
         panel.set_title(EXAMINED[kind])
-        panel.set_xlabel("variance with colour", fontsize=plots.SMALL)
-    axes[1, 0].set_ylabel("variance with digit")
+    for panel in axes[1, 1:]:
+        panel.set_yticklabels([])
+    axes[1, len(kinds) // 2].set_xlabel("variance with colour")
+    axes[1, 0].set_ylabel("variance\nwith digit")
     order = ["shown", "network", "percentile", "chroma_reliance", "colour", "digit"]
     note = (
         "box: percentiles of chroma reliance (a share) over hard images of all seeds; channel: "

@@ -484,13 +484,14 @@ def chapter(store):
     }  # fmt: skip
 
     def attacked(function, calls):
-        asked["exhibit"] = [(*of(call["network"]), call["number"], call["most"]) for call in calls]
+        found = [(*of(call["network"]), call["number"], call["most"]) for call in calls]
+        asked["specimen" if len(calls) == 3 else "exhibit"] = found
         entry = {"before": np.arange(10) / 100, "ssim": 0.7, "colour_mean": 7.26}
         entry |= {"image": plain([0.1])[0], "changed": plain([0.2])[0], "colour_max": 26.1}
         found = zip((0.95, 0.99, 0.03, 0.97, 0.98), (1, 9, 0, 13, 8), strict=True)
         return [
             entry | {"levels": levels, "after": np.where(np.arange(10) == 3, p, 0.01)}
-            for p, levels in found
+            for p, levels in itertools.islice(found, len(calls))
         ]
 
     def gather(function, calls):
@@ -502,7 +503,8 @@ def chapter(store):
             monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
         monkeypatch.setattr(cloak.stored, "map", attacked)
         monkeypatch.setattr(cloak, "gather", gather)
-        return *run_cells("cloak"), asked
+        (shown, inline), (more, texts) = map(run_cells, ("cloak", "cloak-more"))
+        return shown | more, inline | texts, asked
 
 
 def of(network) -> tuple[str, int, str]:

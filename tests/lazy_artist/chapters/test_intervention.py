@@ -9,12 +9,13 @@ import pytest
 import torch
 from cells import measured_by, run_cells, table
 
-from lazy_artist.canvas import colour_split, paint, split_digits
+from lazy_artist.canvas import paint, specimens, split_digits
 from lazy_artist.chapters import intervention
 from lazy_artist.config import TEST_SEED
 from lazy_artist.debias import ABLATIONS, METHODS, views
-from lazy_artist.evaluate import balanced, estimate, percent
+from lazy_artist.evaluate import balanced, estimate
 from lazy_artist.networks import Network, network
+from lazy_artist.plots import plus_minus
 from lazy_artist.store import Call, stored
 
 SWEPT = (0.95, 0.98, 0.99, 0.995)
@@ -96,19 +97,19 @@ def examined_by_hand(networks: list[Network]) -> list[dict[str, pd.DataFrame]]:
     return runs
 
 
-def test_grad_cam_is_shown_for_the_prediction_on_hard_images(monkeypatch, scripted):
-    heat = np.arange(4, dtype=np.float32)[:, None, None].repeat(7, 1).repeat(7, 2)
+def test_grad_cam_is_shown_for_the_prediction_on_the_specimens(monkeypatch, scripted):
+    heat = np.arange(2, dtype=np.float32)[:, None, None].repeat(7, 1).repeat(7, 2)
     monkeypatch.setattr(intervention, "grad_cam", maps := Mock(return_value=heat))
-    answers = {"erm": [3, 1, 4, 1], "combination": [2, 7, 1, 8]}
+    answers, pairs = {"erm": [3, 1], "combination": [2, 7]}, [[0, 1], [7, 3]]
     networks = [scripted(classes, name=name) for name, classes in answers.items()]
-    found = intervention.attend.__wrapped__(networks, n=4)
-    split, seen = colour_split("hard", TEST_SEED), found["seen"]
-    first = [split.labels.tolist().index(digit) for digit in range(4)]
-    np.testing.assert_array_equal(found["images"], split.images[first])
+    found = intervention.look_at_specimens.__wrapped__(networks, pairs)
+    np.testing.assert_array_equal(found["images"], specimens(pairs))
     asked = [(call.args[1], [*call.args[3]]) for call in maps.call_args_list]
     assert asked == [("block3", classes) for classes in answers.values()]
-    assert {name: [*own["predictions"]] for name, own in seen.items()} == answers
-    np.testing.assert_allclose(seen["erm"]["maps"][:, 0, 0], np.arange(4) / 3)  # on one scale
+    assert {name: [*own["predictions"]] for name, own in found["seen"].items()} == answers
+    sure = np.e / (np.e + 9)  # of logits 1 and nine times 0
+    np.testing.assert_allclose(found["seen"]["erm"]["confidence"], [sure] * 2, rtol=1e-5)
+    np.testing.assert_allclose(found["seen"]["erm"]["maps"][:, 0, 0], [0, 1])  # on one scale
 
 
 def test_views_are_those_of_the_methods_on_training_images():
@@ -175,15 +176,18 @@ def seeds_of(name, split="hard", **where) -> np.ndarray:
 
 
 def texts_of(*values: np.ndarray) -> list[str]:
-    return [percent(estimate(value)) for value in values]
+    return [plus_minus(estimate(value)) for value in values]
 
 
-def attended(networks: list[Network]) -> dict:
-    heat = np.linspace(0, 1, 784, dtype="f4").reshape(1, 28, 28).repeat(6, 0)
-    seen = [{"predictions": np.arange(6) + k, "maps": heat} for k in range(2)]
-    images = np.full((6, 3, 28, 28), 0.5, "f4")
-    names = [one.name for one in networks]
-    return {"images": images, "seen": dict(zip(names, seen, strict=True))}
+def looked_at(networks: list[Network], pairs: list[list[int]]) -> dict:
+    assert pairs == [[0, 1], [7, 3]]  # green, yellow
+    heat = np.linspace(0, 1, 784, dtype="f4").reshape(1, 28, 28).repeat(2, 0)
+    answers = {"cheater": [1, 3], "cure": [0, 7], "oracle": [0, 7]}
+    seen = {
+        name: {"predictions": answers[name], "confidence": [0.9, 0.8], "maps": heat}
+        for name in (one.name for one in networks)
+    }
+    return {"images": np.full((2, 3, 28, 28), 0.5, "f4"), "seen": seen}
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +197,20 @@ def chapter(store):
         patch.setenv("LAZY_ARTIST_CACHE", str(store))
         patch.setenv("LAZY_ARTIST_SCALE", "full")
         measure_by_hand(patch)
-        patch.setattr(intervention, "attend", attended)
-        return run_cells("intervention")
+        return both_pages(patch)
+
+
+def both_pages(patch: pytest.MonkeyPatch) -> tuple[dict, dict]:
+    """What the chapter and its appendix show."""
+    patch.setattr(intervention, "look_at_specimens", looked_at)
+    (shown, inline), (more, texts) = map(run_cells, ("intervention", "intervention-more"))
+    return shown | more, inline | texts
 
 
 def test_tables_show_each_split_under_its_name(chapter):
     shown, inline = chapter
     head, *rows = table(shown["tbl-cures"]).items()
     expected = [
-        "must know",
         "hard",
         "shortcut rate",
         "aligned",
@@ -217,7 +226,14 @@ def test_tables_show_each_split_under_its_name(chapter):
         hard, aligned, unseen = (of(name, split) for split in ("hard", "aligned", "unseen"))
         values = texts_of(hard, 1 - hard, aligned, 0.1 * aligned + 0.9 * hard, unseen)
         spent = cost(network(name).made_by.arguments) / 3
-        assert texts == [method.needs, *values, f"{spent:.1f}"]
+        assert texts == [*values, f"{spent:.1f}"]
+        if (row := table(shown["tbl-best"]).get(title)) is not None:
+            assert row == [method.needs, *values[:3], values[4], f"{spent:.1f}"]
+    assert len(table(shown["tbl-best"])) == 8  # its head and seven rows, sorted
+    places = [
+        [title for title, _ in rows].index(title) for title in [*table(shown["tbl-best"])][1:]
+    ]
+    assert places == sorted(places)
 
     head, *rows = table(shown["tbl-plain"]).items()
     assert head[1] == ["hard", "aligned", "unseen colours", "hard, augmented", "added"]
@@ -234,8 +250,12 @@ def test_tables_show_each_split_under_its_name(chapter):
         values = [share(name, split) for split in ("hard", "unseen", "aligned")]  # of seed 0
         values.append(share("combination") - share(name))
         assert texts == [f"{100 * value:.2f}" for value in values]
-    lost = 100 * (share("combination") - share("no-recolouring"))
-    assert inline['f"{swap:.1f}"'] == f"{lost:.1f}"
+    lost = [
+        100 * (share("combination") - share(f"no-{part}"))
+        for part in ("recolouring", "reweighting")
+    ]
+    told = table(shown["tbl-expected"])["Of the two parts recolouring matters most"][0]
+    assert told.endswith(f"loses {lost[0]:.1f} points, without re-weighting {lost[1]:.1f}")
 
     aligned, hard = (seeds_of("combination", split, arch="mlp") for split in ("aligned", "hard"))
     ours, found = texts_of(0.1 * aligned + 0.9 * hard), table(shown["tbl-lff"])
@@ -269,7 +289,10 @@ def test_claims_stand_on_hard_images_of_all_seeds(chapter):
         assert claim.n == 3 and claim.sealed == (None if id == "cure-unseen" else "closed")
     rivals = [n for n, m in METHODS.items() if not m.reference and n not in ("erm", "lff-longer")]
     passed = [n for n in rivals if seeds_of(n).mean() > 0.7]
-    assert inline['f"{len(passed)}"'] == str(len(passed)) and 0 < len(passed) < len(rivals)
+    code = 'f"{len(passed)} of the {len(rivals)}"'
+    assert inline[code] == f"{len(passed)} of the {len(rivals)}" and 0 < len(passed) < len(rivals)
+    gap = f"{100 * np.mean(oracle - best):.1f}"
+    assert inline["told(gap)"] == gap
 
 
 def test_the_sealed_digits_judge_the_same_claims_once_they_are_open(store, monkeypatch):
@@ -277,8 +300,7 @@ def test_the_sealed_digits_judge_the_same_claims_once_they_are_open(store, monke
     monkeypatch.setenv("LAZY_ARTIST_CACHE", str(store))
     monkeypatch.setenv("LAZY_ARTIST_SEALED", "open")
     measure_by_hand(monkeypatch)
-    monkeypatch.setattr(intervention, "attend", attended)
-    shown, _ = run_cells("intervention")
+    shown, _ = both_pages(monkeypatch)
     best, oracle = (seeds_of(name, "sealed") for name in ("combination", "oracle-same-budget"))
     gap = [seeds_of(n, "sealed", arch="mlp") for n in ("oracle-same-budget", "combination")]
     for id, values in {
@@ -296,7 +318,8 @@ def test_the_fall_of_chroma_reliance_is_taken_seed_by_seed(chapter):
     means = np.arange(1, 5) / 10 + np.arange(15)[:, None] ** 2 / 1000  # 5 times 3 networks, 4 means
     fall = estimate(means[:3, 0] - means[9:12, 0], bounds=(-1, 1))  # cheater, combination
     np.testing.assert_allclose(shown["cure-gaze"].value, fall.mean)
-    assert inline["percent(fall)"] == percent(fall)
+    falls = [inline[f'told(gaze.loc[{name}, "chroma_reliance"])'] for name in ('"cheater"', "BEST")]
+    assert falls == [f"{100 * means[k : k + 3, 0].mean():.1f}" for k in (0, 9)]
     gaze = table(shown["tbl-gaze"])
     assert list(gaze)[1:] == [f"{title} (3 seeds)" for title in intervention.EXAMINED.values()]
     assert gaze["oracle (3 seeds)"] == texts_of(*means[12:].T)
@@ -328,5 +351,8 @@ def test_figures_show_the_frames_that_they_carry(chapter):
     np.testing.assert_allclose(dots.get_data(), channels)
     assert "box,cheater,50,0.21,,\n" in gaze.data_csv  # of .1, .2, -, .12, .22, .61, .14, .24, .62
 
-    titles = [ax.get_title() for ax in shown["fig-overlays"].axes]
-    assert titles == [""] * 6 + [f"“{k}”" for k in (0, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6)]
+    titles = [ax.get_title() for ax in shown["fig-looks"].axes]
+    networks = (("cheater", 1, 3), ("cure", 0, 7), ("oracle", 0, 7))
+    for row, sure in ((0, 90), (1, 80)):
+        seen = [f"{name}: “{found[row]}” ({sure}%)" for name, *found in networks]
+        assert titles[4 * row : 4 * row + 4] == ["the image", *seen]
