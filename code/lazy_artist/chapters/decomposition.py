@@ -602,9 +602,9 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
             ax.plot(lines.index, lines, color=colour, linewidth=0.6, alpha=0.45)
             ax.plot(lines.index, lines.mean(axis=1), dash, color=colour, marker=marker, label=name)
         ax.axhline(0.1, color=plots.DARK, linewidth=0.8, linestyle="-.")
-        ax.text(1, 0.105, "guessing", size=plots.SMALL, ha="right", va="bottom")
         ax.set_title(title)
         plots.percent_axis(ax.xaxis, "share of latents ablated")
+    axes[0, 0].text(0, 0.11, "guessing", size=8, va="bottom")
     plots.percent_axis(axes[0, 0].yaxis, "share of predictions")
     axes[0, 0].legend()
     note = "share: of the latents ablated; hard (accuracy) and shortcut_rate: shares of hard images"

@@ -698,7 +698,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
         "verdict": "Learnt latents beat all four", "f\"{gap['PCA directions']:.1f}\"": "5.0",
         'percent(gain("hard"))': percent(estimate([0.03, 0.02], (-1, 1))),
-        'percent(over_random)': over(0.08, 0), 'f"{100 * biased.max():.0f}"': "60",
+        'percent(over_random)': over(0.08, 0), 'f"{100 * biased.max():.0f}"': "31",
     }.items():  # fmt: skip
         assert inline[code] == text, code
     nine = estimate([9, 10], (0, 10)).format("{:.1f}")
