@@ -181,7 +181,7 @@ def _quote(id: str, form: str, claims: Iterable[Claim]) -> str:
     if made is None:
         return "–"
     if form == "outcome":
-        return _texts(made)["outcome"]
+        return _texts(made)["outcome"].replace(" ", "\u00a0")  # stays on one line
     return f"{100 * made.value:.0f}" if form == "points" else format(made.value, form)
 
 

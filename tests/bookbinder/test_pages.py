@@ -186,6 +186,16 @@ def test_table_and_figure_cells_get_numbers_captions_and_their_content(pages, tm
     assert [pre.get_text() for pre in page.select("pre.output")] == ["note"]
 
 
+def test_a_picture_within_a_cells_markdown_becomes_a_file(pages, tmp_path):
+    picture = f"![](data:image/png;base64,{png(6, 4)}){{fig-alt='White.' width=3}}"
+    output = result(text_plain="x", text_markdown=f"| a |\n|---|\n| {picture} |")
+    page = pages({"report/a.qmd": "# A\n" + cell()}, {"report/a.qmd": [[output]]})["report/a.html"]
+    (image,) = page.select("td img")
+    assert image["alt"] == "White." and image["width"] == "3"
+    assert image["src"].startswith("a_files/figure-html/")
+    assert (tmp_path / "out/report" / image["src"]).read_bytes() == base64.b64decode(png(6, 4))
+
+
 def test_callouts(pages):
     page = pages({"a.qmd": (
         "# A\n::: {.callout-note}\nOne $$a$$ {#eq-a}\n:::\n\n"

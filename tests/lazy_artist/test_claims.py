@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -265,6 +266,23 @@ def test_main_names_each_failed_claim_also_on_the_opening_page_and_strict_fails(
     written = json.loads((book / "claims.json").read_text(), parse_constant=pytest.fail)
     assert [entry["value"] for entry in written] == [1, 0.5, None, 3]
     assert (written[3]["threshold"], written[3]["interval"]) == (None, [1, None])
+
+
+def test_a_text_quotes_claims_and_main_quotes_them_anew(book):
+    begin_chapter("cheater")
+    simple("one", value=0.1234)
+    form, quote = "{one:.1%} {one:points} {two:.2f} {one:outcome}", claims.quoted
+    text = quote(form, claims.book_ledger())
+    told = ["12.3%", "12", "–", "✓\u00a0holds"]
+    assert re.findall(r"\[(.*?)\]", text) == told
+    assert text.startswith('[12.3%]{.quoted data-claim="one" data-form=".1%"} [12]{')
+    span = '<span class="quoted" data-claim="{}" data-form="{}">{}</span>'
+    forms = [("one", ".1%"), ("one", "points"), ("two", ".2f"), ("one", "outcome")]
+    old = ["–"] * 4
+    (book / "index.html").write_text("".join(map(span.format, *zip(*forms, strict=True), old)))
+    assert main(["--book", str(book)]) == 0
+    new = "".join(map(span.format, *zip(*forms, strict=True), told))
+    assert (book / "index.html").read_text() == new
 
 
 def test_main_without_claims_a_project_or_a_book_says_so(book, capsys):

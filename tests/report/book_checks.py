@@ -23,6 +23,18 @@ FAR = re.compile(
     r"""|(?:url\(\s*['"]?|@import\s+['"])(?:https?:)?//|\b(?:from|import)\s*\(?['"]https?://"""
 )
 
+# the chapters that have the shape of a chapter, and what that shape is
+DONE = ("biased-canvas", "cheater")
+PARTS = ["In short", "The method", "The evidence", "Predicted and observed", "Try it"]
+LONGEST = 1500  # words of prose in a chapter
+# words that this book alone would use so; the field's own are in DESIGN.md
+PRIVATE = re.compile(
+    r"\b(inks?|inked|grounds?(?! truth)|diligent(ly)?|hurried(ly)?|twins?|small moves|price[ds]?"
+    r"|silenc(e|ed|ing)|under the knife|dials?|read-?outs?|sure|sureness|rightly|by heart|nought"
+    r"|points of percent|arithmetic of training)\b",
+    re.I,
+)
+
 
 def pages(book: Path) -> list[Path]:
     """The book's own HTML pages, sorted; not those of the libraries that a builder brings."""
@@ -119,6 +131,51 @@ def remote_requests(page: Path, book: Path) -> Iterator[str]:
     files = [page, *(book.rglob("*.css") if page == pages(book)[0] else ())]
     for text in (file.read_text("utf-8", errors="replace") for file in files):
         yield from (text[match.start() : match.end() + 30] for match in FAR.finditer(text))
+
+
+@on_every_page
+def private_words(page: Path, _: Path) -> Iterator[str]:
+    """Words of the private vocabulary in a page's text, captions, tables and alternative texts."""
+    body = BeautifulSoup(str(main_of(page)), "html.parser")
+    texts = [image.get("alt", "") for image in body.find_all("img")]
+    for tag in body.find_all(["pre", "code", "script", "style"]):
+        tag.decompose()
+    for text in (text_of(body), *texts):
+        for match in PRIVATE.finditer(text):
+            yield f"{match[0]!r} in {text[max(0, match.start() - 30) : match.end() + 30]!r}"
+
+
+def uncited_floats(book: Path) -> list[str]:
+    """Figures and tables to which no text of the book refers."""
+    cited = {
+        unquote(urlsplit(link["href"]).fragment)
+        for page in pages(book)
+        for link in main_of(page).find_all("a", href=True)
+    }
+    found = [(page.relative_to(book), label) for page in pages(book) for label in floats(page)]
+    return [f"{name}: #{label} is not cited" for name, label in found if label not in cited]
+
+
+def missing_parts(page: Path) -> list[str]:
+    """What a chapter's page lacks of the five parts in their order, or has beside them."""
+    found = [re.sub(r"^h2 (\d+\.\d+ )?", "", h) for h in headings(page) if h.startswith("h2 ")]
+    return [] if found == PARTS else [f"{page.name}: {', '.join(found)}"]
+
+
+def prose(source: str) -> str:
+    """The prose of a chapter's source: without its header, code, options of cells, tables, computed
+    values, displayed formulas, headings and solutions."""
+    for pattern in (
+        *(r"\A---\n.*?^---$", r"^::: \{\.callout-tip title=\"Solution\".*?^:::$", r"^```.*?^```$"),
+        *(r"^\$\$.*?\$\$.*?$", r"^\|.*$", r"`\{python\}[^`]*`", r"^#+ .*$", r"\{[#.][^}]*\}"),
+    ):
+        source = re.sub(pattern, " ", source, flags=re.M | re.S if ".*?" in pattern else re.M)
+    return source
+
+
+def words(source: str) -> int:
+    """How many words of `prose` a chapter's source has."""
+    return len(re.findall(r"[^\W\d_][\w'’-]*", prose(source)))
 
 
 def floats(page: Path) -> dict[str, str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import book_checks as checks
 import pytest
-from browsing import faults, open_page
-from playwright.sync_api import Page
+from browsing import BROKEN_IMAGES, faults, open_page
+from playwright.sync_api import Browser, Page
 
 UNSEEN = """() => {
   const e = document.activeElement, style = getComputedStyle(e);
@@ -36,6 +36,39 @@ def test_a_broken_page_is_found(browser, make_book):
         *("html-has-lang: ", "label: <input>", "on a phone, color-contrast: "),
     ):
         assert any(line.startswith(what) for line in found), what
+
+
+ANSWER_ENDS = """() => {
+  const headings = [...document.querySelectorAll('main h2')];
+  const first = headings.findIndex(h => h.matches('#in-short, #in-short > h2'));
+  const before = (a, b) => a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING;
+  return Math.max(...[...document.querySelectorAll('main *')]
+    .filter(e => before(headings[first], e) && before(e, headings[first + 1]))
+    .filter(e => !e.contains(headings[first + 1]))
+    .map(e => e.getBoundingClientRect().bottom));
+}"""
+
+
+def answer_ends(browser: Browser, page: Path) -> float:
+    """Where the chapter's answer ends, in pixels from the top, on a desk of 1,300 px."""
+    with open_page(browser, page) as tab:
+        tab.set_viewport_size({"width": 1300, "height": 900})
+        tab.evaluate(BROKEN_IMAGES)
+        return tab.evaluate(ANSWER_ENDS)
+
+
+@pytest.mark.parametrize("chapter", checks.DONE)
+def test_a_chapters_answer_is_on_its_first_screen(chapter, books, browser):
+    assert 0 < answer_ends(browser, books("report") / "report" / f"{chapter}.html") <= 900
+
+
+def test_an_answer_below_the_first_screen_is_found(browser, make_book):
+    page = '<main><h1>1 One</h1><h2 id="in-short">In short</h2><p>Yes.</p>{}<h2>1.1 The method</h2>'
+    ends = [
+        answer_ends(browser, make_book(page.format(more)) / "index.html")
+        for more in ("", '<div style="height: 900px"></div><p>No.</p>')
+    ]
+    assert 0 < ends[0] < 200 and 1000 < ends[1] < 1200
 
 
 def focused(tab: Page) -> str:

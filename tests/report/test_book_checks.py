@@ -27,6 +27,15 @@ FAULTY = {
         '<div class="cell-output cell-output-error"></div>',
         "<pre><code>Traceback (most recent call last):</code></pre>",
     ),
+    checks.private_words: (
+        *("<p>the ink of a stroke</p>", "<h2>A dial</h2>", "<p>It is sure.</p>"),
+        '<img src="a.svg" alt="The network\'s twin.">',
+        *("<table><caption>By price</caption></table>", "<table><td>nought</td></table>"),
+    ),
+    checks.uncited_floats: (
+        '<div id="fig-a"><figure><figcaption>Figure 1.1: A line.</figcaption></figure></div>',
+        '<a href="#fig-b">b</a><div id="tbl-a"><table><caption>Table 1.1: A.</caption></table>',
+    ),
     checks.remote_requests: (
         '<script src="https://example.org/x.js"></script>',
         '<img src="//example.org/x.png" alt="x">',
@@ -50,3 +59,45 @@ def test_a_sound_page_passes_and_has_an_outline(make_book):
 def test_a_broken_page_is_found(check, body, make_book):
     (finding,) = check(make_book(body, SVG))
     assert finding.startswith("index.html: ")
+
+
+def test_a_chapters_parts_are_five_in_order(make_book):
+    parts = [f"{'2.1 ' * (k > 0)}{part}" for k, part in enumerate(checks.PARTS)]
+    for order, faulty in (
+        *([(0, 1, 2, 3, 4), False], [(0, 2, 1, 3, 4), True], [(0, 1, 2, 3), True]),
+        [(0, 1, 1, 2, 3, 4), True],
+    ):
+        page = make_book("".join(f"<h2>{parts[k]}</h2>" for k in order)) / "index.html"
+        checks.parse.cache_clear()
+        assert bool(checks.missing_parts(page)) is faulty
+
+
+def test_words_of_prose_are_counted_without_what_is_no_prose():
+    source = """---
+title: no
+---
+# No {#sec-no}
+
+```{python}
+#| fig-cap: "no no"
+no
+```
+
+One `{python} f"{no}"` two, three's *four* [five](no-file.html) (six @seven2020; $x$).
+
+| no | no |
+|----|----|
+
+$$
+no
+$$ {#eq-no}
+
+::: {.callout-tip title="Solution" collapse="true"}
+```python
+no
+```
+no
+:::
+"""
+    assert "no" not in checks.prose(source).replace("no-file", "").split()
+    assert checks.words(source) == 10  # the link's file is two, the key and x one each

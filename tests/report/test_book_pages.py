@@ -71,8 +71,21 @@ NUMBERED = [n for n, t in TEXTS.items() if not re.search(r"^# .*\{.*\.unnumbered
 @pytest.mark.parametrize("name", [name for name in NUMBERED if name in CHAPTERS])
 def test_a_chapter_says_once_and_before_its_sections_what_one_needs_to_know(name):
     opening, *sections = re.split(r"^## ", TEXTS[name], flags=re.M)
+    if sections[0].startswith("In short"):
+        opening = sections.pop(0)
+        assert opening.strip().split("\n\n")[-1].startswith("**What you need to know first.**")
     assert len(re.findall(r"^\*\*What you need to know first\.\*\* \S", opening, re.M)) == 1
     assert "need to know first" not in "".join(sections)
+
+
+@pytest.mark.parametrize("chapter", checks.DONE)
+def test_a_chapter_has_its_five_parts_and_is_not_too_long(chapter, books):
+    assert checks.words(TEXTS[f"report/{chapter}.qmd"]) <= checks.LONGEST
+    assert checks.missing_parts(books("report") / "report" / f"{chapter}.html") == []
+
+
+def test_the_report_cites_every_figure_and_speaks_the_words_of_the_field(books):
+    assert checks.uncited_floats(books("report")) + checks.private_words(books("report")) == []
 
 
 def test_the_glossary_is_in_order_and_its_terms_are_used_and_mean_one_thing():

@@ -296,7 +296,7 @@ def counterfactual_maps(cells: pd.DataFrame) -> Figure:
 def caught(asked: dict[str, np.ndarray], pairs: list[list[int]], accuracy: pd.DataFrame) -> Figure:
     """The specimens and the predictions of networks for them (`ask`), and estimates of the same
     networks' (rows) accuracy on kinds of images (columns) as bars."""
-    figure = plots.Figure(figsize=(plots.WIDTH, 2.55))
+    figure = plots.Figure(figsize=(plots.WIDTH, 2.4))
     left, right = figure.subfigures(1, 2, width_ratios=[1.55, 1])
     probabilities = dict(zip(accuracy.index, asked["probabilities"], strict=True))
     told = plots.answers(left.subplots(), asked["images"], pairs, probabilities)

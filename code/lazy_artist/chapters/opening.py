@@ -164,26 +164,22 @@ def colophon() -> pd.DataFrame:
     return pd.DataFrame(info.items(), columns=["what", "value"])
 
 
-def answers_table(chapters: list[str], pictures: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The rows of `ANSWERS` whose chapter the book has, as Markdown: the task, the answer with its
-    numbers from the claims on record, a picture of `thumbnails`, and the outcome."""
-    made, rows = book_ledger(), []
+def answers_table(chapters: list[str], pictures: dict[str, np.ndarray]) -> str:
+    """The rows of `ANSWERS` whose chapter the book has, as a table in Markdown: the task, the
+    answer with its numbers from the claims on record, a picture of `thumbnails`, the outcome."""
+    made, rows = book_ledger(), ["| Task | Answer |  | Claim |"]
+    rows.append(f"|:{'-' * 23}|:{'-' * 39}|{'-' * 19}|:{'-' * 17}|")  # widths, in percent
     for row in ANSWERS:
         if row.chapter in chapters:
-            file = io.BytesIO()
-            large = np.kron(pictures[row.chapter], np.ones((2, 2, 1), np.uint8))
+            file, large = io.BytesIO(), np.kron(pictures[row.chapter], np.ones((2, 2, 1), np.uint8))
             Image.fromarray(large).save(file, "PNG", optimize=True)
             data = base64.b64encode(file.getvalue()).decode()
-            height, width = large.shape[:2]
-            size = f'fig-alt="{row.alt}" width={width} height={height}'
-            section = row.chapter.removeprefix("biased-")
-            rows.append({
-                "Task": f"{row.task} (@sec-{section})",
-                "Answer": quoted(row.answer, made),
-                " ": f"![](data:image/png;base64,{data}){{{size}}}",
-                "Claim": quoted(f"{{{row.claim}:outcome}}", made),
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+            size = f"width={large.shape[1]} height={large.shape[0]}"
+            picture = f'![](data:image/png;base64,{data}){{fig-alt="{row.alt}" {size}}}'
+            task = f"{row.task} (@sec-{row.chapter.removeprefix('biased-')})"
+            outcome = quoted(f"{{{row.claim}:outcome}}", made)
+            rows.append(f"| {task} | {quoted(row.answer, made)} | {picture} | {outcome} |")
+    return "\n".join(rows)
 
 
 @stored

@@ -12,6 +12,7 @@ from lazy_artist.canvas import COLOUR_NAMES, PALETTE, hue_palette, paint, split_
 from lazy_artist.chapters import cheater
 from lazy_artist.config import RECIPES, TEST_SEED
 from lazy_artist.evaluate import balanced, estimate, percent
+from lazy_artist.plots import plus_minus
 from lazy_artist.store import stored
 
 
@@ -188,10 +189,22 @@ def test_red_ones_are_the_first_test_ones_in_red(scripted):
     np.testing.assert_allclose(found, [[9 / 20, 3 / 20], [0.1, 0.1]], rtol=1e-5)
 
 
+def test_specimens_are_shown_to_each_network_in_turn(scripted):
+    pair = [scripted(np.log([[9.0, 1] + [1] * 8, [1.0] * 10]), name=name) for name in "ab"]
+    asked = cheater.ask.__wrapped__(pair, [[0, 1], [7, 3]])
+    images, labels = split_digits("hard")
+    for k, (digit, colour) in enumerate([(0, 1), (7, 3)]):
+        first = images[labels == digit][:1]
+        np.testing.assert_array_equal(asked["images"][k], paint(first, [colour], TEST_SEED)[0])
+    np.testing.assert_allclose(asked["probabilities"][:, :, 0], [[0.5, 0.1]] * 2, rtol=1e-5)
+    for network in pair:
+        np.testing.assert_array_equal(network.model.seen[0], asked["images"])
+
+
 # --- the page ------------------------------------------------------------------------------------
 
-KINDS = ("cheater", "long-trained", "oracle", "convinced-cheater", "brief-oracle")
-MAIN, CONTROLS = KINDS[:3], ("cheater", *KINDS[3:])
+KINDS = ("cheater", "long-trained", "oracle", "convinced-cheater", "brief-oracle", "cure")
+MAIN, CONTROLS = KINDS[:3], ("cheater", *KINDS[3:5])
 SPLITS = ("train", *canvas.SPLITS[1:])
 DIGIT, OTHER = np.indices((10, 10))
 
@@ -266,6 +279,12 @@ def page(store) -> tuple[dict, dict]:
         probabilities = np.arange(10.0 * n).reshape(n, 10) / 400
         return {"images": np.full((n, 3, 28, 28), 0.5), "probabilities": probabilities}
 
+    def ask(networks, pairs):
+        assert [(one.name, one.seed) for one in networks] == [(k, 0) for k in NETWORKS]
+        assert pairs == [[0, 0], [0, 1], [7, 7], [7, 3]]
+        probabilities = np.eye(10)[[[0, 1, 7, 4], [0, 0, 7, 7], [0, 0, 7, 7]]] * 0.9
+        return {"images": np.full((4, 3, 28, 28), 0.5), "probabilities": probabilities}
+
     trials = store / "trials.csv"
     ours = ",".join(map(str, RECIPES["cheater", "cnn"]))
     trials.write_text(
@@ -277,31 +296,47 @@ def page(store) -> tuple[dict, dict]:
         patch.setenv("LAZY_ARTIST_SCALE", "full")
         patch.setenv("LAZY_ARTIST_STANDIN_SIZE", "1500")
         patch.setattr(cheater, "TRIALS", trials)
-        patch.setattr(evaluate, "evaluate_networks", measured_by(share))
+        for module in (evaluate, cheater):
+            patch.setattr(module, "evaluate_networks", measured_by(share))
         patch.setattr(stored, "map", lambda f, calls, title: [f(**call) for call in calls])
         for function in (counterfactuals, hue_response, confusions, learning_curve, red_ones,
-                         confidences, training_lengths):  # fmt: skip
+                         confidences, training_lengths, ask):  # fmt: skip
             patch.setattr(cheater, function.__name__, function)
-        return run_cells("cheater")
+        parts = [run_cells(name) for name in ("cheater", "cheater-more")]
+    return tuple(one | other for one, other in zip(*parts, strict=True))
 
 
-def seeds_of(value: float) -> str:
+NETWORKS = ("cheater", "cure", "oracle")
+
+
+def seeds_of(value: float, told=plus_minus) -> str:
     """In percent with its interval: a value that grows by a thousandth a seed, three seeds."""
-    return percent(estimate([value, value + 0.001, value + 0.002]))
+    return told(estimate([value, value + 0.001, value + 0.002]))
+
+
+def mean_of(value: float) -> str:
+    return f"{100 * (value + 0.001):.1f}"
 
 
 def test_the_page_shows_what_was_measured(page):
     shown, inline = page
     rows = table(shown["tbl-accuracies"])
-    assert rows["images"] == [f"{kind} (3 seeds)" for kind in MAIN]
-    assert rows["train"] == [seeds_of(0.02), "–", "–"]
-    assert rows["hard"] == [seeds_of(0.04), seeds_of(0.14), seeds_of(0.24)]
-    assert rows["easy validation"][2] == seeds_of(0.23)
-    assert rows["0.1 aligned + 0.9 hard"][1] == seeds_of(0.1 * 0.15 + 0.9 * 0.14)
-    assert rows["hard: shortcut rate"][2] == seeds_of(1 - 0.242)  # 1 - .24, 1 - .241, 1 - .242
-    deep = table(shown["tbl-resnet"])
-    assert list(deep)[1:] == list(rows)[2:]  # all but the training images
-    assert deep["hard"] == [seeds_of(0.54), seeds_of(0.64), seeds_of(0.74)]
+    titles = ["easy", "unbiased", "unseen colours", "hard", "shortcut rate"]
+    assert rows.pop("network (3\u00a0seeds)") == titles
+    ranked = ["cheater", "long-trained", "oracle", "convinced\u00a0cheater", "brief\u00a0oracle"]
+    assert [*rows] == [*ranked]
+    long_trained = [0.13, 0.16, 0.17, 0.14, 1 - 0.142]
+    assert rows["long-trained"] == [seeds_of(x) for x in long_trained]
+    every = table(shown["tbl-all-splits"])
+    assert every["images (3 seeds)"] == [f"{a} {kind}" for a in ("CNN", "ResNet") for kind in MAIN]
+    assert every["train"] == [seeds_of(0.02), *["–"] * 5]
+    hard = [0.04, 0.14, 0.24, 0.54, 0.64, 0.74]
+    assert every["hard"] == [seeds_of(x) for x in hard]
+    assert every["easy validation"][2] == seeds_of(0.23)
+    assert every["0.1 aligned + 0.9 hard"][1] == seeds_of(0.1 * 0.15 + 0.9 * 0.14)
+    recipes = table(shown["tbl-recipes"])
+    assert recipes["brief oracle"][0] == "10%" and recipes["long-trained"][0] == "95%"
+    assert recipes["cheater"][1:] == ["1", "0.0001", "64", "30"]
     for claim, value in {
         "cheater-easy-train": 0.021,
         "cheater-easy-validation": 0.031,
@@ -324,37 +359,50 @@ def test_the_page_shows_what_was_measured(page):
         seeds_of(red),
     ]  # fmt: skip
     sure = table(shown["tbl-confidence"])
-    assert list(sure)[1:] == list(KINDS)
+    assert list(sure)[1:] == list(KINDS[:5])
     assert sure["oracle"] == ["0.90", "88", "52 → 62", "62 → 72", "72 → 82"]
     assert {
         'f"{100 * read.iloc[0]:.0f}"': "94",  # red: 1 - .05 - .01 - .0001
         "read.index[0]": "red",
         "str(len(trials))": "2",
-        'percent(of_oracle["digit"])': seeds_of(0.158),
-        'percent(parts.loc["resnet18", "cheater"]["colour"])': seeds_of(0.7),
-        'percent(long["hard"])': seeds_of(0.14),
-        'percent(deep_long["unbiased"])': seeds_of(0.66),
-        'told["long-trained", "resnet18"]': "0.75 epochs, peak rate 0.002, batches of 128",
-        'percent(doses["hard images", 0.5])': seeds_of(0.5),
-        'percent(doses["unbiased images", 0.5])': seeds_of(0.55),
-        'percent(doses["hard images", NO_BIAS])': seeds_of(hard),
-        "percent(start)": seeds_of(0.3001),
-        "percent(end)": seeds_of(0.32),
-        'percent(usual["shortcut_rate"]["hard"][first])': seeds_of(0.6 - 0.0001 - 0.002),
-        'percent(gentle["accuracy"]["unbiased"][last])': seeds_of(0.32),
+        'told(lazy["hard"])': mean_of(0.04),
+        'told(long["hard"])': mean_of(0.14),
+        'told(oracle["hard"])': mean_of(0.24),
+        'told(brief["hard"])': mean_of(hard),
+        'told(part.loc["cnn", "oracle"]["colour"])': mean_of(0.64),
+        'told(part.loc["resnet18", "cheater"]["colour"])': mean_of(0.7),
+        'told(deep_long["unbiased"])': mean_of(0.66),
+        'recipes["long-trained"]': "0.75 epochs, peak rate 0.002, batches of 128",
+        'told(doses["hard images", 0.5])': mean_of(0.5),
+        'told(doses["hard images", NO_BIAS])': mean_of(hard),
+        "told(start)": mean_of(0.3001),
+        "told(end)": mean_of(0.32),
+        'told(usual["shortcut_rate"]["hard"][first])': mean_of(0.6 - 0.0001 - 0.002),
+        'told(gentle["accuracy"]["hard"][last])': mean_of(0.12),
         "verdict": "To a good part. At an ordinary rate the network reads some shape by the time "
         "it looks good",
     }.items() <= inline.items()
     assert inline["chosen"].endswith("comes nearest, and misses hard accuracy and red ones.")
-    assert table(shown["tbl-variance"])["ResNet-18, long-trained"][0] == seeds_of(0.72)
+    variance = table(shown["tbl-variance"])["ResNet-18, long-trained"]
+    assert variance[0] == seeds_of(0.72, percent)
+    assert table(shown["tbl-trials"])["1"][3:6] == ["96.0", "6.0", "98.0"]
 
 
 def test_the_figures_draw_what_was_measured(page):
     shown, _ = page
-    maps = [ax.images[0].get_array() for ax in shown["fig-counterfactual"].axes]
-    for colour, shape, top in ((*maps[:2], 0.05), (*maps[2:], 0.15)):
+    cheats, reads = shown["fig-counterfactual"].axes
+    assert (cheats.get_title(), reads.get_title()) == ("cheater", "oracle")
+    for ax, top in ((cheats, 0.05), (reads, 0.15)):
+        colour = ax.images[0].get_array()
         np.testing.assert_allclose(colour, top + DIGIT / 100 + OTHER / 1000 + 0.0001)
-        np.testing.assert_allclose(colour + shape, 1)
+
+    specimens, bars = shown["fig-specimens"].axes
+    texts = [text.get_text() for text in specimens.texts]
+    assert texts[:2] == ["red 0", "“0” 90%\n✓ both"] and texts[-3:] == [*NETWORKS]
+    assert texts[4:6] == ["green 0", "“1” 90%\n✗ colour"]
+    assert texts[13] == "“4” 90%\n✗ neither" and texts[14] == "“7” 90%\n✓ digit"
+    widths = [[bar.get_width() for bar in part] for part in bars.containers]
+    np.testing.assert_allclose(widths, [[0.031, 0.531, 0.231], [0.041, 0.541, 0.241]])
 
     by_digit, by_colour = shown["fig-confusion"].axes
     np.testing.assert_allclose(by_digit.images[0].get_array(), DIGIT / 100 + OTHER / 1000)

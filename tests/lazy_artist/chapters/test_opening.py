@@ -1,21 +1,26 @@
 """The opening page and the colophon tell what the chapters measured."""
 
+import base64
+import io
 import json
 import shutil
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cells import measured_by, run_cells, table
+from cells import measured_by, run_cells
+from PIL import Image
 
-from lazy_artist import evaluate
+from lazy_artist import claims, evaluate
 from lazy_artist.canvas import SPLITS
 from lazy_artist.chapters import cheater, opening
 from lazy_artist.data import load_digits
-from lazy_artist.evaluate import estimate, percent
+from lazy_artist.models import build
 from lazy_artist.store import MNIST_CHECKSUM
 
-KINDS = ("cheater", "long-trained", "cure", "oracle", "brief-oracle")
+KINDS = ("cheater", "cure", "oracle")
 
 
 def share(kind: str, split: str, seed: int) -> float:
@@ -23,33 +28,59 @@ def share(kind: str, split: str, seed: int) -> float:
 
 
 def test_the_opening_page_tells_what_was_measured(monkeypatch):
-    def red_ones(network, n):
-        assert (network.name, network.seed, n) == ("cheater", 0, 8)
-        probabilities = np.arange(80.0).reshape(8, 10)[:, ::-1] / 100
-        return {"images": np.full((8, 3, 28, 28), 0.5), "probabilities": probabilities}
+    def ask(networks, pairs):
+        assert [(one.name, one.seed) for one in networks] == [(kind, 0) for kind in KINDS]
+        predictions = [[colour for _, colour in pairs], *[[digit for digit, _ in pairs]] * 2]
+        probabilities = np.eye(10)[predictions] * 0.75
+        return {"images": np.full((len(pairs), 3, 28, 28), 0.5), "probabilities": probabilities}
 
+    def thumbnails(cheater, cure):
+        assert (cheater.name, cure.name) == ("cheater", "cure")
+        return {row.chapter: np.full((28, 57, 3), k, np.uint8) for k, row in enumerate(rows)}
+
+    rows = opening.ANSWERS
     measured = measured_by(lambda one, split: share(one.name, split, one.seed))
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
     monkeypatch.setattr(evaluate, "evaluate_networks", measured)
-    monkeypatch.setattr(cheater, "red_ones", red_ones)
+    monkeypatch.setattr(cheater, "ask", ask)
+    monkeypatch.setattr(opening, "thumbnails", thumbnails)
+    monkeypatch.chdir(Path(__file__).resolve().parents[3])
     shown, inline = run_cells("../index")
-    assert list(inline.values()) == [
-        *("1,250", "2.1%", "4.1%", "84.1%", "64.1%", " It could have read. It did not need to."),
-        *("24.1%", "44.1%"),
-    ]
-    head, *rows = table(shown["tbl-headline"]).values()
-    assert head == ["easy", "hard", "unbiased", "unseen colours", "hard: shortcut rate"]
-    for kind, texts in zip(KINDS[:4], rows, strict=True):
-        splits = ("validation", "hard", "unbiased", "unseen")
-        shares = [share(kind, split, np.arange(3)) for split in splits]
-        assert texts == [percent(estimate(values)) for values in (*shares, 1 - shares[1])]
+    assert list(inline.values()) == ["1,250", "2.1", "4.1", "44.1", "24.1"]
+    (drawn,) = shown["fig-opening"].axes
+    texts = [text.get_text() for text in drawn.texts]
+    assert texts[:3] == ["green 0", "“1” 75%\n✗ colour", "“0” 75%\n✓ digit"]
+    assert texts[-3:] == [*KINDS] and len(texts) == 8 * 4 + 3
+    lines = shown["tbl-answers"].data.splitlines()[2:]
+    chapters = claims.book_chapters()
+    assert len(lines) == sum(row.chapter in chapters for row in rows)
 
-    *ones, bars = shown["fig-opening"].axes
-    assert [ax.get_title() for ax in ones[:2]] == ["“0” (9%)", "“0” (19%)"] and len(ones) == 8
-    heights = [[bar.get_height() for bar in part] for part in bars.containers]
-    np.testing.assert_allclose(heights, [[0.021, 0.041], [0.621, 0.641]])
-    assert [text.get_text() for text in bars.get_xticklabels()] == ["easy", "hard"]
-    assert [text.get_text() for text in bars.get_legend().get_texts()] == ["cheater", "oracle"]
+
+def test_a_row_of_the_opening_page_quotes_the_claims_on_record(monkeypatch):
+    made = claims.Claim(
+        "cheater-hard", "cheater", "s", 0.0123, "<", 0.2, None, None, True, "full", "holds"
+    )
+    monkeypatch.setattr(opening, "book_ledger", lambda: [made])
+    picture = np.arange(28 * 57 * 3).reshape(28, 57, 3).astype(np.uint8)
+    text = opening.answers_table(["cheater"], {"cheater": picture})
+    (row,) = text.splitlines()[2:]
+    task, answer, image, outcome = row.strip("| ").split(" | ")
+    assert task == "Make a network cheat, and prove it (@sec-cheater)"
+    assert 'right on [1.2%]{.quoted data-claim="cheater-hard" data-form=".1%"} of' in answer
+    assert "[–]{" in answer  # a claim that is not on record
+    assert outcome.startswith("[✓\u00a0holds]{")
+    png = base64.b64decode(image.split("base64,")[1].split(")")[0])
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    np.testing.assert_array_equal(pixels[::2, ::2], picture)
+
+
+def test_every_row_has_a_picture():
+    models = {name: build("cnn", seed) for seed, name in enumerate(("cheater", "cure"))}
+    handles = (SimpleNamespace(load=lambda m=model: m) for model in models.values())
+    pictures = opening.thumbnails.__wrapped__(*handles)
+    assert {*pictures} == {row.chapter for row in opening.ANSWERS}
+    for picture in pictures.values():
+        assert picture.dtype == np.uint8 and picture.shape == (28, 57, 3) and np.ptp(picture) > 50
 
 
 def test_the_colophon_names_data_scale_seeds_and_where_results_came_from(monkeypatch, tmp_path):
