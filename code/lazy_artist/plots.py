@@ -38,7 +38,7 @@ matplotlib.style.use(Path(__file__).with_name("house.mplstyle"))
 # with each
 DARK, BLUE, VERMILION, GREEN, AMBER = "#222222", "#0072B2", "#D55E00", "#00795C", "#B37700"
 WIDTH = 7  # inches of a figure that fills the page's column of 700 px
-SMALL = 8.8  # points: the smallest text, 12 px there
+SMALL = 9.3  # points: the smallest text, 12 px there
 NETWORK_STYLES = {
     "cheater": (VERMILION, "s", "-"), "cure": (GREEN, "^", "-."), "oracle": (BLUE, "o", "--"),
 }  # fmt: skip

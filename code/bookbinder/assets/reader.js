@@ -204,7 +204,7 @@ function addTools() {
     const figure = image.closest("figure") || image.parentElement;
     if (image.matches(".mixed img:last-child, table img")) continue; // for dark pages; small enough
     const id = image.closest("[id^='fig-']")?.id;
-    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s\d+(\.\d+)*/)?.[0]
+    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s[\dA-Z]+(\.\d+)*/)?.[0]
       || "this figure";
     const opener = button("Enlarge", `Enlarge ${name}`, () => enlarge(image, opener));
     const shown = image.closest(".picture") || image;
@@ -224,7 +224,7 @@ function addTools() {
     number += 1;
     const figure = table.closest("figure") || table.parentElement;
     const id = table.closest("[id^='tbl-']")?.id;
-    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s\d+(\.\d+)*/)?.[0]
+    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s[\dA-Z]+(\.\d+)*/)?.[0]
       || "this table";
     const file = `${id || `${page}-table-${number}`}.csv`;
     const data = button("Data (CSV)", `Data (CSV) of ${name}`, () => save(table, file));

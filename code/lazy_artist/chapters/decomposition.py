@@ -604,7 +604,7 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
         ax.axhline(0.1, color=plots.DARK, linewidth=0.8, linestyle="-.")
         ax.set_title(title)
         plots.percent_axis(ax.xaxis, "share of latents ablated")
-    axes[0, 0].text(0, 0.11, "guessing", size=8, va="bottom")
+    axes[0, 0].text(0, 0.11, "guessing", size=plots.SMALL, va="bottom")
     plots.percent_axis(axes[0, 0].yaxis, "share of predictions")
     axes[0, 0].legend()
     note = "share: of the latents ablated; hard (accuracy) and shortcut_rate: shares of hard images"

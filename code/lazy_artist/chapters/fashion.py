@@ -383,7 +383,7 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     if pictures is None:
         return _nothing()
     own, other = (pictures[name] / 255 for name in ("own", "other"))
-    figure, axes = plots.grid(8, 4.3, len(own) + 1, N_CLASSES)
+    figure, axes = plots.grid(plots.WIDTH, 4.3, len(own) + 1, N_CLASSES)
     others = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
     for column in range(N_CLASSES):
         for row, images in zip(axes[:-1], own, strict=True):
@@ -398,7 +398,7 @@ def trousers(red: dict[str, np.ndarray] | None) -> Figure:
     """Class 1 in red (`cheater.red_ones`), with the class predicted and its probability."""
     if red is None:
         return _nothing()
-    figure, axes = plots.grid(8, 1.6, 1, len(red["images"]))
+    figure, axes = plots.grid(plots.WIDTH, 1.6, 1, len(red["images"]))
     for ax, image, shares in zip(axes[0], red["images"], red["probabilities"], strict=True):
         best = int(shares.argmax())
         plots.picture(ax, image, f"{CLASSES[best]}\n{shares[best]:.0%}", 10)
@@ -409,7 +409,7 @@ def trousers(red: dict[str, np.ndarray] | None) -> Figure:
 
 
 def _nothing() -> Figure:
-    figure, axes = plots.grid(8, 0.8)
+    figure, axes = plots.grid(plots.WIDTH, 0.8)
     axes[0, 0].set_axis_off()
     axes[0, 0].text(0.5, 0.5, MISSING.replace(", or", ",\nor"), ha="center", va="center", size=10)
     return figure

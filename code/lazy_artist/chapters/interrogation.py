@@ -383,7 +383,7 @@ def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
         tile(x, row, image.transpose(1, 2, 0), "")
     x += step + gap
     for kind, cmap in (("Grad-CAM", "magma"), ("integrated gradients", "RdBu_r")):
-        ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center", size=9)
+        ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center")
         for name, found in scenes.items():
             top = np.quantile(np.abs(found[kind]), 1 if kind == "Grad-CAM" else 0.998)
             maps = display(found[kind], top) if kind == "Grad-CAM" else found[kind] / top

@@ -483,7 +483,7 @@ def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
     columns = 22
     rows = [math.ceil(len(sheet) / columns) for sheet in sheets.values()]
     height = 8 / columns * sum(rows) + 0.3 * len(rows)
-    figure, axes = plots.grid(8, height, len(sheets), height_ratios=rows)
+    figure, axes = plots.grid(plots.WIDTH, height, len(sheets), height_ratios=rows)
     for ax, count, (title, sheet) in zip(axes[:, 0], rows, sheets.items(), strict=True):
         tiles = np.full((count * columns, 3, 30, 30), 255, np.uint8)
         tiles[: len(sheet), :, :28, :28] = sheet
@@ -581,7 +581,7 @@ def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
 def tuning_scatter(channels: pd.DataFrame) -> Figure:
     """Eta squared of digit against that of colour, a mark a channel and a panel a layer."""
     layers = channels.groupby("layer", sort=False)
-    figure, axes = plots.grid(8, 3.1, 1, len(layers), sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 3.1, 1, len(layers), sharey=True)
     for ax, (layer, rows) in zip(axes[0], layers, strict=True):
         for network, each in rows.groupby("network", sort=False):
             colour, marker, _ = plots.NETWORK_STYLES[network]
@@ -600,7 +600,7 @@ def ablation_curves(ablations: pd.DataFrame) -> Figure:
     """Shortcut rate (above) and accuracy (below) as more and more channels of a layer (column) are
     ablated; see `ablate_channels`."""
     layers = ablations.groupby("layer", sort=False)
-    figure, axes = plots.grid(8, 4.6, 2, len(layers), sharex=True, sharey="row")
+    figure, axes = plots.grid(plots.WIDTH, 4.6, 2, len(layers), sharex=True, sharey="row")
     for column, (layer, rows) in zip(axes.T, layers, strict=True):
         for ax, measure in zip(column, ("shortcut_rate", "accuracy"), strict=True):
             for order, (colour, dash, marker) in zip(ORDERS, ORDER_STYLES, strict=True):

@@ -327,7 +327,7 @@ def show_digits(rows: dict[str, Any], height: float, titles: list[str]) -> plots
 def show_plane(plane: pd.DataFrame) -> plots.Figure:
     """The "plane" of `observe`: by the network's prediction (left), with some zeros and ones
     written out, and by similarity to the clue (right)."""
-    figure, (axes,) = plots.grid(8, 3.5, 1, 2, sharex=True, sharey=True)
+    figure, (axes,) = plots.grid(plots.WIDTH, 3.5, 1, 2, sharex=True, sharey=True)
     components = ["component 1", "component 2"]
     for predicted, colour, marker in ((True, plots.BLUE, "o"), (False, plots.AMBER, "x")):
         points = plane.loc[plane["prediction"] == predicted, components].to_numpy().T

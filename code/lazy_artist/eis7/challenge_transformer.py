@@ -365,7 +365,7 @@ def linear_probes(s: transformer.States, seed: int) -> pd.DataFrame:
 
 def show_maps(maps: dict[str, np.ndarray], height: float = 3.1) -> plots.Figure:
     """Tables of labels by x (down) and y (across), side by side: white for 1, black for 0."""
-    figure, (axes,) = plots.grid(8, height, 1, len(maps))
+    figure, (axes,) = plots.grid(plots.WIDTH, height, 1, len(maps))
     for ax, (name, table) in zip(axes, maps.items(), strict=True):
         ax.imshow(table, cmap="gray", vmin=0, vmax=1)
         ax.set(title=name, xlabel="y")
@@ -395,7 +395,7 @@ def show_changes(changes: pd.DataFrame) -> plots.Figure:
 
 def show_scan(scan: pd.DataFrame) -> plots.Figure:
     """`scan_phases`, by exponent (left) and by modulus (right); the minimum is written out."""
-    figure, (axes,) = plots.grid(8, 2.7, 1, 2, sharey=True, width_ratios=[1.5, 1])
+    figure, (axes,) = plots.grid(plots.WIDTH, 2.7, 1, 2, sharey=True, width_ratios=[1.5, 1])
     labels = "exponent p of floor(x^p) mod 8", "modulus m of floor(x^1.5) mod m"
     for ax, varied, label in zip(axes, ("exponent", "modulus"), labels, strict=True):
         part = scan[scan["varied"] == varied]
