@@ -39,7 +39,8 @@ CLASSES = (
 )  # fmt: skip
 TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
-    "biased-canvas", "cheater", "prober", "interrogation", "intervention", "cloak", "decomposition",
+    "biased-canvas", "cheater", "cheater-more", "prober", "interrogation", "intervention",
+    "intervention-more", "cloak", "cloak-more", "decomposition",
 )  # fmt: skip
 RIVALS = ("erm", "lff", "jtt", BLIND, BEST, "oracle-same-budget")
 EXPECTED_TO_FAIL = (
@@ -53,11 +54,6 @@ Values = dict[str, tuple[Any, Any]]
 ("closed" while they are, None where it is not about accuracy on hard images)."""
 
 
-def seen_alone() -> pd.DataFrame:
-    """`biased_canvas.colour_or_shape`, as chapter 1 asks for it."""
-    return biased_canvas.colour_or_shape(n_train=pick(5_000, 1_500), n_eval=5_000)
-
-
 def cheaters_confidences() -> pd.DataFrame:
     """`cheater.confidences` of the cheaters, as chapter 2 asks for it."""
     splits = ["validation", "hard", *sealed_splits()]
@@ -66,7 +62,8 @@ def cheaters_confidences() -> pd.DataFrame:
 
 def cheating() -> Values:
     """Claims of chapters 1 and 2: what colour gives away, and what cheater and oracle do."""
-    alone = seen_alone().set_index(["sees", "split"])["accuracy"]
+    alone = biased_canvas.colour_or_shape(n_train=pick(5_000, 1_500), n_eval=5_000)
+    alone = alone.set_index(["sees", "split"])["accuracy"]
     splits, of_cheaters = [*SPLITS[1:], *sealed_splits()], networks("cheater")
     calls = [
         {"networks": nets, "splits": names, "n_eval": n_eval()}
@@ -235,31 +232,40 @@ def autoencoders() -> Values:
     return {"sae-loss-recovered": (recovered, None), "sae-colours-found": (colours, None)}
 
 
+def turn_red() -> dict[str, pd.DataFrame]:
+    """What `decomposition.turn_red` finds of all cheaters, as chapter 7 asks for it."""
+    n_red = pick(200, 50)
+    given = {"options": decomposition.sae_options(), "n_per_class": pick(25, 10)}
+    given |= {"n_choose": n_red, "n_images": n_red}
+    calls = [{"network": one, **given} for one in networks("cheater")]
+    turned = stored.map(decomposition.turn_red, calls)
+    return {name: over_seeds([one[name] for one in turned]) for name in ("down", "curve")}
+
+
+def over_seeds(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The frames of seeds 0, 1, ... in one, with the column "seed"."""
+    frames = [frame.assign(seed=seed) for seed, frame in enumerate(frames)]
+    return pd.concat(frames, ignore_index=True)
+
+
 def steering() -> Values:
     """Claims of chapter 7: red turned down and up, a cure by scales, and new heads."""
-    n_heads, n_red = pick((8_000, 200), (1_000, 50))
     search = pick({"n_search": 20_000, "steps": 60}, {"n_search": 2_000, "steps": 30})
     splits = ["hard", *sealed_splits()]
     sizes = {"n_validation": pick(2_500, 1_000), "n_eval": n_eval(), "splits": splits}
-    red = {"n_per_class": pick(25, 10), "n_choose": n_red, "n_images": n_red}
     options, cheaters = {"options": decomposition.sae_options()}, networks("cheater")
-    scaled, refitted, turned = (
+    scaled, refitted = (
         stored.map(function, [{"network": one, **options, **arguments} for one in cheaters])
         for function, arguments in (
             (decomposition.intervene_on_latents, search | sizes),
-            (decomposition.refit_heads, {"n_images": n_heads} | sizes),
-            (decomposition.turn_red, red),
+            (decomposition.refit_heads, {"n_images": pick(8_000, 1_000)} | sizes),
         )
     )
-
-    def over_seeds(frames: list[pd.DataFrame]) -> pd.DataFrame:
-        return pd.concat([frame.assign(seed=seed) for seed, frame in enumerate(frames)])
-
-    down, up = (over_seeds([one[name] for one in turned]) for name in ("down", "curve"))
+    down, up = turn_red().values()
     moved = down[down["digit"] == 1].pivot(index="seed", columns="latents", values="moved")
     last = up[(up["images"] == "green ones") & (up["dose"] == decomposition.DOSES[-1])]
     zeros = last[last["answer"] == 0].pivot(index="seed", columns="latents", values="predicted")
-    accuracy = over_seeds([one["accuracy"] for one in scaled]).reset_index(drop=True)
+    accuracy = over_seeds([one["accuracy"] for one in scaled])
     best = accuracy.loc[accuracy.groupby(["seed", "basis"])["validation"].idxmax()]
     best = best.set_index(["basis", "seed"])
     controls = ["random latents", "untrained latents", "raw channels", "PCA directions"]
@@ -295,6 +301,21 @@ def steering() -> Values:
 
 
 @stored
+def coverage() -> list[float]:
+    """Of each class the mean grey value of the test images, in [0, 1]: the share of the area that
+    takes on colour."""
+    images, labels = split_digits("hard")
+    return [float(images[labels == k].mean() / 255) for k in range(N_CLASSES)]
+
+
+def followed() -> pd.Series:
+    """The cheaters' shortcut rate on the counterfactual grid of chapter 2, by class."""
+    calls = [{"network": one, "n_per_class": pick(300, 75)} for one in networks("cheater")]
+    cells = pd.concat(grid["cells"] for grid in stored.map(cheater.counterfactuals, calls))
+    return cells.groupby("digit")["shortcut_rate"].mean()
+
+
+@stored
 def dressed(n: int) -> dict[str, np.ndarray]:
     """Pictures uint8 of the first `n` test images of every class: "own" (n, 10, 3, 28, 28) in their
     dominant colours, "other" (10, 3, 28, 28) the first of each in the next class's colour."""
@@ -310,7 +331,7 @@ def dressed(n: int) -> dict[str, np.ndarray]:
 def measure() -> dict[str, Any]:
     """All that the chapter shows of the data set in use: "values", "rivals" (`evaluate_rivals`),
     "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident" (`cheater.confidences`),
-    "confusions" (of the oracle), "alone" (of `biased_canvas.colour_or_shape`). {} where
+    "confusions" (of the oracle), "coverage", "followed" and "down" (`turn_red`). {} where
     Fashion-MNIST cannot be had, and not all of its results are here."""
     try:
         rivals = evaluate_rivals()
@@ -320,7 +341,8 @@ def measure() -> dict[str, Any]:
             "values": values, "rivals": rivals, "pictures": dressed(3),
             "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
             "confusions": cheater.confusions(networks("oracle"), n_eval()),
-            "alone": seen_alone(),
+            "coverage": coverage(), "followed": followed(),
+            "down": turn_red()["down"],
         }  # fmt: skip
     except (DataNotFoundError, ArtifactError):
         try:

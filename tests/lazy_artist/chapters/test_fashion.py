@@ -323,6 +323,7 @@ def page(monkeypatch):
         claims.claim("oracle-hard", "the oracle reads hard images", 0.99, ">=", 0.985)
         monkeypatch.setattr(fashion, "measure", lambda: measured)
         monkeypatch.setattr(fashion, "evaluate_rivals", rivals)
+        monkeypatch.setattr(fashion, "coverage", lambda: [0.1] * 10)
         return run_cells("fashion")
 
     return run
@@ -339,7 +340,8 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
         "red": {"images": np.zeros((8, 3, 28, 28)), "probabilities": np.full((8, 10), 0.1)},
         "confident": pd.DataFrame([{"images": "red ones", "seed": 0, "shortcut_rate": 0.9,
                                     "confidence": 0.8}]),
-        "confusions": pd.DataFrame(confusions),
+        "confusions": pd.DataFrame(confusions), "coverage": [0.1 + k / 100 for k in range(10)],
+        "followed": pd.Series(0.5, range(10)),
     }  # fmt: skip
     shown, inline = page(measured)
     made = claims.recorded(["fashion"])
@@ -354,7 +356,8 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
     expected = shown["tbl-fashion-expected"].data
     assert "1 of 1" in expected and "1 of 2" in expected
     (told,) = [value.data for name, value in shown.items() if name.startswith("cell")]
-    assert "ceiling is lower" in told and "`cheater-red-one`" in told
+    assert "A lower ceiling" in told and "no reason for `cheater-red-one`" in told
+    assert "not run before this one: `sae-dial`" in told
     cures = table(shown["tbl-fashion-cures"])
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
     assert claims.recorded(["cheater", "fashion"]) == {}  # those were of another scale
