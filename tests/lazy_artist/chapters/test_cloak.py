@@ -545,12 +545,20 @@ def test_the_chapters_tables(chapter):
     exhibit = table(shown["tbl-cloak"])
     assert exhibit["cure"] == ["1", "0.030", "0.970", "13", "0.0510", "7.26", "26.1", "0.7000"]
     assert exhibit["cheater, ResNet-18"][3] == "not reached"
-    column = [row[0] for row in table(shown["tbl-sizes"]).values()]
-    assert [text.split(" [")[0] for text in column[1:4]] == ["0.060", "0.040", "0.65"]
-    assert column[4:] == ["25%", "0.62", "0.0% / 10.0%", "4"]  # more on one of four, and a tie
+    assert asked["specimen"] == [(k, 0, "cnn", 0, 64) for k in ("cheater", "cure", "oracle")]
+    plain_spaces = {k.replace("\xa0", " "): v for k, v in table(shown["tbl-sizes"]).items()}
+    sizes = [text.replace("\xa0", " ") for text in plain_spaces["predicts 3, ℓ∞"]]
+    assert sizes[:2] == ["0.060 ± 0.000", "0.040 ± 0.127"]  # cures: .03 and .05
+    assert sizes[2].startswith("0.65 [") and sizes[3] == "25%"  # of the four that differ, one
+    assert table(shown["tbl-signs"])["predicts 3, ℓ∞"] == ["25%", "0.62", "4", "0.0%", "10.0%"]
+    reads = table(shown["tbl-why"])
+    order = ["colour reader", "brief-oracle", "cheater", "cure", "cheater, ResNet-18"]
+    assert [name for name in reads if name in order] == order, "sorted by size"
+    assert reads["cure"][0] == "shape" and reads["cure"][2:] == ["0.65", "40%", "5%"]
+    assert reads["cheater, ResNet-18"][:2] == ["colour", "0.020"]
     rows = table(shown["tbl-cloaks"])
-    assert rows["oracle"][:3] == ["2", "2", "0.200 [0.200, 0.200]"]
-    assert rows["oracle"][3].startswith("0.89 [")  # of .2 / .17 and .2 / .3
+    assert rows["oracle"][:3] == ["2", "2", "0.200\xa0±\xa00.000"]
+    assert rows["oracle"][3].startswith("0.89\xa0[")  # of .2 / .17 and .2 / .3
     assert rows["IRM"] == ["0", "1", *"–––––"] and rows["cheater"][3:] == [*"––––"]
     assert rows["ERM"][:4] == ["5", "1", "0.050", "0.83"]
     assert rows["colour reader"] == ["3", "1", "0.300", *["1.50"] * 4]
@@ -586,16 +594,17 @@ def test_the_chapters_claims_and_numbers(chapter):
         "cloak-as-strong-as-peers": 0.5,  # as large; 5% larger; none of theirs; none of ours
     })  # fmt: skip
     for code, text in {
-        'cloaks["cheater"]': "9 of 255",
-        "cloaks[deep_cheater.name]": "not reached",
-        'percent(success["cheater", CONFIDENT])': "10.0 [",  # .02 of ten
+        'levels["cheater"]': "1",  # the first that is asked for
+        'levels["oracle"]': "not reached",
+        'told(success["cheater", CONFIDENT], "{:.1%}")': "10.0%",  # .02 of ten
         'f"{easier} of {len(cure_ratios)}"': f"2 of {len(OTHERS) - 1}",  # .05 and .055 of .06
-        'cloak.size_text(trained[PREDICTS, "linf"], "{:.1f}")': "1.0",
-        'percent(noise["cure"])': "12.5",
+        'told(trained[PREDICTS, "linf"], "{:.1f}")': "1.0",
+        'told(noise["cure"])': "12.5",
         "f\"{(wide['cure'] < wide['cheater']).mean():.0%}\"": "10%",
         'f"{cured.min():.3f} and {cured.max():.3f}"': "0.010 and 0.100",
-        'lean_l2.format("{:+.3f}")': "+0.290",
-        "why": "This is the likely reason",
+        'told(lean_l2, "{:+.1f}")': "+29.0",
+        'told(middle["cure"])': "0.040",
+        "because": "",  # the ratio's interval holds one
         "f\"{over['linf']:+.1%}\"": "+200.0%",
     }.items():
         assert inline[code].startswith(text), code
