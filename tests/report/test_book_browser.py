@@ -41,6 +41,7 @@ def test_a_broken_page_is_found(browser, make_book):
 ANSWER_ENDS = """() => {
   const headings = [...document.querySelectorAll('main h2')];
   const first = headings.findIndex(h => h.matches('#in-short, #in-short > h2'));
+  if (first < 0) return Infinity;
   const before = (a, b) => a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING;
   return Math.max(...[...document.querySelectorAll('main *')]
     .filter(e => before(headings[first], e) && before(e, headings[first + 1]))

@@ -332,8 +332,8 @@ def test_the_page_shows_what_was_measured(page):
     assert every["train"] == [seeds_of(0.02), *["–"] * 5]
     hard = [0.04, 0.14, 0.24, 0.54, 0.64, 0.74]
     assert every["hard"] == [seeds_of(x) for x in hard]
-    assert every["easy validation"][2] == seeds_of(0.23)
-    assert every["0.1 aligned + 0.9 hard"][1] == seeds_of(0.1 * 0.15 + 0.9 * 0.14)
+    assert every["easy"][2] == seeds_of(0.23)
+    assert every["mixture"][1] == seeds_of(0.1 * 0.15 + 0.9 * 0.14)
     recipes = table(shown["tbl-recipes"])
     assert recipes["brief oracle"][0] == "10%" and recipes["long-trained"][0] == "95%"
     assert recipes["cheater"][1:] == ["1", "0.0001", "64", "30"]
