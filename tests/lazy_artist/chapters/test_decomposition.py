@@ -598,7 +598,7 @@ def measured_by_hand(function: str, seed: int):
     scaled = {
         ("SAE latents", "scales"): (0.5, 0.41), ("SAE latents", "scales by cell"): (0.7, 0.61),
         ("random latents", "scales"): (0.2, 0.12), ("untrained latents", "scales"): (0.2, 0.13),
-        ("PCA directions", "scales"): (0.3, 0.31), ("raw channels", "scales"): (0.3, 0.36),
+        ("PCA directions", "scales"): (0.3, 0.58), ("raw channels", "scales"): (0.3, 0.36),
         ("PCA directions", "scales by cell"): (0.8, 0.57),
     }  # fmt: skip
     rows += [(*row, "", "", 1, *measured, 0.4) for row, measured in scaled.items()]
