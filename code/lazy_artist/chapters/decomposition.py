@@ -610,7 +610,7 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
     return plots.show(figure, frame[["seed", "order", "share", *titles]], note)
 
 
-def red_dial(curve: pd.DataFrame) -> Figure:
+def red_curves(curve: pd.DataFrame) -> Figure:
     """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
     `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
     figure, axes = plots.grid(6.4, 3.3, 1, 2, sharey=True)
