@@ -567,7 +567,7 @@ def latent_sheet(found: dict[str, Any]) -> Figure:
     """A card for each latent of the sheet of `show_latents`: number and labels, its nine top
     images, and what it adds to the ten logits."""
     rows = -(-len(found["sheet"]) // 4)
-    figure = plots.Figure(figsize=(8.4, 2.75 * rows))
+    figure = plots.Figure(figsize=(6.4, 2.4 * rows))
     effect = found["effect"] - found["effect"].mean(1, keepdims=True)
     shown = found["latents"].loc[found["sheet"], ["latent", "label", "prefers", "by_eye"]]
     panels = figure.subfigures(rows, 4, squeeze=False).flat
@@ -576,7 +576,7 @@ def latent_sheet(found: dict[str, Any]) -> Figure:
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
         mosaic = pictures.reshape(3, 3, 3, 28, 28)
         title = f"{row.latent}: {row.label} {row.prefers}\n" + f"“{row.by_eye}”" * bool(row.by_eye)
-        plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title)
+        plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title, plots.SMALL)
         bottom.bar(range(N_CLASSES), adds, color=np.where(adds == adds.max(), plots.BLUE, "#BBB"))
         bottom.axhline(0, color=plots.DARK, linewidth=0.6)
         plots.class_ticks(bottom.xaxis)
@@ -604,14 +604,13 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
         ax.axhline(0.1, color=plots.DARK, linewidth=0.8, linestyle="-.")
         ax.set_title(title)
         plots.percent_axis(ax.xaxis, "share of latents ablated")
-    axes[0, 0].text(0, 0.11, "guessing", size=plots.SMALL, va="bottom")
     plots.percent_axis(axes[0, 0].yaxis, "share of predictions")
-    axes[0, 0].legend()
+    axes[0, 1].legend()
     note = "share: of the latents ablated; hard (accuracy) and shortcut_rate: shares of hard images"
     return plots.show(figure, frame[["seed", "order", "share", *titles]], note)
 
 
-def red_dial(curve: pd.DataFrame) -> Figure:
+def red_curves(curve: pd.DataFrame) -> Figure:
     """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
     `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
     figure, axes = plots.grid(6.4, 3.3, 1, 2, sharey=True)

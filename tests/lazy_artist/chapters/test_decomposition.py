@@ -696,7 +696,8 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         'percent(estimate(red.carried, (0, np.inf)))': over(0.5, 0), "percent(lead)": over(0.04, 0),
         '", ".join(map(str, red.labelled))': "40, 41",
         'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
-        "verdict": "Learnt latents beat all four", "f\"{gap['PCA directions']:.1f}\"": "5.0",
+        "verdict": "Learnt latents beat all four", "nearest": "PCA directions",
+        "f\"{gap['PCA directions']:.1f}\"": "5.0",
         'percent(gain("hard"))': percent(estimate([0.03, 0.02], (-1, 1))),
         'percent(over_random)': over(0.08, 0), 'f"{100 * biased.max():.0f}"': "31",
     }.items():  # fmt: skip
