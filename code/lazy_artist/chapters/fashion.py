@@ -132,10 +132,10 @@ def gaze() -> Values:
     asked = {"measures": ["deletion"], "reach": interrogation.REACH, "n_per_class": n}
     calls = [{"network": one, **asked, "steps": pick(28, 14)} for one in networks(kinds)]
     runs = stored.map(interrogation.delete_and_insert, calls, "deleting pixels")
-    areas, asked = (pd.concat([run[name] for run in runs]) for name in ("areas", "asked"))
+    areas = pd.concat([run["areas"] for run in runs])
     areas = areas.pivot(index=["network", "seed"], columns="map", values="area")
     ig, cam, stroke, centre, noise = (areas[name] for name in interrogation.MAPS)
-    gain, colour = stroke - ig, asked.pivot(index="seed", columns="network", values="chroma")
+    gain = stroke - ig
 
     def worse(gap: pd.Series) -> Any:
         gaps = [estimate(gap[kind], (-1, 1)) for kind in ("cheater", "oracle")]
@@ -151,10 +151,7 @@ def gaze() -> Values:
         "gradcam-beats-centre": (worse(cam - centre), None),
         "ig-convicts": (difference(gain, "oracle", "cheater"), None),
         "ig-convicts-cure": (difference(gain, "cure", "cheater"), None),
-        "ig-chroma": (
-            estimate(colour["cheater"] - colour[["oracle", "cure"]].max(axis=1), (-1, 1)), None,
-        ),
-    }  # fmt: skip
+    }
 
 
 def evaluate_rivals() -> pd.DataFrame:

@@ -135,7 +135,6 @@ def test_values_of_chapter_4(by_hand):
         "cheater": (0.2, 0.3, 0.15, 0.35, 0.6), "cure": (0.1, 0.25, 0.18, 0.2, 0.5),
         "oracle": (0.05, 0.28, 0.2, 0.21, 0.4),
     }  # fmt: skip
-    along = {"cheater": 0.75, "cure": 0.1, "oracle": 0.15}
 
     def delete_and_insert(network, measures, reach, n_per_class, steps):
         assert (measures, reach, n_per_class, steps) == (["deletion"], 4, 30, 28)
@@ -144,8 +143,7 @@ def test_values_of_chapter_4(by_hand):
             about | {"measure": "deletion", "map": name, "area": area + network.seed / 100}
             for name, area in zip(interrogation.MAPS, left[network.name], strict=True)
         ]
-        asked = about | {"chroma": along[network.name] - network.seed / 50}
-        return {"areas": pd.DataFrame(rows), "asked": pd.DataFrame([asked])}
+        return {"areas": pd.DataFrame(rows)}
 
     by_hand(interrogation, "measure_changes", measure_changes)
     by_hand(interrogation, "delete_and_insert", delete_and_insert)
@@ -154,7 +152,6 @@ def test_values_of_chapter_4(by_hand):
         "gradcam-reshape-moves-cure": 0.6, "chroma-reliance": 0.3, "chroma-reliance-cure": 0.2,
         "gradcam-faithful": -0.12,  # the oracle's: -0.3 of the cheater
         "gradcam-beats-centre": 0.07, "ig-convicts": 0.2, "ig-convicts-cure": 0.13,
-        "ig-chroma": 0.6,
     }  # fmt: skip
 
 
