@@ -42,9 +42,7 @@ _CELL = re.compile(r"<td\b[^>]*>[^<]*</td>")
 _INTERVAL = re.compile(r"(\[[^]\[\s]+,) ([^]\[\s]+\])")
 _HEADINGS = ["h1", "h2", "h3", "h4"]
 _BLOCKS = ["p", "li", "dt", "dd", "td", "th", "tr", "figcaption", "caption", "div", *_HEADINGS]
-_PASSED = (  # text that is passed over
-    "script, style, pre, nav, summary, annotation, button, .header-section-number, .chapter-number"
-)
+_PASSED = "script, style, pre, nav, summary, annotation, button"  # text that is passed over
 
 Section = tuple[str, str, str, str]  # its page, anchor (empty at the top), title and text
 Term = tuple[str, list[str], str]  # its anchor, the words that mean it (itself first), its meaning
@@ -70,6 +68,9 @@ def dress(book: Path) -> None:
         if _DRESSED not in text:
             new = _dressed(book, name, text, titles[name], read[name][0])
             (book / name).write_text(new, "utf-8")
+    for name, soup in soups.items():  # with the number, where there is one
+        if heading := soup.select_one("main h1[id], main h1.title, main h1:has(.chapter-number)"):
+            titles[name] = _clean(heading.text)
     index = {"titles": titles, "sections": [part for parts, _ in read.values() for part in parts]}
     found = ({"page": name, "terms": terms} for name, (_, terms) in read.items() if terms)
     glossary = next(found, {"page": "", "terms": []})

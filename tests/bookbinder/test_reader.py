@@ -90,11 +90,11 @@ def test_the_index_holds_the_text_by_sections_with_the_address_of_each(book):
     <h2 id="s3">Last</h2><nav>pager</nav><button>press</button>"""
     made = book({"index.html": main, "b/c.html": "<p>no heading</p><style>p {}</style>"})
     assert written(made, "index.js") == {
-        "titles": {"index.html": "A Book", "b/c.html": "c – A Book"},
+        "titles": {"index.html": "1 First", "b/c.html": "c – A Book"},
         "sections": [
             ["b/c.html", "", "", "no heading"],
-            ["index.html", "sec-a", "First", "Opening words."],
-            ["index.html", "s2", "Next", "Caf\u00e9 </script> one two"],
+            ["index.html", "sec-a", "1 First", "Opening words."],
+            ["index.html", "s2", "1.1 Next", "Caf\u00e9 </script> one two"],
             ["index.html", "s3", "Last", ""],
         ],
     }
