@@ -317,7 +317,7 @@ def download(url: str, seconds: float = 5.0) -> bytes:
 
     def fetch(file: Path) -> None:
         try:
-            answer.set_result(pooch.HTTPDownloader(timeout=seconds)(url, str(file), None))
+            answer.set_result(pooch.HTTPDownloader(timeout=2 * seconds)(url, str(file), None))
         except Exception as error:
             answer.set_exception(error)
 
