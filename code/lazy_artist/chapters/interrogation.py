@@ -214,18 +214,6 @@ def delete_and_insert(
     return {name: _of(network, frame) for name, frame in frames.items()}
 
 
-def delete_from_all(networks: list[Network], **sizes: int) -> list[pd.DataFrame]:
-    """The curves, the areas and what was asked besides, of `delete_and_insert` for all networks:
-    both measures with the digits moved by up to `REACH` pixels, deletion in the middle too."""
-    calls = [
-        {"network": one, "measures": measures, "reach": reach, **sizes}
-        for reach, measures in ((REACH, ["deletion", "insertion"]), (0, ["deletion"]))
-        for one in networks
-    ]
-    runs, names = stored.map(delete_and_insert, calls), ("curves", "areas", "asked")
-    return [pd.concat([run[name] for run in runs], ignore_index=True) for name in names]
-
-
 @stored
 def memorise_labels(
     seed: int, n_train: int, recipe: dict[str, float], n_per_class: int
@@ -432,7 +420,8 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
                 color=plots.NETWORK_STYLES[name][0], hatch=("", "//", "..")[k], edgecolor="white",
                 error_kw={"elinewidth": 1, "ecolor": plots.DARK},
             )  # fmt: skip
-            ax.bar_label(drawn, [f"{100 * mean:.0f}" for mean in means], padding=2, size=plots.SMALL)
+            texts = [f"{100 * mean:.0f}" for mean in means]
+            ax.bar_label(drawn, texts, padding=2, size=plots.SMALL)
         ax.set_xticks(range(len(changes)), changes)
         ax.set_title(measure, pad=10)
     axes[0, 0].axhline(flat, color=plots.DARK, linewidth=0.9, linestyle=":", label="flat map")
@@ -479,9 +468,8 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
     """The curves of `delete_and_insert`: a row for each measure, a column for each network; thin
     lines are seeds."""
     measures, names = (list(curves[column].unique()) for column in ("measure", "network"))
-    figure, axes = plots.grid(
-        plots.WIDTH, 2.1 * len(measures) + 0.9, len(measures), len(names), sharex=True, sharey=True
-    )
+    height, shape = 2.1 * len(measures) + 0.9, (len(measures), len(names))
+    figure, axes = plots.grid(plots.WIDTH, height, *shape, sharex=True, sharey=True)
     groups = curves.groupby(["measure", "network"])
     for ax, (measure, name) in zip(axes.flat, itertools.product(measures, names), strict=True):
         group = groups.get_group((measure, name))
