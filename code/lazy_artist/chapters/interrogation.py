@@ -362,9 +362,9 @@ MAP_STYLES = (
 OUTLINE = {"levels": [0.4], "linewidths": 0.7}  # of the stroke
 
 
-def attribution_tiles(scenes: dict[str, Any]) -> Figure:
+def attribution_tiles(scenes: dict[str, Any], alike: int) -> Figure:
     """A row for each image of what `attribution_maps` found of each network, with both maps of all
-    networks; every network's maps of a kind have one scale of their own."""
+    networks; every network's maps of a kind have one scale for each so many images in a row."""
     figure, axes = plots.grid(plots.WIDTH, plots.WIDTH)
     ax, images = axes[0, 0], next(iter(scenes.values()))["images"]  # one axes: many are slow
     step, high, gap, x = 31, 40, 9, 0  # pixels, of which a tile has 28
@@ -384,13 +384,14 @@ def attribution_tiles(scenes: dict[str, Any]) -> Figure:
     for kind, cmap in (("Grad-CAM", "magma"), ("integrated gradients", "RdBu_r")):
         ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center")
         for name, found in scenes.items():
-            top = np.quantile(np.abs(found[kind]), 1 if kind == "Grad-CAM" else 0.998)
-            maps = display(found[kind], top) if kind == "Grad-CAM" else found[kind] / top
             look = {"cmap": cmap, "vmin": 0 if kind == "Grad-CAM" else -1, "vmax": 1}
-            for row, pixels in enumerate(maps):
+            for row in range(len(images)):
+                maps = found[kind][row // alike * alike :][:alike]
+                top = np.quantile(np.abs(maps), 1 if kind == "Grad-CAM" else 0.998)
+                maps = display(maps, top) if kind == "Grad-CAM" else maps / top
                 title = f"{name}\n" * (row == 0)
                 title += f"{found['predicted'][row]}: {found['probability'][row]:.0%}"
-                tile(x, row, pixels, title, **look)
+                tile(x, row, maps[row % alike], title, **look)
             x += step
         x += gap
     ax.set(xlim=(0, x - gap), ylim=(high * len(images) - 10, -22))
@@ -407,7 +408,7 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
     groups = bars.groupby("measure", sort=False)
     names = list(bars["network"].unique())
     width, ratios = 0.8 / len(names), [group["change"].nunique() + 0.5 for _, group in groups]
-    figure, axes = plots.grid(plots.WIDTH, 2.6, 1, len(groups), sharey=True, width_ratios=ratios)
+    figure, axes = plots.grid(plots.WIDTH, 2.2, 1, len(groups), sharey=True, width_ratios=ratios)
     for ax, (measure, group) in zip(axes[0], groups, strict=True):
         changes = list(group["change"].unique())
         for k, name in enumerate(names):
@@ -455,7 +456,7 @@ def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> 
         )  # fmt: skip
         bins = {"from": edges[:-1], "to": edges[1:], "share": shares}
         frames.append(pd.DataFrame({"network": name} | bins))
-    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.9, linestyle=":", label="no preference (2/3)")
+    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.9, linestyle=":", label="2/3")
     ax.set(xlim=(0, 1), ylim=(0, 1.3 * ax.get_ylim()[1]))
     ax.set(xlabel="chroma reliance of an image", ylabel="share of images")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

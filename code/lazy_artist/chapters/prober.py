@@ -523,14 +523,14 @@ def excited_channels(found: dict[str, dict[str, Any]], titles: list[str]) -> Fig
     """A row for each three of the specimens, under their titles, that `excite` networks (by name):
     the channel that the first excites most, with its picture and name (besides what `excite` found:
     "optima" and "names"), and how far each of the three excites it."""
-    size, ratios, frames = (plots.WIDTH, 1.7 * len(titles)), [2.2, *[1] * len(found)], []
+    size, ratios, frames = (plots.WIDTH, 1.95 * len(titles)), [1.9, *[1] * len(found)], []
     figure, axes = plots.grid(*size, len(titles), len(ratios), width_ratios=ratios)
     for row, (line, title) in enumerate(zip(axes, titles, strict=True)):
         three = slice(3 * row, 3 * row + 3)
         for ax, (network, one) in zip(line[1:], found.items(), strict=True):
             shares = one["shares"][three, channel := one["channels"][row]]
-            text = f"{network}, {channel}: {one['names'][row]}\n"
-            plots.picture(ax, one["optima"][row], text + ", ".join(f"{x:.0%}" for x in shares))
+            text = f"{network}, {channel}\n{one['names'][row]}\n"
+            plots.picture(ax, one["optima"][row], text + " | ".join(f"{x:.0%}" for x in shares))
             place = {"network": network, "channel": channel, "picture": title.split(" | ")}
             frames.append(pd.DataFrame(place | {"activation": shares}))
         plots.picture(line[0], _strip(np.uint8(255 * one["images"][three])), title)
@@ -547,7 +547,7 @@ def meanings_figure(shown: dict[str, dict[str, Any]], count: int = SHOWN) -> Fig
         channels = found["tests"].groupby("channel", sort=False)
         rows += [(network, found, *each) for each in list(channels)[:count]]
     most = max(3, *(len(tests) for *_, tests in rows))
-    size, ratios = (plots.WIDTH, 1.45 * len(rows) + 0.6), [1.1, *[5.5 / most] * most]
+    size, ratios = (plots.WIDTH, 1.6 * len(rows) + 0.6), [1.3, *[5.3 / most] * most]
     figure, axes = plots.grid(*size, len(rows), 1 + most, width_ratios=ratios)
     for line, (network, found, channel, tests) in zip(axes, rows, strict=True):
         ax = line[0]
