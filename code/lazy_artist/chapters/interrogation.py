@@ -408,7 +408,7 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
     groups = bars.groupby("measure", sort=False)
     names = list(bars["network"].unique())
     width, ratios = 0.8 / len(names), [group["change"].nunique() + 0.5 for _, group in groups]
-    figure, axes = plots.grid(plots.WIDTH, 2.2, 1, len(groups), sharey=True, width_ratios=ratios)
+    figure, axes = plots.grid(plots.WIDTH, 1.95, 1, len(groups), sharey=True, width_ratios=ratios)
     for ax, (measure, group) in zip(axes[0], groups, strict=True):
         changes = list(group["change"].unique())
         for k, name in enumerate(names):

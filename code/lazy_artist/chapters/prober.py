@@ -503,13 +503,12 @@ def optima_sheets(
     sheets = {title: optima[title][each.channel][::every] for title, each in ordered}
     titles = rows.title.unique()
     lines = [math.ceil(len(sheets[title]) / 8) for title in titles[::3]]
-    height = 0.29 * sum(lines) + 0.35 * len(lines)
-    figure, axes = plots.grid(plots.WIDTH, height, len(lines), 3, height_ratios=lines)
+    size = plots.WIDTH, 0.29 * sum(lines) + 0.35 * len(lines)
+    figure, axes = plots.grid(*size, len(lines), 3, height_ratios=lines)
     for ax, title in zip(axes.flat, titles, strict=True):
-        tiles = np.full((-len(sheets[title]) // 8 * -8, 3, 28, 28), 255, np.uint8)
-        tiles[: len(sheets[title])] = sheets[title]
-        rows = [_strip(line) for line in tiles.reshape(-1, 8, 3, 28, 28)]
-        plots.picture(ax, np.concatenate(rows, 1), title.removeprefix("three-layer CNN, "))
+        blank = np.full((-len(sheets[title]) % 8, 3, 28, 28), 255, np.uint8)
+        tiles = np.concatenate([sheets[title], blank]).reshape(-1, 8, 3, 28, 28)
+        plots.picture(ax, np.concatenate([*map(_strip, tiles)], 1), title.split("CNN, ")[-1])
     return figure
 
 
@@ -550,13 +549,13 @@ def meanings_figure(shown: dict[str, dict[str, Any]], count: int = SHOWN) -> Fig
     size, ratios = (plots.WIDTH, 1.6 * len(rows) + 0.6), [1.3, *[5.3 / most] * most]
     figure, axes = plots.grid(*size, len(rows), 1 + most, width_ratios=ratios)
     for line, (network, found, channel, tests) in zip(axes, rows, strict=True):
-        ax = line[0]
+        ax, *places = line
         ax.imshow(found["cells"][tests.index[0]], cmap="Greys", vmin=0)
         ax.set(xticks=[], yticks=[0, 3, 6, 9], title=f"{network}, {channel}")
         ax.tick_params(length=0)
-        for place in line[1:]:
+        for place in places[len(tests) :]:
             place.set_axis_off()
-        for place, row, style in zip(line[1:], tests.itertuples(), 2 * styles, strict=False):
+        for place, row, style in zip(places, tests.itertuples(), 2 * styles, strict=False):
             members = row.members.split(", ")
             for name in members:
                 if row.kind == "digit":
@@ -588,9 +587,9 @@ def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
         for ax, row in zip(column, found["tests"].itertuples(), strict=True):
             greys = [np.pad(np.uint8(255 * templates[row.part]), ((8, 9), (8, 9)))]
             greys = [np.stack([grey] * 3) for grey in (*greys, *found["digits"][row.Index])]
-            text = f"{network}, {row.channel}: {row.part}\nalone {row.alone:.0%}, erased "
-            text += f"{row.erased:.0%} "
-            text += "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
+            text = f"{network}, {row.channel}: {row.part}\nalone {row.alone:.0%}, "
+            mark = "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
+            text += f"erased {row.erased:.0%} {mark}"
             plots.picture(ax, _strip([found["optima"][row.Index], *greys]), text)
             looks = (plots.VERMILION, "-"), ("white", "--")
             for k, corners in enumerate(found["corners"][row.Index]):

@@ -94,11 +94,10 @@ def test_optima_are_drawn_in_decorrelated_colours_and_kept_strongest_first():
 
 def test_specimens_excite_channels_relative_to_training_images(monkeypatch):
     """The channels are the means of red, green and blue; the largest green is a tenth of others."""
-    probed, pairs = {"layer": {"most": np.array([1, 0.1, 1], np.float32)}}, [[0, 0], [7, 2], [1, 1]]
-    monkeypatch.setattr(prober, "probe_channels", lambda *given: probed)
-    found = prober.excite.__wrapped__(handle(), "layer", [*pairs, *pairs[::-1]], 3, 60)
-    images = specimens([*pairs, *pairs[::-1]])
-    np.testing.assert_array_equal(found["images"], images)
+    pairs, most = [[0, 0], [7, 2], [1, 1], [1, 1], [7, 2], [0, 0]], np.array([1, 0.1, 1])
+    monkeypatch.setattr(prober, "probe_channels", lambda *given: {"layer": {"most": most}})
+    found = prober.excite.__wrapped__(handle(), "layer", pairs, 3, 60)
+    np.testing.assert_array_equal(found["images"], images := specimens(pairs))
     means = images.mean((2, 3)) * [1, 10, 1]
     np.testing.assert_allclose(found["shares"], means, rtol=1e-5)
     assert found["channels"].tolist() == [means[0].argmax(), means[3].argmax()]
@@ -445,7 +444,7 @@ def shown_parts(network, layer, n_per_class, steps) -> dict:
 
 
 def invented_shares(network, layer, pairs, n_per_class, n_train) -> dict:
-    """The channels are 2 and 0; the k-th specimen excites channel c by k tenths and c hundredths."""
+    """The channels are 2 and 0; specimen k excites channel c by k tenths and c hundredths."""
     shares, images = np.arange(6)[:, None] / 10 + np.arange(4) / 100, np.zeros((6, 3, 28, 28))
     return {"shares": shares, "channels": np.array([2, 0]), "images": images}
 
@@ -544,8 +543,7 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     texts = [ax.get_title() for ax in shown["fig-meanings-cure"].axes]
     assert texts[:2] == ["cure, 5", "3, 8\nexchanged 11%\nkept 90% ✓"] and texts[2][-1] == "✗"
     assert [len(ax.patches) for ax in shown["fig-meanings-cure"].axes][::4] == [3, 2]
-    rows = csv_of(shown["fig-meanings"])  # one channel of each network
-    assert rows.members.tolist() == ["3, 8", "red"] * 3
+    assert csv_of(shown["fig-meanings"]).members.tolist() == ["3, 8", "red"] * 3  # a channel each
     lines = [line.split("|") for line in shown["tbl-digit-parts"].data.splitlines()]
     rows = {tuple(cell.strip() for cell in line[1:3]): line[3:-1] for line in lines}
     oracle = [cell.strip() for cell in rows["oracle", "block2"]]
@@ -558,8 +556,8 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     assert len(csv_of(shown["fig-digit-parts"])) == 4
     texts = [ax.get_title() for ax in shown["fig-digit-parts"].axes]
     assert texts[:2] == [f"{n}, 3: bar\nalone 81%, erased 72% ✓" for n in ("cure", "oracle")]
-    box = shown["fig-digit-parts"].axes[0].patches[2]  # in the fourth picture
-    assert box.get_xy() == (5 + 90 + 0.5, 4 + 0.5) and texts[2][-1] == "✗"
+    assert texts[2][-1] == "✗"  # and in the fourth picture
+    assert shown["fig-digit-parts"].axes[0].patches[2].get_xy() == (5 + 90 + 0.5, 4 + 0.5)
 
 
 def test_the_ablations_table_and_claim(chapter):
@@ -572,8 +570,7 @@ def test_the_ablations_table_and_claim(chapter):
         for block, first in (("block1", 0.05), ("block2", 0.08), ("block3", 0.03))
     }
     shares = {"layer": ["6.25%", "12.5%", "25%", "50%", "75%"]}
-    told_gaps = {block: [plus_minus(gap) for gap in each] for block, each in gaps.items()}
-    assert rows == shares | told_gaps
+    assert rows == shares | {block: [*map(plus_minus, each)] for block, each in gaps.items()}
     assert inline["told(value)"] == told(gaps["block3"][2].mean)
     assert inline['percent(gaps["block3", claimed])'] == percent(gaps["block3"][2])
     assert shown["probe-ablation"].value == pytest.approx(gaps["block3"][2].mean)
