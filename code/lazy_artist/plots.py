@@ -109,7 +109,7 @@ def plus_minus(value: Estimate, number: str = "{:.1f}", scale: float = 100) -> s
     if value.interval is None:
         return told
     reach = max(abs(end - value.mean) for end in value.interval)
-    return f"{told}\u00a0±\u00a0{number.format(scale * reach)}"
+    return f"{told}\u00a0±\u00a0{number.replace('+', '').format(scale * reach)}"
 
 
 def class_ticks(axis: Axis) -> None:

@@ -39,8 +39,9 @@ CLASSES = (
 )  # fmt: skip
 TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
-    "biased-canvas", "cheater", "cheater-more", "prober", "interrogation", "intervention",
-    "intervention-more", "cloak", "cloak-more", "decomposition",
+    "biased-canvas", "cheater", "cheater-more", "prober", "prober-more", "interrogation",
+    "interrogation-more", "intervention", "intervention-more", "cloak", "cloak-more",
+    "decomposition",
 )  # fmt: skip
 RIVALS = ("erm", "lff", "jtt", BLIND, BEST, "oracle-same-budget")
 EXPECTED_TO_FAIL = (

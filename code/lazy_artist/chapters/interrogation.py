@@ -359,20 +359,19 @@ MAP_STYLES = (
     (plots.AMBER, "-", "D"), (plots.VERMILION, "-", "o"), (plots.GREEN, "-.", "^"),
     (plots.BLUE, "--", "s"), (plots.DARK, ":", "x"),
 )  # fmt: skip
-WIDTH, SMALL = 6.5, 8  # inches, points: 8 points are 12 pixels on a page of 700
 OUTLINE = {"levels": [0.4], "linewidths": 0.7}  # of the stroke
 
 
-def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
+def attribution_tiles(scenes: dict[str, Any], alike: int) -> Figure:
     """A row for each image of what `attribution_maps` found of each network, with both maps of all
-    networks; every network's maps of a kind have one scale of their own."""
-    figure, axes = plots.grid(width, width)
+    networks; every network's maps of a kind have one scale for each so many images in a row."""
+    figure, axes = plots.grid(plots.WIDTH, plots.WIDTH)
     ax, images = axes[0, 0], next(iter(scenes.values()))["images"]  # one axes: many are slow
-    step, high, gap, x = 31, 40, 12, 0  # pixels, of which a tile has 28
+    step, high, gap, x = 31, 40, 9, 0  # pixels, of which a tile has 28
     middles = np.arange(28) + 0.5
 
     def tile(x: float, row: int, pixels: np.ndarray, title: str, **look: Any) -> None:
-        ax.text(x + 14, row * high - 2, title, ha="center", size=SMALL)
+        ax.text(x + 14, row * high - 2, title, ha="center", size=plots.SMALL)
         ax.imshow(pixels, extent=(x, x + 28, row * high + 28, row * high), **look)
         if look:
             outline = OUTLINE | {"colors": "white" if look["cmap"] == "magma" else plots.DARK}
@@ -385,18 +384,20 @@ def attribution_tiles(scenes: dict[str, Any], width: float = WIDTH) -> Figure:
     for kind, cmap in (("Grad-CAM", "magma"), ("integrated gradients", "RdBu_r")):
         ax.text(x + 1.5 * step - 1.5, -17, kind, ha="center")
         for name, found in scenes.items():
-            top = np.quantile(np.abs(found[kind]), 1 if kind == "Grad-CAM" else 0.998)
-            maps = display(found[kind], top) if kind == "Grad-CAM" else found[kind] / top
             look = {"cmap": cmap, "vmin": 0 if kind == "Grad-CAM" else -1, "vmax": 1}
-            for row, pixels in enumerate(maps):
+            for row in range(len(images)):
+                maps = found[kind][row // alike * alike :][:alike]
+                top = np.quantile(np.abs(maps), 1 if kind == "Grad-CAM" else 0.998)
+                maps = display(maps, top) if kind == "Grad-CAM" else maps / top
                 title = f"{name}\n" * (row == 0)
                 title += f"{found['predicted'][row]}: {found['probability'][row]:.0%}"
-                tile(x, row, pixels, title, **look)
+                tile(x, row, maps[row % alike], title, **look)
             x += step
         x += gap
     ax.set(xlim=(0, x - gap), ylim=(high * len(images) - 10, -22))
     ax.set_axis_off()
-    figure.set_size_inches(width, width * (high * len(images) + 12) / (x - gap))
+    down = high * len(images) + 12
+    figure.set_size_inches(plots.WIDTH, plots.WIDTH * down / (x - gap))
     return figure
 
 
@@ -407,7 +408,7 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
     groups = bars.groupby("measure", sort=False)
     names = list(bars["network"].unique())
     width, ratios = 0.8 / len(names), [group["change"].nunique() + 0.5 for _, group in groups]
-    figure, axes = plots.grid(WIDTH, 3, 1, len(groups), sharey=True, width_ratios=ratios)
+    figure, axes = plots.grid(plots.WIDTH, 1.95, 1, len(groups), sharey=True, width_ratios=ratios)
     for ax, (measure, group) in zip(axes[0], groups, strict=True):
         changes = list(group["change"].unique())
         for k, name in enumerate(names):
@@ -420,7 +421,8 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
                 color=plots.NETWORK_STYLES[name][0], hatch=("", "//", "..")[k], edgecolor="white",
                 error_kw={"elinewidth": 1, "ecolor": plots.DARK},
             )  # fmt: skip
-            ax.bar_label(drawn, [f"{100 * mean:.0f}" for mean in means], padding=2, size=SMALL)
+            texts = [f"{100 * mean:.0f}" for mean in means]
+            ax.bar_label(drawn, texts, padding=2, size=plots.SMALL)
         ax.set_xticks(range(len(changes)), changes)
         ax.set_title(measure, pad=10)
     axes[0, 0].axhline(flat, color=plots.DARK, linewidth=0.9, linestyle=":", label="flat map")
@@ -433,16 +435,16 @@ def answer_bars(bars: pd.DataFrame, flat: float) -> Figure:
 def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> Figure:
     """Left: the `gradient_parts`, on one scale a network. Right: histograms of the chroma reliance
     (seeds, N) of all images, by network."""
-    figure = plots.Figure(figsize=(WIDTH, 1.35 * len(reliance)))
+    figure = plots.Figure(figsize=(plots.WIDTH, 1.35 * len(reliance)))
     left, right = figure.subfigures(1, 2, width_ratios=[1.1, 1])
     for row, name in zip(left.subplots(len(reliance), 3), reliance, strict=True):
         image, both = parts[name]["image"], parts[name]["energy"]
         top = np.quantile(both.sum(0), 0.995)
-        plots.picture(row[0], image, name, SMALL)
+        plots.picture(row[0], image, name)
         for ax, energy, part in zip(row[1:], both, ("brightness", "chroma"), strict=True):
             ax.imshow(energy / top, cmap="magma", vmin=0, vmax=1)
             ax.contour(image.max(0), colors="white", **OUTLINE)
-            ax.set_title(f"{part}\n{energy.sum():.0%}", size=SMALL, pad=2)
+            ax.set_title(f"{part}\n{energy.sum():.0%}", size=plots.SMALL, pad=2)
             ax.set_axis_off()
     ax, frames = right.subplots(), []
     for (name, values), hatch in zip(reliance.items(), ("", "//", ".."), strict=False):
@@ -454,7 +456,7 @@ def chroma_histogram(reliance: dict[str, np.ndarray], parts: dict[str, Any]) -> 
         )  # fmt: skip
         bins = {"from": edges[:-1], "to": edges[1:], "share": shares}
         frames.append(pd.DataFrame({"network": name} | bins))
-    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.9, linestyle=":", label="no preference (2/3)")
+    ax.axvline(2 / 3, color=plots.DARK, linewidth=0.9, linestyle=":", label="2/3")
     ax.set(xlim=(0, 1), ylim=(0, 1.3 * ax.get_ylim()[1]))
     ax.set(xlabel="chroma reliance of an image", ylabel="share of images")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -467,7 +469,8 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
     """The curves of `delete_and_insert`: a row for each measure, a column for each network; thin
     lines are seeds."""
     measures, names = (list(curves[column].unique()) for column in ("measure", "network"))
-    figure, axes = plots.grid(WIDTH, 5.2, len(measures), len(names), sharex=True, sharey=True)
+    height, shape = 2.1 * len(measures) + 0.9, (len(measures), len(names))
+    figure, axes = plots.grid(plots.WIDTH, height, *shape, sharex=True, sharey=True)
     groups = curves.groupby(["measure", "network"])
     for ax, (measure, name) in zip(axes.flat, itertools.product(measures, names), strict=True):
         group = groups.get_group((measure, name))
@@ -489,7 +492,7 @@ def deletion_curves(curves: pd.DataFrame) -> Figure:
 def sanity_lines(sanity: pd.DataFrame) -> Figure:
     """What `saliency_sanity` found of all networks: as their layers are made random (lines), and
     with other maps (points); thin marks are seeds."""
-    figure, axes = plots.grid(WIDTH, 3.4, 1, 2, sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 3.4, 1, 2, sharey=True)
     left, right = axes[0]
     others = {
         "retrained": "next\nseed", "another image": "another\nimage",
@@ -506,7 +509,7 @@ def sanity_lines(sanity: pd.DataFrame) -> Figure:
         right.plot(places, values.mean(1), marker, color=colour, markersize=6)
         for place, row in zip(places, values, strict=True):
             text = f"{row.mean():.2f}"
-            right.text(place, row.max() + 0.04, text, ha="center", size=SMALL)
+            right.text(place, row.max() + 0.04, text, ha="center", size=plots.SMALL)
     for ax in (left, right):
         ax.axhline(0, color=plots.DARK, linewidth=0.7)
         ax.axhline(0.5, color=plots.DARK, linewidth=0.7, linestyle=":")

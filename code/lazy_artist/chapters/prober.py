@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from lazy_artist import atlas, parts, plots, tuning
+from lazy_artist import atlas, canvas, parts, plots, tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, colour_split, paint, split_digits
 from lazy_artist.config import ARCH_NAMES, TEST_SEED
 from lazy_artist.data import cache_dir
@@ -206,6 +205,21 @@ def show_channels(
             if network.arch == "cnn":
                 optima[title] = arrays["optima"][:, 0]
     return {"atlas": compose_atlas(channels, found), "optima": optima}
+
+
+@stored
+def excite(
+    network: Network, layer: str, pairs: list[list[int]], n_per_class: int, n_train: int | None
+) -> dict[str, np.ndarray]:
+    """How the `canvas.specimens` of pairs (digit, colour), "images" float32 (N, 3, 28, 28), excite
+    a layer's channels: "shares" float32 (N, K), of each channel's largest activation on any of the
+    network's training images; and "channels" int64 (N / 3,), which the first of each three excites
+    most."""
+    images, probed = canvas.specimens(pairs), (LAYERS[network.arch], n_per_class, n_train)
+    most = probe_channels(network, *probed)[layer]["most"]
+    seen = tuning.activations(network.load(), [layer], images)[layer]
+    shares = seen / np.maximum(most, np.float32(1e-12))
+    return {"images": images, "shares": shares, "channels": shares[::3].argmax(1)}
 
 
 # --- several meanings ----------------------------------------------------------------------------
@@ -478,104 +492,116 @@ LABEL_STYLES = {
 ORDER_STYLES = ((plots.VERMILION, "--", "s"), (plots.DARK, ":", "^"), (plots.BLUE, "-", "o"))
 
 
-def optima_sheets(sheets: dict[str, np.ndarray]) -> Figure:
-    """Optimised images uint8 (K, 3, 28, 28) of all channels, in rows, a panel for each title."""
-    columns = 22
-    rows = [math.ceil(len(sheet) / columns) for sheet in sheets.values()]
-    height = 8 / columns * sum(rows) + 0.3 * len(rows)
-    figure, axes = plots.grid(plots.WIDTH, height, len(sheets), height_ratios=rows)
-    for ax, count, (title, sheet) in zip(axes[:, 0], rows, sheets.items(), strict=True):
-        tiles = np.full((count * columns, 3, 30, 30), 255, np.uint8)
-        tiles[: len(sheet), :, :28, :28] = sheet
-        tiles = tiles.reshape(count, columns, 3, 30, 30).transpose(2, 0, 3, 1, 4)
-        plots.picture(ax, tiles.reshape(3, 30 * count, 30 * columns), title, 10)
+def optima_sheets(
+    channels: pd.DataFrame, optima: dict[str, np.ndarray], layers: list[str], every: int = 1
+) -> Figure:
+    """The "optima" of `show_channels` in rows of eight, a panel for each of the layers and each of
+    three networks: of all channels (`all_channels`), or of `every` so many, sorted by the colour,
+    then the digit, that they answer to most."""
+    rows = channels[channels.layer.isin(layers) & (channels.seed == 0)]
+    ordered = rows.sort_values(["best_colour", "best_digit"]).groupby("title", sort=False)
+    sheets = {title: optima[title][each.channel][::every] for title, each in ordered}
+    titles = rows.title.unique()
+    lines = [math.ceil(len(sheets[title]) / 8) for title in titles[::3]]
+    size = plots.WIDTH, 0.29 * sum(lines) + 0.35 * len(lines)
+    figure, axes = plots.grid(*size, len(lines), 3, height_ratios=lines)
+    for ax, title in zip(axes.flat, titles, strict=True):
+        blank = np.full((-len(sheets[title]) % 8, 3, 28, 28), 255, np.uint8)
+        tiles = np.concatenate([sheets[title], blank]).reshape(-1, 8, 3, 28, 28)
+        plots.picture(ax, np.concatenate([*map(_strip, tiles)], 1), title.split("CNN, ")[-1])
     return figure
 
 
-TEXT = 9.5  # points, in a figure 7.5 inches wide: 12 pixels on a page
+def _strip(pictures: Any) -> np.ndarray:
+    """Pictures uint8 (3, 28, 28) side by side, each with a white rim: (3, 30, 30 * N)."""
+    rim = ((0, 0), (1, 1), (1, 1))
+    return np.concatenate([np.pad(one, rim, constant_values=255) for one in pictures], 2)
 
 
-def _at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the upper left corner."""
-    across, down = figure.get_size_inches()
-    place = left / across, 1 - (top + height) / down, width / across, height / down
-    return figure.add_axes(place)
+def excited_channels(found: dict[str, dict[str, Any]], titles: list[str]) -> Figure:
+    """A row for each three of the specimens, under their titles, that `excite` networks (by name):
+    the channel that the first excites most, with its picture and name (besides what `excite` found:
+    "optima" and "names"), and how far each of the three excites it."""
+    size, ratios, frames = (plots.WIDTH, 1.95 * len(titles)), [1.9, *[1] * len(found)], []
+    figure, axes = plots.grid(*size, len(titles), len(ratios), width_ratios=ratios)
+    for row, (line, title) in enumerate(zip(axes, titles, strict=True)):
+        three = slice(3 * row, 3 * row + 3)
+        for ax, (network, one) in zip(line[1:], found.items(), strict=True):
+            shares = one["shares"][three, channel := one["channels"][row]]
+            text = f"{network}, {channel}\n{one['names'][row]}\n"
+            plots.picture(ax, one["optima"][row], text + " | ".join(f"{x:.0%}" for x in shares))
+            place = {"network": network, "channel": channel, "picture": title.split(" | ")}
+            frames.append(pd.DataFrame(place | {"activation": shares}))
+        plots.picture(line[0], _strip(np.uint8(255 * one["images"][three])), title)
+    note = "activation: over the channel's largest on any training image"
+    return plots.show(figure, pd.concat(frames), note)
 
 
-def meanings_figure(shown: dict[str, Any]) -> Figure:
-    """Channels of `show_meanings` in rows: the mean activation by digit (row) and colour (column),
-    with an outline around each thing that drives it; and of each thing the drawing, two images, its
-    name and the test of it."""
-    tests, styles = shown["tests"], ("-", "--", ":", "-.")
-    channels, most = tests.channel.unique(), max(3, tests.groupby("channel").size().max())
-    top, row_height, start, examples = 0.3, 1.45, 1.62, 2 if most == 3 else 1
-    width = (7.5 - start) / most
-    side = min(0.6, width / (1 + examples) - 0.05)
-    figure = plots.Figure(figsize=(7.5, row_height * len(channels) + top + 0.75), layout="none")
-    for line, channel in enumerate(channels):
-        rows, above = tests[tests.channel == channel], top + line * row_height
-        ax = _at(figure, 0.28, above, 1.1, 1.1)
-        ax.imshow(shown["cells"][rows.index[0]], cmap="Greys", vmin=0)
-        ax.set(xticks=[], yticks=[0, 3, 6, 9])
-        ax.tick_params(length=0, labelsize=TEXT)
-        ax.set_title(f"channel {channel}", fontsize=TEXT, pad=3, loc="left")
-        for place, row in enumerate(rows.itertuples()):
-            members, left = row.members.split(", "), start + place * width
+def meanings_figure(shown: dict[str, dict[str, Any]], count: int = SHOWN) -> Figure:
+    """The first channels of `show_meanings` of each network, by name, in rows: the mean activation
+    by digit (row) and colour (column), with an outline around each thing that drives it; and of
+    each thing the name, the test of it, the drawing and one or two images."""
+    rows, styles = [], ("-", "--", ":", "-.")
+    for network, found in shown.items():
+        channels = found["tests"].groupby("channel", sort=False)
+        rows += [(network, found, *each) for each in list(channels)[:count]]
+    most = max(3, *(len(tests) for *_, tests in rows))
+    size, ratios = (plots.WIDTH, 1.6 * len(rows) + 0.6), [1.3, *[5.3 / most] * most]
+    figure, axes = plots.grid(*size, len(rows), 1 + most, width_ratios=ratios)
+    for line, (network, found, channel, tests) in zip(axes, rows, strict=True):
+        ax, *places = line
+        ax.imshow(found["cells"][tests.index[0]], cmap="Greys", vmin=0)
+        ax.set(xticks=[], yticks=[0, 3, 6, 9], title=f"{network}, {channel}")
+        ax.tick_params(length=0)
+        for place in places[len(tests) :]:
+            place.set_axis_off()
+        for place, row, style in zip(places, tests.itertuples(), 2 * styles, strict=False):
+            members = row.members.split(", ")
             for name in members:
                 if row.kind == "digit":
                     corner, size = (-0.5, int(name) - 0.5), (10, 1)
                 else:
                     corner, size = (COLOUR_NAMES.index(name) - 0.5, -0.5), (1, 10)
                 look = {"fill": False, "edgecolor": plots.VERMILION, "linewidth": 1.3}
-                ax.add_patch(Rectangle(corner, *size, linestyle=styles[place % 4], **look))
-            pictures = [shown["optima"][row.Index], *shown["examples"][row.Index][:examples]]
-            for k, image in enumerate(pictures):
-                at = left + k * (side + 0.03), above + 0.02, side, side
-                plots.picture(_at(figure, *at), image)
+                ax.add_patch(Rectangle(corner, *size, linestyle=style, **look))
+            examples = found["examples"][row.Index][: 2 if most == 3 else 1]
             text = textwrap.fill(", ".join(members), 26 if most == 3 else 15)
-            text += f"\nexchanged {row.exchanged:.0%}" + (", " if most == 3 else "\n")
-            text += f"kept {row.kept:.0%} " + ("\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}")
-            below = 1 - (above + side + 0.06) / figure.get_figheight()
-            figure.text(left / 7.5, below, text, fontsize=TEXT, va="top")
-    ax.set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90, fontsize=TEXT - 1)
+            text += f"\nexchanged {row.exchanged:.0%}\nkept {row.kept:.0%} "
+            text += "\N{CHECK MARK}" if row.upheld else "\N{BALLOT X}"
+            plots.picture(place, _strip([found["optima"][row.Index], *examples]), text)
+    ax.set_xticks(range(N_CLASSES), COLOUR_NAMES, rotation=90)
     note = """each thing that drives a channel; strength: mean activation, over the channel's
         largest; excited: share of new images with this thing alone that excite it; exchanged, kept:
         share of those that still do when this thing, or the other property, is exchanged"""
-    return plots.show(figure, tests.drop(columns=["network", "seed", "layer"]), note)
+    frame = pd.concat([tests for *_, tests in rows]).drop(columns=["seed", "layer"])
+    return plots.show(figure, frame, note)
 
 
 def parts_figure(shown: dict[str, dict[str, Any]]) -> Figure:
-    """Channels of `show_parts` of each network (by name) in rows: the drawing, the part it answers
-    to, three digits with the patch like it (solid) and the matched one (dashed), and the test."""
-    count = sum(len(found["tests"]) for found in shown.values())
-    figure = plots.Figure(figsize=(7.5, 0.82 * count + 0.3 * len(shown) + 0.3), layout="none")
-    templates, above, frames = parts.part_templates(), 0.05, []
-    for network, found in shown.items():
-        figure.text(0.01, 1 - (above + 0.18) / figure.get_figheight(), network, fontsize=10.5)
-        above += 0.3
-        frames.append(found["tests"])
-        for row in found["tests"].itertuples():
-            plots.picture(_at(figure, 0.1, above, 0.72, 0.72), found["optima"][row.Index])
-            ax = _at(figure, 1.0, above + 0.11, 0.5, 0.5)
-            plots.picture(ax, np.stack([np.pad(templates[row.part], 2)] * 3))
-            for k, grey in enumerate(found["digits"][row.Index]):
-                ax = _at(figure, 1.7 + 0.78 * k, above, 0.72, 0.72)
-                plots.picture(ax, np.stack([grey] * 3))
-                corners = found["corners"][row.Index][k]
-                looks = (plots.VERMILION, "-"), ("white", "--")
+    """Channels of `show_parts` in rows, a column a network (by name): the test, and below it the
+    drawing, the part that the channel answers to, and three digits with the patch like it (solid)
+    and the matched one (dashed)."""
+    count, templates = max(len(found["tests"]) for found in shown.values()), parts.part_templates()
+    figure, axes = plots.grid(plots.WIDTH, 1.1 * count, count, len(shown))
+    for column, (network, found) in zip(axes.T, shown.items(), strict=True):
+        for ax, row in zip(column, found["tests"].itertuples(), strict=True):
+            greys = [np.pad(np.uint8(255 * templates[row.part]), ((8, 9), (8, 9)))]
+            greys = [np.stack([grey] * 3) for grey in (*greys, *found["digits"][row.Index])]
+            text = f"{network}, {row.channel}: {row.part}\nalone {row.alone:.0%}, "
+            mark = "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
+            text += f"erased {row.erased:.0%} {mark}"
+            plots.picture(ax, _strip([found["optima"][row.Index], *greys]), text)
+            looks = (plots.VERMILION, "-"), ("white", "--")
+            for k, corners in enumerate(found["corners"][row.Index]):
                 for (y, x), (colour, dash) in zip(corners, looks, strict=True):
                     look = {"fill": False, "edgecolor": colour, "linestyle": dash}
-                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), parts.SIDE, parts.SIDE, **look))
-            text = f"channel {row.channel}: {row.part}\nalone {row.alone:.0%}, "
-            text += f"erased {row.erased:.0%} "
-            text += "\N{CHECK MARK}" if row.upheld and row.answers else "\N{BALLOT X}"
-            figure.text(4.15 / 7.5, 1 - (above + 0.36) / figure.get_figheight(), text,
-                        fontsize=TEXT, va="center")  # fmt: skip
-            above += 0.82
+                    corner = x + 30 * (2 + k) + 0.5, y + 0.5  # with the rims
+                    ax.add_patch(Rectangle(corner, parts.SIDE, parts.SIDE, **look))
     note = """share, colour, place: of the variance of the activation on drawn parts (η²); alone,
         erased: share of pairs of patches in which that like the part excites more, cut out, and is
         missed more"""
-    return plots.show(figure, pd.concat(frames).drop(columns=["answers"]), note)
+    frame = pd.concat([found["tests"] for found in shown.values()])
+    return plots.show(figure, frame.drop(columns=["answers"]), note)
 
 
 def tuning_scatter(channels: pd.DataFrame) -> Figure:
@@ -589,6 +615,7 @@ def tuning_scatter(channels: pd.DataFrame) -> Figure:
             ax.scatter(each.colour, each.digit, **style, linewidth=0.9, label=network)
         ax.plot([0, 1], [1, 0], color=plots.DARK, linewidth=0.7, linestyle=":")
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="η² of colour", title=layer)
+        ax.set_xticks([0, 0.5, 1])
     axes[0, 0].set_ylabel("η² of digit")
     axes[0, -1].legend(loc="upper right")
     frame = channels[["layer", "network", "channel", "colour", "digit"]]

@@ -12,12 +12,13 @@ import torch
 from cells import run_cells, table
 from torch import nn
 
-from lazy_artist.canvas import colour_split, paint, split_digits
+from lazy_artist.canvas import colour_split, paint, specimens, split_digits
 from lazy_artist.chapters import prober
 from lazy_artist.config import TEST_SEED
 from lazy_artist.data import cache_dir
 from lazy_artist.evaluate import balanced, estimate, percent
 from lazy_artist.featurevis import colour_root, visualise
+from lazy_artist.plots import plus_minus
 
 conv = nn.Conv2d(3, 3, 1, bias=False)
 conv.weight.data = torch.eye(3)[:, :, None, None]
@@ -91,6 +92,17 @@ def test_optima_are_drawn_in_decorrelated_colours_and_kept_strongest_first():
         assert found["negative"][k, k].mean() < 100 < found["optima"][k, 0, k].mean()
 
 
+def test_specimens_excite_channels_relative_to_training_images(monkeypatch):
+    """The channels are the means of red, green and blue; the largest green is a tenth of others."""
+    pairs, most = [[0, 0], [7, 2], [1, 1], [1, 1], [7, 2], [0, 0]], np.array([1, 0.1, 1])
+    monkeypatch.setattr(prober, "probe_channels", lambda *given: {"layer": {"most": most}})
+    found = prober.excite.__wrapped__(handle(), "layer", pairs, 3, 60)
+    np.testing.assert_array_equal(found["images"], images := specimens(pairs))
+    means = images.mean((2, 3)) * [1, 10, 1]
+    np.testing.assert_allclose(found["shares"], means, rtol=1e-5)
+    assert found["channels"].tolist() == [means[0].argmax(), means[3].argmax()]
+
+
 # --- channels ------------------------------------------------------------------------------------
 
 KINDS = ("cheater", "cure", "oracle")
@@ -150,6 +162,10 @@ def by_hand(patch, **more):
         return [function(**given) for given in calls]
 
     patch.setattr(prober.stored, "map", each)
+
+
+def told(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def csv_of(figure) -> pd.DataFrame:
@@ -421,15 +437,21 @@ def invented_parts(network, layers, n_per_class) -> pd.DataFrame:
 def shown_parts(network, layer, n_per_class, steps) -> dict:
     tests = pd.DataFrame({
         "channel": [3, 4], "part": ["bar", "loop"], "alone": [0.81, 0.6], "erased": [0.72, 0.5],
-        "answers": True, "upheld": [True, False],
+        "answers": True, "upheld": [True, False], "network": network.name,
     })  # fmt: skip
     pictures, corners = np.zeros((2, 3, 28, 28), np.uint8), np.arange(24).reshape(2, 3, 2, 2) % 17
     return {"tests": tests, "optima": pictures, "digits": pictures, "corners": corners}
 
 
+def invented_shares(network, layer, pairs, n_per_class, n_train) -> dict:
+    """The channels are 2 and 0; specimen k excites channel c by k tenths and c hundredths."""
+    shares, images = np.arange(6)[:, None] / 10 + np.arange(4) / 100, np.zeros((6, 3, 28, 28))
+    return {"shares": shares, "channels": np.array([2, 0]), "images": images}
+
+
 @pytest.fixture(scope="module")
 def chapter(tmp_path_factory):
-    """What the cells show of the invented measurements, at quick scale."""
+    """What the cells of both pages show of the invented measurements, at quick scale."""
     invented = {
         "recover_patterns": invented_patterns, "ablate_channels": invented_ablation,
         "count_things": invented_counts, "try_meanings": invented_meanings,
@@ -442,8 +464,10 @@ def chapter(tmp_path_factory):
         by_hand(patch, **invented)
         patch.setattr(prober, "show_meanings", shown_meanings)
         patch.setattr(prober, "show_parts", shown_parts)
+        patch.setattr(prober, "excite", invented_shares)
         ASKED.clear()
-        cells = run_cells("prober")
+        parts = [run_cells(name) for name in ("prober", "prober-more")]
+        cells = [parts[0][k] | parts[1][k] for k in (0, 1)]
         assert {given for (what, *_), given in ASKED.items() if what == "probed"} == {(10, 5_000)}
         assert {given[-1] for (what, *_), given in ASKED.items() if what == "drawn"} == {16}
         return cells
@@ -455,16 +479,22 @@ def test_known_patterns_and_what_drawings_beat(chapter):
     assert table(shown["tbl-known"])["red vertical bar"] == ["0.994", "0.964", "0.504"]
     # the whole map is shown, and not claimed
     assert shown["probe-known-optimum"].value == pytest.approx(0.961)
-    beats = table(shown["tbl-beats"])["three-layer CNN, cure, block2"]
+    beats = table(shown["tbl-beats"])["cure, block2"]
     assert beats == ["6", "83.3", "1.50", "0.50"]
     claim = shown["probe-beats-dataset"]
     assert claim.value == pytest.approx((2 / 3 + 1) / 2) and claim.n == 2
     mean = estimate([(51 * 2 + 1.5 - 25.5 * seed) / 255 for seed in (0, 1)])
-    assert inline['grey["cure"]'] == mean.format("{:.2f}")
-    # in order of the best colour, then of the best digit
+    assert inline['grey["cure"]'] == f"{mean.mean:.2f}"
+    assert inline["told(beaten)"] == told(claim.value)
+    # in order of the best colour, then of the best digit; the chapter shows every fourth
     assert len(shown["fig-early"].axes) == 6
-    pixels = shown["fig-optima"].axes[0].images[0].get_array()
-    assert [pixels[5, 5 + 30 * k, 0] - 51 for k in range(4)] == [2, 3, 1, 0]
+    for name, order in (("fig-optima-all", [2, 3, 1, 0]), ("fig-optima", [2])):
+        pixels = shown[name].axes[0].images[0].get_array()
+        assert [pixels[5, 5 + 30 * k, 0] - 51 for k in range(len(order))] == order
+    texts = [ax.get_title() for ax in shown["fig-excited"].axes]
+    assert texts[1] == "cheater, 2\n\n2% | 12% | 22%" and texts[-1].endswith("30% | 40% | 50%")
+    rows = csv_of(shown["fig-excited"]).query("network == 'cure'")
+    assert rows.picture.tolist()[3:5] == ["yellow 7", "violet 7"] and len(rows) == 6
 
 
 def test_shares_of_labels_and_tuning(chapter):
@@ -473,17 +503,17 @@ def test_shares_of_labels_and_tuning(chapter):
     quarters = {"colour": [1, 2], "shape": [1, 1], "mixed": [1, 0], "unexplained": [0, 0]}
     for name, each in quarters.items():
         mean = np.mean(each) / 4
-        assert rows[name]["three-layer CNN, cheater, block1"] == pytest.approx(mean)
+        assert rows[name]["cheater, block1"] == pytest.approx(mean)
     # of live channels of the last layer
-    assert inline['share["cheater"]'] == percent(estimate([1 / 3, 2 / 3]))
-    assert inline['oracle["block1"]'] == percent(estimate([0, 0]))
+    assert inline['told(share["cheater"])'] == told((1 / 3 + 2 / 3) / 2)
+    assert inline['told(depth["block1"])'] == "0.0"
     assert shown["probe-cheater-colour-share"].value == pytest.approx(1 / 2)
     assert shown["probe-cure-colour-share"].value == pytest.approx(1 / 3)
     # of live channels of the first seed
     rows = table(shown["tbl-tuning"])
     assert rows["channels of"][1::3] == ["η² digit", "selectivity, digit"]
     expected = ["0.23 (33%)", "0.15 (33%)", "0.02 (100%)", "0.31 (0%)", "0.11 (0%)"]
-    assert rows["three-layer CNN, cure, block2"] == expected
+    assert rows["cure, block2"] == expected
     assert inline['f"{told.to_numpy().mean():.0%}"'] == "31%"  # (2 / 9 + 1 / 3 + 1) of five
     points = csv_of(shown["fig-tuning"])
     assert len(points) == 3 * 3 * 3 and points.colour.max() == pytest.approx(0.46)
@@ -496,31 +526,38 @@ def test_things_meanings_and_parts_in_the_cells(chapter):
     assert cells[:2] == ["cheater", "block1"]
     one, several, broad = estimate([0.1, 0.11]), estimate([0.4, 0.4]), estimate([0.5, 0.49])
     chance = estimate([0.05, 0.06])
-    assert cells[2:] == [percent(each) for each in (one, several, broad, chance)]
-    assert inline['percent(single["oracle", "block3"])'] == percent(estimate([0.34, 0.35]))
+    assert cells[2:] == [plus_minus(each) for each in (one, several, broad, chance)]
+    assert inline['told(single["oracle", "block3"])'] == told(0.345)
+    assert inline['told(several["cheater"])'] == "40.0"
     assert "it rises in all three" in inline.values()
     lines = [line.split("|") for line in shown["tbl-meanings"].data.splitlines()]
     row = [cell.strip() for cell in lines[2]][1:-1]
     assert row[:4] == ["cheater", "block1", "colour", "6"]
-    assert row[4] == percent(estimate([2.5 / 3] * 2)) and row[6] == percent(estimate([0.8, 0.9]))
-    assert row[7] == percent(estimate([2 / 3, 2 / 3]))
+    excited, kept, held = ([2.5 / 3] * 2, [0.8, 0.9], [2 / 3] * 2)
+    assert [row[4], *row[6:]] == [plus_minus(estimate(each)) for each in (excited, kept, held)]
     assert inline['held.get(("oracle", "colour"), "none")'] == "3 of 6"
     assert inline['held.get(("cure", "digit"), "none")'] == "2 of 2"
     assert shown["probe-meanings"].value == pytest.approx((9 / 12 + 8 / 12) / 2)
     rows = csv_of(shown["fig-meanings-cure"])
     assert rows.members.tolist() == ["3, 8", "red", "red, pink"]
-    texts = [text.get_text() for text in shown["fig-meanings-cure"].texts]
-    assert texts[0] == "3, 8\nexchanged 11%, kept 90% ✓" and texts[1].endswith("✗")
+    texts = [ax.get_title() for ax in shown["fig-meanings-cure"].axes]
+    assert texts[:2] == ["cure, 5", "3, 8\nexchanged 11%\nkept 90% ✓"] and texts[2][-1] == "✗"
+    assert [len(ax.patches) for ax in shown["fig-meanings-cure"].axes][::4] == [3, 2]
+    assert csv_of(shown["fig-meanings"]).members.tolist() == ["3, 8", "red"] * 3  # a channel each
     lines = [line.split("|") for line in shown["tbl-digit-parts"].data.splitlines()]
     rows = {tuple(cell.strip() for cell in line[1:3]): line[3:-1] for line in lines}
     oracle = [cell.strip() for cell in rows["oracle", "block2"]]
-    assert oracle[0] == percent(estimate([0.5, 0.5])) and oracle[1] == percent(estimate([0.85] * 2))
-    assert oracle[3] == percent(estimate([0.5, 1]))
+    expected = ([0.5, 0.5], [0.85] * 2, [0.7] * 2, [0.5, 1])
+    assert oracle == [plus_minus(estimate(each)) for each in expected]
     assert [cell.strip() for cell in rows["cheater", "block2"]][1:] == ["–"] * 3
     # of channels 0 to 2 the first two answer
-    assert inline['shared["cure"]'] == percent(estimate([2 / 3, 2 / 3]))
+    assert inline['told(shared["cure"])'] == told(2 / 3)
     assert shown["probe-parts"].value == pytest.approx((0.5 + 0.75) / 2)
     assert len(csv_of(shown["fig-digit-parts"])) == 4
+    texts = [ax.get_title() for ax in shown["fig-digit-parts"].axes]
+    assert texts[:2] == [f"{n}, 3: bar\nalone 81%, erased 72% ✓" for n in ("cure", "oracle")]
+    assert texts[2][-1] == "✗"  # and in the fourth picture
+    assert shown["fig-digit-parts"].axes[0].patches[2].get_xy() == (5 + 90 + 0.5, 4 + 0.5)
 
 
 def test_the_ablations_table_and_claim(chapter):
@@ -533,11 +570,12 @@ def test_the_ablations_table_and_claim(chapter):
         for block, first in (("block1", 0.05), ("block2", 0.08), ("block3", 0.03))
     }
     shares = {"layer": ["6.25%", "12.5%", "25%", "50%", "75%"]}
-    assert rows == shares | {block: [percent(gap) for gap in each] for block, each in gaps.items()}
-    assert inline["percent(value)"] == rows["block3"][2]
+    assert rows == shares | {block: [*map(plus_minus, each)] for block, each in gaps.items()}
+    assert inline["told(value)"] == told(gaps["block3"][2].mean)
+    assert inline['percent(gaps["block3", claimed])'] == percent(gaps["block3"][2])
     assert shown["probe-ablation"].value == pytest.approx(gaps["block3"][2].mean)
     assert inline["weak"] == "block2" and inline['f"{cut:.0%}"'] == "75%"
-    assert inline["percent(most)"] == rows["block2"][4]
+    assert inline["percent(most)"] == percent(gaps["block2"][4])
     assert inline["percent(shape)"] == percent(estimate([0.03, 0.042], bounds=(-1, 1)))
     assert inline["percent(reading)"] == percent(estimate([0.38, 0.48]))
     curves = shown["fig-ablation"].axes[2].lines  # block 3's shortcut rate
