@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 
 import book_checks as checks
+import pypdf
 import pytest
-from browsing import open_page
+from browsing import BROKEN_IMAGES, open_page
 from playwright.sync_api import Page
 
 MEGABYTE = 1_000_000
@@ -15,6 +16,9 @@ FIRST_PAINT = """() => new Promise(resolve => new PerformanceObserver(list => li
   .observe({type: 'paint', buffered: true}))"""
 PRINTED = """() => [getComputedStyle(document.body).backgroundColor,
   getComputedStyle(document.querySelector('main p:not([class])')).color]"""
+DRAWN = """() => [...document.querySelectorAll('.picture img')].map(getComputedStyle)
+  .map(style => `${style.filter} ${style.mixBlendMode}`)"""
+MARGINS = ("top", "bottom", "left", "right")
 PERMALINKS = """() => [...document.querySelectorAll('.permalink, .float-tools a[href^="#"]')]
   .map(a => a.getAttribute('href').slice(1))"""
 
@@ -156,6 +160,32 @@ def test_a_dark_page_is_printed_black_on_white_without_its_tools(book, browser):
         for selector in (".reader-bar", ".float-tools", ".skip"):
             assert not tab.locator(selector).first.is_visible()
         assert tab.evaluate(PRINTED) == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+        assert set(tab.evaluate(DRAWN)) == {"none normal"}
+
+
+def lowest_text(page: pypdf.PageObject) -> float:
+    """How far down the lowest text of a printed page is, as a share of its height."""
+    lowest = [0.0]
+
+    def see(text: str, cm: list[float], tm: list[float], *_: object) -> None:
+        if text.strip():  # by the text's place in its form, and that of the form
+            lowest.append(1 - (tm[4] * cm[1] + tm[5] * cm[3] + cm[5]) / float(page.mediabox.height))
+
+    page.extract_text(visitor_text=see)
+    return max(lowest)
+
+
+def test_a_printed_page_but_a_chapters_last_has_no_empty_third(book, browser):
+    """Of A4 with margins of 15 mm."""
+    margin, found = 15 / 297, []
+    for page in dressed(book):
+        with open_page(browser, page, "dark") as tab:
+            tab.evaluate(BROKEN_IMAGES)  # loads them
+            paper = tab.pdf(format="A4", margin=dict.fromkeys(MARGINS, "15mm"))
+        sheets = [lowest_text(sheet) for sheet in pypdf.PdfReader(io.BytesIO(paper)).pages]
+        filled = [(down - margin) / (1 - 2 * margin) for down in sheets[:-1]]
+        found += [(page.name, n + 1, round(full, 2)) for n, full in enumerate(filled) if full < 2 / 3]
+    assert found == []
 
 
 def test_every_page_is_painted_within_two_seconds(book, browser):
