@@ -631,7 +631,7 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
 def red_curves(curve: pd.DataFrame) -> Figure:
     """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
     `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
-    figure, axes = plots.grid(plots.WIDTH, 2.25, 1, 2, sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 2.15, 1, 2, sharey=True)
     for ax, images in zip(axes[0], ("red ones", "green ones"), strict=True):
         for answer, name in product((1, 0), ("red", "control")):
             rows = curve[(curve.images == images) & (curve.latents == name)]
