@@ -713,8 +713,8 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     scaled = [over(0.75, 0), over(0.7, 0), over(0.61), over(0.4), over(0.6)]
     refitted = [over(0.95, 0), over(0.7, 0), over(0.93), over(0.9, 0)]
     for label, row, expected in (
-        ("sae-quality", 0, ["block1", "batchtopk", "30", "256", "7.0", "0.070", "0.993", "0.7%"]),
-        ("sae-quality", 5, ["block3", "relu", "30", "1,024", "12.0", "0.120", "0.988", "1.2%"]),
+        ("sae-quality", 0, ["block1", "batchtopk", "30", "256", "7.0", "0.070", "0.993", "0.7"]),
+        ("sae-quality", 5, ["block3", "relu", "30", "1,024", "12.0", "0.120", "0.988", "1.2"]),
         ("down", 1, ["control", over(0.05, 0.02), over(0.9, 0), over(0.005 + 44 / 900, 0)]),
         ("residual", 2, ["residual", over(0.02, 0), over(0.1, 0), over(0.95, 0), over(0.55)]),
         ("ablated", 0, ["SAE latents", "ablated", *ablated]),
