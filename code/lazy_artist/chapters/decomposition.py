@@ -19,7 +19,7 @@ from scipy.special import softmax
 
 from lazy_artist import atlas, canvas, erasure, latents, plots, tuning
 from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, Split, paint, split_digits
-from lazy_artist.config import NO_BIAS, TEST_SEED, device, pick
+from lazy_artist.config import NO_BIAS, TEST_SEED, device, n_eval, pick, sealed_splits
 from lazy_artist.interface import to_array
 from lazy_artist.models import build
 from lazy_artist.networks import Network, network, networks
@@ -97,8 +97,7 @@ def train_saes() -> pd.DataFrame:
     runs = [("chosen", one, sae_options()) for one in networks(["cheater", "oracle", "cure"])]
     runs.append(("restart", first, sae_options(seed=1)))
     runs += [("layer", first, sae_options(layer)) for layer in WIDTHS]
-    others = [sae_options(kind=kind, sparsity=value) for kind, value in OTHERS.items()]
-    runs += [("kind", first, options) for options in others]
+    runs += [("kind", first, sae_options(kind=kind, sparsity=k)) for kind, k in OTHERS.items()]
     runs += [("expansion", first, sae_options(expansion=factor)) for factor in EXPANSIONS]
     rated = rate_saes([{"network": one, **options} for _, one, options in runs])
     return pd.DataFrame(
@@ -433,11 +432,10 @@ def refit_heads(
 ) -> pd.DataFrame:  # fmt: skip
     """Linear heads fitted anew to the digits of `n_images` images, on all latents, on those of an
     autoencoder before training, on the raw channels, and on those of the same network before it was
-    trained: a row for features, places (means over the "whole map" or over each of its "cells") and
-    fitted_on ("random colours", the search images of
-    `intervention_sets`, or "own images", as many that the network was trained on), with the number
-    of coefficients, the penalty that is best on validation digits, the accuracy on each set (on
-    "search" that of the images it was fitted on) and the shortcut_rate."""
+    trained: a row for features, places (means over the "whole map" or each of its "cells") and
+    fitted_on ("random colours", search images of `intervention_sets`, or "own images" of the
+    network, as many), with the number of coefficients, the penalty that is best on validation
+    digits, the accuracy on each set ("search": what it was fitted on) and the shortcut_rate."""
     model, sae = network.load(), load_sae(network, **options)
     coders = sae, untrained_like(sae, network.seed + 1)
     sets, rows = intervention_sets(n_images, n_validation, n_eval, splits), []
@@ -558,36 +556,56 @@ def turn_red(
     return {"curve": pd.concat(curve, ignore_index=True), "down": pd.DataFrame(down), "sets": told}
 
 
+def measure() -> dict[str, pd.DataFrame]:
+    """What the chapter measures of every cheater, in parallel: the frames of `intervene_on_latents`
+    and `turn_red` and, as "heads", that of `refit_heads`; of all cheaters, with a column seed."""
+    sizes = {"n_validation": pick(2_500, 1_000), "n_eval": n_eval()}
+    sizes["splits"] = ["hard", *sealed_splits()]
+    red = {"n_per_class": pick(25, 10)} | dict.fromkeys(("n_choose", "n_images"), pick(200, 50))
+    asked = {
+        intervene_on_latents: {"n_search": pick(20_000, 2_000), "steps": pick(60, 30)} | sizes,
+        refit_heads: {"n_images": pick(8_000, 1_000)} | sizes,
+        turn_red: red,
+    }
+    calls = [
+        (function, {"network": one, "options": sae_options(), **given})
+        for function, given in asked.items()
+        for one in networks("cheater")
+    ]
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for (_, given), made in zip(calls, stored.run(calls, "steering latents"), strict=True):
+        for name, frame in ({"heads": made} if isinstance(made, pd.DataFrame) else made).items():
+            frames.setdefault(name, []).append(frame.assign(seed=given["network"].seed))
+    return {name: pd.concat(each, ignore_index=True) for name, each in frames.items()}
+
+
 # --- figures -------------------------------------------------------------------------------------
 
 STYLES = ((plots.BLUE, "-", "o"), (plots.VERMILION, "--", "s"), (plots.AMBER, ":", "^"))
 
 
-def latent_sheet(found: dict[str, Any]) -> Figure:
-    """A card for each latent of the sheet of `show_latents`: number and labels, its nine top
+def latent_sheet(found: dict[str, Any], cards: slice) -> Figure:
+    """Some cards of the sheet of `show_latents`, each of a latent: number and labels, its nine top
     images, and what it adds to the ten logits."""
-    rows = -(-len(found["sheet"]) // 4)
-    figure = plots.Figure(figsize=(6.4, 2.4 * rows))
-    effect = found["effect"] - found["effect"].mean(1, keepdims=True)
-    shown = found["latents"].loc[found["sheet"], ["latent", "label", "prefers", "by_eye"]]
+    sheet, pictures = np.array(found["sheet"])[cards], found["pictures"][cards]
+    effect = (found["effect"] - found["effect"].mean(1, keepdims=True))[cards]
+    rows = -(-len(sheet) // 4)
+    figure = plots.Figure(figsize=(plots.WIDTH, 2.1 * rows))
+    shown = found["latents"].loc[sheet, ["latent", "label", "prefers", "by_eye"]]
     panels = figure.subfigures(rows, 4, squeeze=False).flat
-    each = zip(panels, shown.itertuples(), found["pictures"], effect, strict=False)
-    for panel, row, pictures, adds in each:
+    for panel, row, images, adds in zip(panels, shown.itertuples(), pictures, effect, strict=False):
         top, bottom = panel.subplots(2, 1, height_ratios=[2.1, 1])
-        mosaic = pictures.reshape(3, 3, 3, 28, 28)
+        mosaic = images.reshape(3, 3, 3, 28, 28)
         title = f"{row.latent}: {row.label} {row.prefers}\n" + f"“{row.by_eye}”" * bool(row.by_eye)
         plots.picture(top, mosaic.transpose(2, 0, 3, 1, 4).reshape(3, 84, 84), title, plots.SMALL)
         bottom.bar(range(N_CLASSES), adds, color=np.where(adds == adds.max(), plots.BLUE, "#BBB"))
         bottom.axhline(0, color=plots.DARK, linewidth=0.6)
         plots.class_ticks(bottom.xaxis)
-        bottom.set_yticks([])
-        bottom.tick_params(length=0)
+        bottom.tick_params(length=0, labelleft=False)
         bottom.spines[:].set_visible(False)
-    answers = [str(digit) for digit in range(N_CLASSES)]
-    wide = shown.join(pd.DataFrame(effect, index=shown.index, columns=answers))
+    wide = shown.join(pd.DataFrame(effect, shown.index, map(str, range(N_CLASSES))))
     frame = wide.melt(list(shown), var_name="answer", value_name="effect")
-    note = "effect: logits that a unit of the latent adds to an answer, less their mean"
-    return plots.show(figure, frame, note)
+    return plots.show(figure, frame, "effect: logits that a unit adds to an answer, less the mean")
 
 
 def ablation_curves(frame: pd.DataFrame) -> Figure:
@@ -595,7 +613,7 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
     are; thin lines are seeds. frame: seed, order, n, share, hard, shortcut_rate."""
     titles = {"shortcut_rate": "shortcut rate on hard images", "hard": "accuracy on hard images"}
     names = {"attribution": "by attribution", "variance": "by variance", "random": "at random"}
-    figure, axes = plots.grid(6.4, 3, 1, 2, sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 2.6, 1, 2, sharey=True)
     for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
         for (order, name), (colour, dash, marker) in zip(names.items(), STYLES, strict=True):
             lines = frame[frame.order == order].pivot(index="share", columns="seed", values=measure)
@@ -613,24 +631,20 @@ def ablation_curves(frame: pd.DataFrame) -> Figure:
 def red_curves(curve: pd.DataFrame) -> Figure:
     """Probabilities of the answers 0 and 1 as the latents of red are turned: the "curve" of
     `turn_red` of all seeds (seed). Thick lines are means over seeds, dotted ones the control's."""
-    figure, axes = plots.grid(6.4, 3.3, 1, 2, sharey=True)
+    figure, axes = plots.grid(plots.WIDTH, 2.15, 1, 2, sharey=True)
     for ax, images in zip(axes[0], ("red ones", "green ones"), strict=True):
         for answer, name in product((1, 0), ("red", "control")):
             rows = curve[(curve.images == images) & (curve.latents == name)]
             rows = rows[rows.answer == answer]
             lines = rows.pivot(index="dose", columns="seed", values="probability")
-            colour, dash, marker = STYLES[answer]
-            look = {"color": colour, "linestyle": dash, "marker": marker, "markevery": 2}
-            if name == "control":
-                look |= {"linestyle": ":", "marker": ""}
-            ax.plot(lines.index, lines, **look | {"marker": "", "linewidth": 0.5, "alpha": 0.5})
-            ax.plot(lines.index, lines.mean(axis=1), **look, label=f"{answer}, turning {name}")
+            colour, *look = STYLES[answer]
+            dash, marker = look if name == "red" else (":", "")
+            ax.plot(lines.index, lines, dash, color=colour, linewidth=0.5, alpha=0.5)
+            look = {"color": colour, "marker": marker, "markevery": 2}
+            ax.plot(lines.index, lines.mean(axis=1), dash, **look, label=f"{answer}: {name} turned")
         ax.axvline(1, color=plots.DARK, linewidth=0.8, linestyle="-.")
-        ax.set_title(images)
-        ax.set_ylim(0, 1.02)
-        ax.set_xlabel("dose (0: mean over colours, 1: as in red)")
+        ax.set(title=images, ylim=(0, 1.02), xlabel="dose (0: mean over colours, 1: as in red)")
     plots.percent_axis(axes[0, 0].yaxis, "probability")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
-    curve = curve[curve.answer.isin([0, 1])]
-    note = "dose: of the latents of red or their control; predicted: share of images; probability"
-    return plots.show(figure, curve, f"{note}: mean over images")
+    note = "dose: of latents of red or their control; predicted: share of images; probability: mean"
+    return plots.show(figure, curve[curve.answer.isin([0, 1])], note)

@@ -41,7 +41,7 @@ TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
     "biased-canvas", "cheater", "cheater-more", "prober", "prober-more", "interrogation",
     "interrogation-more", "intervention", "intervention-more", "cloak", "cloak-more",
-    "decomposition",
+    "decomposition", "decomposition-more",
 )  # fmt: skip
 RIVALS = ("erm", "lff", "jtt", BLIND, BEST, "oracle-same-budget")
 EXPECTED_TO_FAIL = (
@@ -230,44 +230,16 @@ def autoencoders() -> Values:
     return {"sae-loss-recovered": (recovered, None), "sae-colours-found": (colours, None)}
 
 
-def turn_red() -> dict[str, pd.DataFrame]:
-    """What `decomposition.turn_red` finds of all cheaters, as chapter 7 asks for it."""
-    n_red = pick(200, 50)
-    given = {"options": decomposition.sae_options(), "n_per_class": pick(25, 10)}
-    given |= {"n_choose": n_red, "n_images": n_red}
-    calls = [{"network": one, **given} for one in networks("cheater")]
-    turned = stored.map(decomposition.turn_red, calls)
-    return {name: over_seeds([one[name] for one in turned]) for name in ("down", "curve")}
-
-
-def over_seeds(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """The frames of seeds 0, 1, ... in one, with the column "seed"."""
-    frames = [frame.assign(seed=seed) for seed, frame in enumerate(frames)]
-    return pd.concat(frames, ignore_index=True)
-
-
 def steering() -> Values:
     """Claims of chapter 7: red turned down and up, a cure by scales, and new heads."""
-    search = pick({"n_search": 20_000, "steps": 60}, {"n_search": 2_000, "steps": 30})
-    splits = ["hard", *sealed_splits()]
-    sizes = {"n_validation": pick(2_500, 1_000), "n_eval": n_eval(), "splits": splits}
-    options, cheaters = {"options": decomposition.sae_options()}, networks("cheater")
-    scaled, refitted = (
-        stored.map(function, [{"network": one, **options, **arguments} for one in cheaters])
-        for function, arguments in (
-            (decomposition.intervene_on_latents, search | sizes),
-            (decomposition.refit_heads, {"n_images": pick(8_000, 1_000)} | sizes),
-        )
-    )
-    down, up = turn_red().values()
+    splits, made = ["hard", *sealed_splits()], decomposition.measure()
+    accuracy, heads, down, up = (made[name] for name in ("accuracy", "heads", "down", "curve"))
     moved = down[down["digit"] == 1].pivot(index="seed", columns="latents", values="moved")
     last = up[(up["images"] == "green ones") & (up["dose"] == decomposition.DOSES[-1])]
     zeros = last[last["answer"] == 0].pivot(index="seed", columns="latents", values="predicted")
-    accuracy = over_seeds([one["accuracy"] for one in scaled])
     best = accuracy.loc[accuracy.groupby(["seed", "basis"])["validation"].idxmax()]
     best = best.set_index(["basis", "seed"])
     controls = ["random latents", "untrained latents", "raw channels", "PCA directions"]
-    heads = over_seeds(refitted)
     heads = heads[(heads["fitted_on"] == "random colours") & (heads["places"] == "cells")]
     heads = heads.set_index(["features", "seed"])
 
@@ -329,7 +301,7 @@ def dressed(n: int) -> dict[str, np.ndarray]:
 def measure() -> dict[str, Any]:
     """All that the chapter shows of the data set in use: "values", "rivals" (`evaluate_rivals`),
     "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident" (`cheater.confidences`),
-    "confusions" (of the oracle), "coverage", "followed" and "down" (`turn_red`). {} where
+    "confusions" (of the oracle), "coverage", "followed" and "down" (of chapter 7). {} where
     Fashion-MNIST cannot be had, and not all of its results are here."""
     try:
         rivals = evaluate_rivals()
@@ -340,7 +312,7 @@ def measure() -> dict[str, Any]:
             "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
             "confusions": cheater.confusions(networks("oracle"), n_eval()),
             "coverage": coverage(), "followed": followed(),
-            "down": turn_red()["down"],
+            "down": decomposition.measure()["down"],
         }  # fmt: skip
     except (DataNotFoundError, ArtifactError):
         try:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import run_cells
+from cells import run_cells, table
 from torch import nn
 
 from lazy_artist import canvas, latents
@@ -22,7 +22,8 @@ from lazy_artist.claims import begin_chapter
 from lazy_artist.config import sealed_splits
 from lazy_artist.data import cache_dir
 from lazy_artist.erasure import leace, project_out, project_out_class_means
-from lazy_artist.evaluate import estimate, percent
+from lazy_artist.evaluate import estimate
+from lazy_artist.plots import plus_minus
 from lazy_artist.sae import SparseAutoencoder, fit_autoencoder, quality, rewritten, steer
 
 SEED, LATENTS = 3, 24
@@ -667,10 +668,11 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     monkeypatch.setattr(d, "labels_by_eye", lambda mark: {"0": "red ones", "2": "loops"})
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
-    outputs, inline = run_cells("decomposition")
+    pages = [run_cells(name) for name in ("decomposition", "decomposition-more")]
+    outputs, inline = (one | other for one, other in zip(*pages, strict=True))
 
     def over(value, up=0.01):
-        return percent(estimate([value, value + up]))
+        return plus_minus(estimate([value, value + up]))
 
     for name, value in {
         "sae-loss-recovered": 0.9995, "sae-colours-found": 8.5, "sae-cure": 0.615,
@@ -690,33 +692,43 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     assert outputs["sae-cure"].threshold == pytest.approx(4 * 0.055)
     assert "control: 0.060" in outputs["sae-dial"].statement
     for code, text in {
-        "percent(unexplained)": over(0), 'percent(shares["colour"])': over(0.5, 0),
+        "told(unexplained)": "0.5", 'told(shares["colour"])': "50.0",
         "str(own)": "1", "str(same)": "1", "reached": "at 2.5 times the value in red on average",
-        'percent(estimate(red.carried, (0, np.inf)))': over(0.5, 0), "percent(lead)": over(0.04, 0),
+        'told(estimate(red.carried, (0, np.inf)))': "50.0",
         '", ".join(map(str, red.labelled))': "40, 41",
         'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
-        "verdict": "Learnt latents beat all four", "nearest": "PCA directions",
-        "f\"{gap['PCA directions']:.1f}\"": "5.0",
-        'percent(gain("hard"))': percent(estimate([0.03, 0.02], (-1, 1))),
-        'percent(over_random)': over(0.08, 0), 'f"{100 * biased.max():.0f}"': "31",
+        "verdict": "beat all four controls",
+        'nearest.replace("PCA", "principal")': "principal directions",
+        "f\"{gap['PCA directions']:.1f}\"": "5.0", 'told(gain("hard"))': "2.5", "missed": "",
+        'told(over_random)': "8.0", 'f"{100 * biased.max():.0f}"': "31",
+        'told(estimate(others.red))': "12.9",  # .08 + .44 / 9
     }.items():  # fmt: skip
         assert inline[code] == text, code
-    nine = estimate([9, 10], (0, 10)).format("{:.1f}")
+    nine = plus_minus(estimate([9, 10], (0, 10)), scale=1)
+    use = table(outputs["tbl-sae-use"])
+    assert use.pop("network") == ["cheater", "oracle", "cure"]
+    of_cure = [cells[2] for cells in use.values()]
+    assert of_cure == [nine, *(over(v) for v in (0.42, 0.82, 0.32, 0.52, 0.48))]
     ablated = [over(0.23, 0), over(0.23), over(0.3), over(0.6)]
     scaled = [over(0.75, 0), over(0.7, 0), over(0.61), over(0.4), over(0.6)]
-    refitted = [over(0.95, 0), over(0.7, 0), over(0.5), over(0.9, 0)]
+    refitted = [over(0.95, 0), over(0.7, 0), over(0.93), over(0.9, 0)]
     for label, row, expected in (
-        ("sae-quality", 0, ["block1", "batchtopk", "30", "8 x 32", "7.0", "0.070", "0.993", "0.7"]),
-        ("sae-quality", 5, ["block3", "relu", "30", "8 x 128", "12.0", "0.120", "0.988", "1.2"]),
+        ("sae-quality", 0, ["block1", "batchtopk", "30", "256", "7.0", "0.070", "0.993", "0.7"]),
+        ("sae-quality", 5, ["block3", "relu", "30", "1,024", "12.0", "0.120", "0.988", "1.2"]),
         ("down", 1, ["control", over(0.05, 0.02), over(0.9, 0), over(0.005 + 44 / 900, 0)]),
-        ("sae-use", 2, ["cure", nine, *(over(v) for v in (0.42, 0.82, 0.32, 0.52, 0.48))]),
         ("residual", 2, ["residual", over(0.02, 0), over(0.1, 0), over(0.95, 0), over(0.55)]),
-        ("ablated", 1, ["SAE latents", "ablated", *ablated]),
-        ("operation", 1, ["SAE latents", "scales by cell", "1,234", *scaled]),
-        ("refit", 0, ["random colours", "whole map", "SAE latents", *refitted]),
+        ("ablated", 0, ["SAE latents", "ablated", *ablated]),
+        ("operation", 0, ["latents", "scaled", *scaled[2:]]),
+        ("operation", 1, ["principal directions", "scaled", over(0.57), *scaled[3:]]),
+        ("scales", 0, ["SAE latents by cell (1,234)", *scaled]),
+        ("refit", 1, ["latents", over(0.5), over(0.88), over(0.2)]),
+        ("refit", 2, ["channels", over(0.6, 0.02), over(0.85, 0.02), over(0.3, 0.02)]),
+        ("heads", 0, ["random colours", "cells", "channels before training", *refitted]),
     ):
         line = outputs[f"tbl-{label}"].data.splitlines()[2 + row]
         assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
+    predicted = table(outputs["tbl-predicted"])
+    assert predicted["A new head reads 75 percent of hard images"][0] == "86.0 percent"
     lines = outputs["fig-silence"].axes[0].lines[2].get_xydata()  # after two thin lines
     np.testing.assert_allclose(lines, [[0.25, 0.705], [0.5, 0.505], [0.75, 0.305], [1, 0.205]])
     lines = (
@@ -725,8 +737,9 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     np.testing.assert_allclose(lines[8].get_ydata()[[0, 4, 16]], [0.0025, 0.1025, 0.4025])
     np.testing.assert_allclose(lines[5].get_ydata()[[0, 4, 16]], [0.0025, 0.0075, 0.0225])
     images = 255 * d.colour_grid("validation", 10, 2000).images.transpose(0, 2, 3, 1)
-    second = outputs["fig-latents"].axes[2].images[0].get_array()  # the latent 2: images 18 to 26
-    np.testing.assert_allclose(second[28:56, :28], images[21], atol=0.501)
+    for label, place, image in (("latents", 2, 12), ("latents-more", 0, 21)):  # 9 to 17, 18 to 26
+        shown = outputs[f"fig-{label}"].axes[place].images[0].get_array()  # the latents 1 and 2
+        np.testing.assert_allclose(shown[28:56, :28], images[image], atol=0.501)
     page = (cache_dir() / "pages" / "latents.html").read_text("utf-8").split("<tr id=")[1:]
     cells = "colour red “red ones”", "0.9", "0", "0.3", "50", "1", "2"
     assert len(page) == 8 and "</td><td>".join(cells) in page[0] and "cure/latent/1" in page[5]

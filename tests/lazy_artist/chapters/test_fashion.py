@@ -277,6 +277,8 @@ def test_values_of_chapter_7_s_steering(by_hand):
 
     for function in (intervene_on_latents, refit_heads, turn_red):
         by_hand(decomposition, function.__name__, function)
+    direct = SimpleNamespace(run=lambda calls, _: [function(**given) for function, given in calls])
+    by_hand(decomposition, "stored", direct)
     values = fashion.steering()
     assert means(values) == {
         "sae-cure": 0.49, "sae-cure-beats-controls": 0.15,  # .5 - .35, both by cell

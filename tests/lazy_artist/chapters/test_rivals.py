@@ -2,6 +2,7 @@
 on frames made by hand."""
 
 import inspect
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from lazy_artist.canvas import Split, paint
 from lazy_artist.chapters import rivals as r
 from lazy_artist.claims import begin_chapter
 from lazy_artist.evaluate import estimate, percent
+from lazy_artist.plots import plus_minus
 from lazy_artist.sae import SparseAutoencoder
 
 GIVEN = {"n_search": 1, "n_validation": 1, "n_eval": 1, "splits": ["hard"]}
@@ -408,8 +410,8 @@ def test_the_cells_show_what_was_measured(monkeypatch):
         assert (made.op, made.threshold) == (">", 0)
         assert (made.sealed == "closed") is (name in SEALED), name
 
-    def over(value, up=0.02):
-        return percent(estimate([value, value + up]))
+    def over(value, up=0.02, told=percent):
+        return told(estimate([value, value + up]))
 
     for code, text in {
         "percent(mask_hard)": over(0.4), 'f"{100 * own_most:.0f}"': "37",
@@ -419,14 +421,15 @@ def test_the_cells_show_what_was_measured(monkeypatch):
         'percent(estimate(sharing.loc["cheater and oracle", "shared"]))': over(0.4, 0),
     }.items():  # fmt: skip
         assert inline[code] == text, code
+    reach = partial(over, told=plus_minus)
     for label, row, expected in (
-        ("erased", 1, ["LEACE", over(0.21), over(0.35), over(0.5)]),
-        ("masks", 0, ["all three blocks", "random colours", "learnt", over(0.5, 0), over(0.3, 0),
-                      over(0.4), over(0.2, 0)]),
-        ("layers", 2, ["block1", "whole activation", over(1, 0), over(0.4, 0), over(0.6, 0),
-                       over(0.5, 0)]),
-        ("layers", 3, ["block2", "colour latents", over(0.5, 0), over(0.3, 0), over(0.2, 0),
-                       over(0.5, 0)]),
+        ("erased", 1, ["LEACE", reach(0.21), reach(0.35), reach(0.5)]),
+        ("masks", 0, ["all three blocks", "random colours", "learnt", reach(0.5, 0), reach(0.3, 0),
+                      reach(0.4), reach(0.2, 0)]),
+        ("layers", 2, ["block1", "whole activation", reach(1, 0), reach(0.4, 0), reach(0.6, 0),
+                       reach(0.5, 0)]),
+        ("layers", 3, ["block2", "colour latents", reach(0.5, 0), reach(0.3, 0), reach(0.2, 0),
+                       reach(0.5, 0)]),
     ):  # fmt: skip
         line = outputs[f"tbl-{label}"].data.splitlines()[2 + row]
         assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
