@@ -23,11 +23,12 @@ from lazy_artist.chapters import (
     decomposition,
     interrogation,
     intervention,
+    opening,
     prober,
 )
 from lazy_artist.claims import Claim, ledger_table
 from lazy_artist.config import TEST_SEED, n_eval, pick, sealed_splits, seeds
-from lazy_artist.data import DataNotFoundError, load_digits
+from lazy_artist.data import DataNotFoundError, load_digits, using
 from lazy_artist.debias import BEST, BLIND
 from lazy_artist.evaluate import balanced, estimate, evaluate_networks, split_table, summarise
 from lazy_artist.networks import network, networks
@@ -37,6 +38,8 @@ CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
     "ankle boot",
 )  # fmt: skip
+NAMES = [name.split("/")[0].split()[-1] for name in CLASSES]  # short
+PAIRS = [[1, 1], [1, 0], [0, 0], [0, 1], [7, 3]]  # (class, colour) of the specimens
 TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
     "biased-canvas", "cheater", "cheater-more", "prober", "interrogation", "intervention",
@@ -326,21 +329,22 @@ def dressed(n: int) -> dict[str, np.ndarray]:
 
 
 def measure() -> dict[str, Any]:
-    """All that the chapter shows of the data set in use: "values", "rivals" (`evaluate_rivals`),
-    "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident" (`cheater.confidences`),
-    "confusions" (of the oracle), "coverage", "followed" and "down" (`turn_red`). {} where
-    Fashion-MNIST cannot be had, and not all of its results are here."""
+    """All that the chapter shows of clothes: "values", "rivals" (`evaluate_rivals`), "asked"
+    (`cheater.ask`), "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident"
+    (`cheater.confidences`), "confusions" (of the oracle), "coverage", "followed" and "down"
+    (`turn_red`). {} where Fashion-MNIST cannot be had, and not all of its results are here."""
     try:
-        rivals = evaluate_rivals()
-        values = cheating() | tuning() | gaze() | cures(rivals) | cloaks() | autoencoders()
-        values |= steering()
-        return {
-            "values": values, "rivals": rivals, "pictures": dressed(3),
-            "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
-            "confusions": cheater.confusions(networks("oracle"), n_eval()),
-            "coverage": coverage(), "followed": followed(),
-            "down": turn_red()["down"],
-        }  # fmt: skip
+        with using("fashion-mnist"):  # the one line that changes the data
+            rivals = evaluate_rivals()
+            values = cheating() | tuning() | gaze() | cures(rivals) | cloaks()
+            values |= autoencoders() | steering()
+            return {
+                "values": values, "rivals": rivals, "pictures": dressed(3),
+                "asked": cheater.ask([network(kind) for kind in plots.NETWORK_STYLES], PAIRS),
+                "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
+                "confusions": cheater.confusions(networks("oracle"), n_eval()),
+                "coverage": coverage(), "followed": followed(), "down": turn_red()["down"],
+            }  # fmt: skip
     except (DataNotFoundError, ArtifactError):
         try:
             load_digits("train", "fashion-mnist"), load_digits("test", "fashion-mnist")
@@ -371,7 +375,8 @@ def side_by_side(digits: dict[str, Claim], clothes: dict[str, Claim]) -> pd.Data
     rows = {"claim": told + " (" + one["Criterion"] + ")"}
     for name, table in (("on digits", one), ("on clothes", other)):
         value = table["Measured"].str.replace(r", \d+ seeds?$", "", regex=True)
-        rows[name] = table["Outcome"].str[0] + " " + value
+        value = value.str.replace(" ", "\u00a0").str.replace("-", "−")  # stays on one line
+        rows[name] = table["Outcome"].str[0] + "\u00a0" + value
     return pd.DataFrame(rows)
 
 
@@ -402,7 +407,7 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     if pictures is None:
         return _nothing()
     own, other = (pictures[name] / 255 for name in ("own", "other"))
-    figure, axes = plots.grid(plots.WIDTH, 4.3, len(own) + 1, N_CLASSES)
+    figure, axes = plots.grid(plots.WIDTH, 3.7, len(own) + 1, N_CLASSES)
     others = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
     for column in range(N_CLASSES):
         for row, images in zip(axes[:-1], own, strict=True):
@@ -411,6 +416,32 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
         axes[0, column].set_title(f"{name}\n({COLOUR_NAMES[column]})", fontsize=10, pad=2)
         plots.picture(axes[-1, column], other[column], others[column], 10)
     return figure
+
+
+def specimens(asked: dict[str, np.ndarray] | None) -> Figure:
+    """What cheater, cure and oracle predict of the pictures of `PAIRS`."""
+    if asked is None:
+        return _nothing()
+    return opening.opening_figure(asked, PAIRS, list(plots.NETWORK_STYLES), NAMES)
+
+
+def mistakes(confusions: pd.DataFrame | None) -> Figure:
+    """What networks predict of hard images of each class (rows of `cheater.confusions`), mean over
+    networks, the `TOPS` first."""
+    if confusions is None:
+        return _nothing()
+    rows = confusions[confusions["by"] == "true digit"]
+    mean = rows.groupby(["number", "prediction"])["share"].mean()
+    order = [*TOPS, *sorted(set(range(N_CLASSES)) - set(TOPS))]
+    share = mean.unstack().loc[order, order].to_numpy()
+    figure, ((ax,),) = plots.grid(plots.WIDTH, 3.9)
+    plots.heat_map(ax, share, plots.shares(share), top=1)
+    names = [NAMES[k] for k in order]
+    ax.set_xticks(range(N_CLASSES), names)
+    ax.set_yticks(range(N_CLASSES), names)
+    ax.set(xlabel="the oracle's prediction", ylabel="true class")
+    note = "share, in [0, 1], of the hard images of a class (number) that get a prediction"
+    return plots.show(figure, mean.reset_index(), note)
 
 
 def trousers(red: dict[str, np.ndarray] | None) -> Figure:
