@@ -24,7 +24,8 @@ FAR = re.compile(
 )
 
 # the chapters that have the shape of a chapter, and what that shape is
-DONE = ("biased-canvas", "cheater", "intervention", "cloak")
+DONE = ("biased-canvas", "cheater", "intervention", "cloak", "fashion")
+DONE += ("challenge-cnn", "challenge-transformer")
 PARTS = ["In short", "The method", "The evidence", "Predicted and observed", "Try it"]
 LONGEST = 1500  # words of prose in a chapter
 # words that this book alone would use so; the field's own are in DESIGN.md
