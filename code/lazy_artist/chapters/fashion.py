@@ -405,7 +405,7 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     """The pictures of `dressed`, a column for each class, with its name and colour above and the
     other colour below."""
     if pictures is None:
-        return _nothing()
+        return nothing()
     own, other = (pictures[name] / 255 for name in ("own", "other"))
     figure, axes = plots.grid(plots.WIDTH, 3.7, len(own) + 1, N_CLASSES)
     others = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
@@ -421,44 +421,12 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
 def specimens(asked: dict[str, np.ndarray] | None) -> Figure:
     """What cheater, cure and oracle predict of the pictures of `PAIRS`."""
     if asked is None:
-        return _nothing()
+        return nothing()
     return opening.opening_figure(asked, PAIRS, list(plots.NETWORK_STYLES), NAMES)
 
 
-def mistakes(confusions: pd.DataFrame | None) -> Figure:
-    """What networks predict of hard images of each class (rows of `cheater.confusions`), mean over
-    networks, the `TOPS` first."""
-    if confusions is None:
-        return _nothing()
-    rows = confusions[confusions["by"] == "true digit"]
-    mean = rows.groupby(["number", "prediction"])["share"].mean()
-    order = [*TOPS, *sorted(set(range(N_CLASSES)) - set(TOPS))]
-    share = mean.unstack().loc[order, order].to_numpy()
-    figure, ((ax,),) = plots.grid(plots.WIDTH, 3.9)
-    plots.heat_map(ax, share, plots.shares(share), top=1)
-    names = [NAMES[k] for k in order]
-    ax.set_xticks(range(N_CLASSES), names)
-    ax.set_yticks(range(N_CLASSES), names)
-    ax.set(xlabel="the oracle's prediction", ylabel="true class")
-    note = "share, in [0, 1], of the hard images of a class (number) that get a prediction"
-    return plots.show(figure, mean.reset_index(), note)
-
-
-def trousers(red: dict[str, np.ndarray] | None) -> Figure:
-    """Class 1 in red (`cheater.red_ones`), with the class predicted and its probability."""
-    if red is None:
-        return _nothing()
-    figure, axes = plots.grid(plots.WIDTH, 1.6, 1, len(red["images"]))
-    for ax, image, shares in zip(axes[0], red["images"], red["probabilities"], strict=True):
-        best = int(shares.argmax())
-        plots.picture(ax, image, f"{CLASSES[best]}\n{shares[best]:.0%}", 10)
-    image, number = np.indices(red["probabilities"].shape).reshape(2, -1)
-    frame = {"image": image + 1, "class": [CLASSES[k] for k in number]}
-    frame = pd.DataFrame(frame | {"probability": red["probabilities"].ravel()})
-    return plots.show(figure, frame, "image: from the left; probability of each class, in [0, 1]")
-
-
-def _nothing() -> Figure:
+def nothing() -> Figure:
+    """What stands in a figure's place where there are no clothes."""
     figure, axes = plots.grid(plots.WIDTH, 0.8)
     axes[0, 0].set_axis_off()
     axes[0, 0].text(0.5, 0.5, MISSING.replace(", or", ",\nor"), ha="center", va="center", size=10)

@@ -378,6 +378,6 @@ def test_the_page_says_so_where_there_are_no_clothes(page, monkeypatch, measured
             measured = fashion.measure()
     assert measured == {} and os.environ["LAZY_ARTIST_SOURCE"] == before
     shown, inline = page(measured)
-    assert inline["short"] == fashion.MISSING and claims.recorded(["fashion"]) == {}
+    assert inline["short"] + "." == fashion.MISSING and claims.recorded(["fashion"]) == {}
     assert {"fig-clothes", "fig-trousers", "tbl-fashion-claims"} <= set(shown)
     assert all(shown[name].data.strip() for name in shown if name.startswith("tbl"))
