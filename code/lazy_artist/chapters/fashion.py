@@ -160,12 +160,13 @@ def gaze() -> Values:
 def evaluate_rivals() -> pd.DataFrame:
     """The rows of `evaluate_networks` for some methods of debiasing and the oracle of their budget,
     as chapter 5 measures them; one seed at quick scale."""
-    splits, used = intervention.SPLITS + sealed_splits(), pick(seeds(), range(1))
+    sizes = {"splits": intervention.SPLITS + sealed_splits(), "n_eval": n_eval()}
     calls = [
-        {"networks": [network(name, seed) for seed in used], "splits": splits, "n_eval": n_eval()}
+        {"networks": [network(name, seed) for seed in pick(seeds(), range(1))]}
         for name in RIVALS
     ]
-    return pd.concat(stored.map(evaluate_networks, calls, "measuring cures"), ignore_index=True)
+    rows = stored.map(evaluate_networks, [call | sizes for call in calls])
+    return pd.concat(rows, ignore_index=True)
 
 
 def cures(measured: pd.DataFrame) -> Values:
@@ -375,7 +376,7 @@ def side_by_side(digits: dict[str, Claim], clothes: dict[str, Claim]) -> pd.Data
     rows = {"claim": told + " (" + one["Criterion"] + ")"}
     for name, table in (("on digits", one), ("on clothes", other)):
         value = table["Measured"].str.replace(r", \d+ seeds?$", "", regex=True)
-        value = value.str.replace(" ", "\u00a0").str.replace("-", "−")  # stays on one line
+        value = value.str.replace(", ", ",\u00a0").str.replace("-", "−")  # an interval is whole
         rows[name] = table["Outcome"].str[0] + "\u00a0" + value
     return pd.DataFrame(rows)
 

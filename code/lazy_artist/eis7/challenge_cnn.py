@@ -366,7 +366,7 @@ def show_ramps(test: pd.DataFrame, names: Sequence[str], height: float) -> plots
         ax.text(place, 1, f"program: {label}", transform=ax.get_xaxis_transform(), ha="center")
     ax.set(xlabel="similarity to the clue", ylabel="logit 1 − logit 0")
     if len(names) > 1:
-        ax.legend(markerscale=3, loc="upper center")
+        ax.legend(markerscale=3, loc="center left")
         ax.set_ylabel("evidence for 1")
     note = "one row a test image; what is added to the margin, logit 1 - logit 0, or (margin) its sum"
     return plots.show(figure, frame, note)

@@ -62,7 +62,8 @@ def scan_phases(truth: np.ndarray) -> pd.DataFrame:
         cell = (root % modulus)[x] * 8 + region
         ones = np.bincount(cell[truth], minlength=8 * modulus)
         total = np.bincount(cell.ravel(), minlength=8 * modulus)
-        rows.append((varied, exponent, modulus, np.minimum(ones, total - ones).sum()))
+        wrong = np.minimum(ones, total - ones).sum()
+        rows.append((varied, exponent, modulus, wrong))
     return pd.DataFrame(rows, columns=["varied", "exponent", "modulus", "errors"])
 
 
