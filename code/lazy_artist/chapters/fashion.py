@@ -160,12 +160,11 @@ def gaze() -> Values:
 def evaluate_rivals() -> pd.DataFrame:
     """The rows of `evaluate_networks` for some methods of debiasing and the oracle of their budget,
     as chapter 5 measures them; one seed at quick scale."""
-    sizes = {"splits": intervention.SPLITS + sealed_splits(), "n_eval": n_eval()}
-    calls = [
-        {"networks": [network(name, seed) for seed in pick(seeds(), range(1))]}
-        for name in RIVALS
-    ]
-    rows = stored.map(evaluate_networks, [call | sizes for call in calls])
+    used, sizes = pick(seeds(), range(1)), {"n_eval": n_eval()}
+    sizes["splits"] = intervention.SPLITS + sealed_splits()
+    trained = ([network(name, seed) for seed in used] for name in RIVALS)
+    calls = [{"networks": each} | sizes for each in trained]
+    rows = stored.map(evaluate_networks, calls, "measuring cures")
     return pd.concat(rows, ignore_index=True)
 
 
@@ -376,8 +375,7 @@ def side_by_side(digits: dict[str, Claim], clothes: dict[str, Claim]) -> pd.Data
     rows = {"claim": told + " (" + one["Criterion"] + ")"}
     for name, table in (("on digits", one), ("on clothes", other)):
         value = table["Measured"].str.replace(r", \d+ seeds?$", "", regex=True)
-        value = value.str.replace(", ", ",\u00a0").str.replace("-", "−")  # an interval is whole
-        rows[name] = table["Outcome"].str[0] + "\u00a0" + value
+        rows[name] = table["Outcome"].str[0] + "\u00a0" + value.str.replace("-", "−")
     return pd.DataFrame(rows)
 
 

@@ -368,7 +368,7 @@ def show_ramps(test: pd.DataFrame, names: Sequence[str], height: float) -> plots
     if len(names) > 1:
         ax.legend(markerscale=3, loc="center left")
         ax.set_ylabel("evidence for 1")
-    note = "one row a test image; what is added to the margin, logit 1 - logit 0, or (margin) its sum"
+    note = "one row a test image; what adds to the margin, logit 1 - logit 0, or the margin"
     return plots.show(figure, frame, note)
 
 

@@ -416,8 +416,8 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
     """The label map with its rows as they come, and sorted by the program's phase, then by x."""
     phase = program_variables(*all_pairs()).phase[:, 0]
     order = np.argsort(phase, kind="stable")
-    maps = {"rows in order of x": truth, "rows sorted by phase, then x": truth[order]}
-    figure = show_maps(maps, height=2.05)
+    maps = {"rows in order of x (white: 1)": truth, "rows sorted by phase, then x": truth[order]}
+    figure = show_maps(maps, height=1.95)
     ax = figure.axes[1]
     edges = np.searchsorted(phase[order], np.arange(9)) - 0.5
     for edge in edges[1:-1]:

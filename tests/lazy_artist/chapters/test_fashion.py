@@ -349,7 +349,7 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
     assert made["fashion-cheater-hard"].statement == "on clothes: it reads | hard images"
     assert made["fashion-cheater-hard"].sealed == "closed"
     rows = table(shown["tbl-fashion-claims"])  # of what comes out otherwise
-    told = ["✓\u00a00.97 \\[0.96,\u00a00.98\\]", "✗\u00a00.9"]
+    told = ["✓\u00a00.97 \\[0.96, 0.98\\]", "✗\u00a00.9"]
     assert rows["red ones are zeros (\\> 0.95)"] == told and len(rows) == 3
     assert list(table(shown["tbl-fashion-chapters"]).values())[1] == ["3", "3", "1"]
     assert shown["fashion-cheater-hard"].value == 0.02
