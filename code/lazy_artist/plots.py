@@ -128,33 +128,38 @@ def answers(
     images: np.ndarray,
     pairs: Sequence[Sequence[int]],
     probabilities: dict[str, np.ndarray],
+    names: Sequence[str] = "0123456789",
 ) -> pd.DataFrame:
     """Images (N, 3, 28, 28) of pairs (digit, colour) in a row, and below each what every network
     (its name -> probabilities (N, 10)) predicts, with its confidence and what it goes with: the
-    digit, the colour, both or neither. Returns what is shown as a tidy frame."""
-    looks = {"digit": ("✓ digit", "#DCEBF5"), "both": ("✓ both", "#DCEBF5")}
+    digit (of other data, the class of one of ten names), the colour, both or neither. Returns what
+    is shown as a tidy frame."""
+    own, side, high = ("digit", 0.88, 0.56) if names[0] == "0" else ("shape", 0.6, 0.37)
+    top = side + 0.12
+    looks = {"digit": (f"✓ {own}", "#DCEBF5"), "both": ("✓ both", "#DCEBF5")}
     looks |= {"colour": ("✗ colour", "#FADFCB"), "neither": ("✗ neither", "#EEEEEE")}
-    rows, high = [], 0.56
+    rows = []
     for column, (image, (digit, colour)) in enumerate(zip(images, pairs, strict=True)):
-        ax.imshow(image.transpose(1, 2, 0), extent=(column + 0.06, column + 0.94, 0.94, 0.06))
-        title = f"{COLOUR_NAMES[colour]} {digit}"
+        left = column + 0.5 - side / 2
+        ax.imshow(image.transpose(1, 2, 0), extent=(left, left + side, side + 0.06, 0.06))
+        title = f"{COLOUR_NAMES[colour]} {names[digit]}"
         ax.text(column + 0.5, 0, title, ha="center", va="bottom", fontsize=SMALL)
         for row, (network, shares) in enumerate(probabilities.items()):
             best = int(shares[column].argmax())
             kinds = {(1, 1): "both", (1, 0): "digit", (0, 1): "colour", (0, 0): "neither"}
             kind = kinds[best == digit, best == colour]
             told, tint = looks[kind]
-            corner = (column + 0.03, 1 + high * row + 0.02)
+            corner = (column + 0.03, top + high * row + 0.02)
             ax.add_patch(Rectangle(corner, 0.94, high - 0.04, facecolor=tint))
-            text = f"“{best}” {shares[column, best]:.0%}\n{told}"
-            place = (column + 0.5, 1 + high * (row + 0.5))
+            text = f"“{names[best]}” {shares[column, best]:.0%}\n{told}"
+            place = (column + 0.5, top + high * (row + 0.5))
             ax.text(*place, text, ha="center", va="center", fontsize=SMALL, linespacing=1.15)
             told = {"prediction": best, "confidence": shares[column, best], "goes with": kind}
             rows.append({"digit": digit, "colour": colour, "network": network} | told)
     for row, network in enumerate(probabilities):
-        ax.text(-0.08, 1 + high * (row + 0.5), network, ha="right", va="center")
+        ax.text(-0.08, top + high * (row + 0.5), network, ha="right", va="center")
     ax.set_xlim(0, len(pairs))
-    ax.set_ylim(1 + high * len(probabilities), -0.22)
+    ax.set_ylim(top + high * len(probabilities), -0.25 * side)
     ax.set_aspect("equal")
     ax.set_axis_off()
     frame = pd.DataFrame(rows)

@@ -23,11 +23,12 @@ from lazy_artist.chapters import (
     decomposition,
     interrogation,
     intervention,
+    opening,
     prober,
 )
 from lazy_artist.claims import Claim, ledger_table
 from lazy_artist.config import TEST_SEED, n_eval, pick, sealed_splits, seeds
-from lazy_artist.data import DataNotFoundError, load_digits
+from lazy_artist.data import DataNotFoundError, load_digits, using
 from lazy_artist.debias import BEST, BLIND
 from lazy_artist.evaluate import balanced, estimate, evaluate_networks, split_table, summarise
 from lazy_artist.networks import network, networks
@@ -37,6 +38,8 @@ CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
     "ankle boot",
 )  # fmt: skip
+NAMES = [name.split("/")[0].split()[-1] for name in CLASSES]  # short
+PAIRS = [[1, 1], [1, 0], [0, 0], [0, 1], [7, 3]]  # (class, colour) of the specimens
 TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
     "biased-canvas", "cheater", "cheater-more", "prober", "prober-more", "interrogation",
@@ -158,12 +161,12 @@ def gaze() -> Values:
 def evaluate_rivals() -> pd.DataFrame:
     """The rows of `evaluate_networks` for some methods of debiasing and the oracle of their budget,
     as chapter 5 measures them; one seed at quick scale."""
-    splits, used = intervention.SPLITS + sealed_splits(), pick(seeds(), range(1))
-    calls = [
-        {"networks": [network(name, seed) for seed in used], "splits": splits, "n_eval": n_eval()}
-        for name in RIVALS
-    ]
-    return pd.concat(stored.map(evaluate_networks, calls, "measuring cures"), ignore_index=True)
+    used, sizes = pick(seeds(), range(1)), {"n_eval": n_eval()}
+    sizes["splits"] = intervention.SPLITS + sealed_splits()
+    trained = ([network(name, seed) for seed in used] for name in RIVALS)
+    calls = [{"networks": each} | sizes for each in trained]
+    rows = stored.map(evaluate_networks, calls, "measuring cures")
+    return pd.concat(rows, ignore_index=True)
 
 
 def cures(measured: pd.DataFrame) -> Values:
@@ -299,21 +302,23 @@ def dressed(n: int) -> dict[str, np.ndarray]:
 
 
 def measure() -> dict[str, Any]:
-    """All that the chapter shows of the data set in use: "values", "rivals" (`evaluate_rivals`),
-    "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident" (`cheater.confidences`),
-    "confusions" (of the oracle), "coverage", "followed" and "down" (of chapter 7). {} where
-    Fashion-MNIST cannot be had, and not all of its results are here."""
+    """All that the chapter shows of clothes: "values", "rivals" (`evaluate_rivals`), "asked"
+    (`cheater.ask`), "pictures" (`dressed`), "red" (`cheater.red_ones`), "confident"
+    (`cheater.confidences`), "confusions" (of the oracle), "coverage", "followed" and "down"
+    (of chapter 7). {} where Fashion-MNIST cannot be had, and not all of its results are here."""
     try:
-        rivals = evaluate_rivals()
-        values = cheating() | tuning() | gaze() | cures(rivals) | cloaks() | autoencoders()
-        values |= steering()
-        return {
-            "values": values, "rivals": rivals, "pictures": dressed(3),
-            "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
-            "confusions": cheater.confusions(networks("oracle"), n_eval()),
-            "coverage": coverage(), "followed": followed(),
-            "down": decomposition.measure()["down"],
-        }  # fmt: skip
+        with using("fashion-mnist"):  # the one line that changes the data
+            rivals = evaluate_rivals()
+            values = cheating() | tuning() | gaze() | cures(rivals) | cloaks()
+            values |= autoencoders() | steering()
+            return {
+                "values": values, "rivals": rivals, "pictures": dressed(3),
+                "asked": cheater.ask([network(kind) for kind in plots.NETWORK_STYLES], PAIRS),
+                "red": cheater.red_ones(network("cheater"), 8), "confident": cheaters_confidences(),
+                "confusions": cheater.confusions(networks("oracle"), n_eval()),
+                "coverage": coverage(), "followed": followed(),
+                "down": decomposition.measure()["down"],
+            }  # fmt: skip
     except (DataNotFoundError, ArtifactError):
         try:
             load_digits("train", "fashion-mnist"), load_digits("test", "fashion-mnist")
@@ -344,7 +349,7 @@ def side_by_side(digits: dict[str, Claim], clothes: dict[str, Claim]) -> pd.Data
     rows = {"claim": told + " (" + one["Criterion"] + ")"}
     for name, table in (("on digits", one), ("on clothes", other)):
         value = table["Measured"].str.replace(r", \d+ seeds?$", "", regex=True)
-        rows[name] = table["Outcome"].str[0] + " " + value
+        rows[name] = table["Outcome"].str[0] + "\u00a0" + value.str.replace("-", "−")
     return pd.DataFrame(rows)
 
 
@@ -373,9 +378,9 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     """The pictures of `dressed`, a column for each class, with its name and colour above and the
     other colour below."""
     if pictures is None:
-        return _nothing()
+        return nothing()
     own, other = (pictures[name] / 255 for name in ("own", "other"))
-    figure, axes = plots.grid(plots.WIDTH, 4.3, len(own) + 1, N_CLASSES)
+    figure, axes = plots.grid(plots.WIDTH, 3.7, len(own) + 1, N_CLASSES)
     others = [*COLOUR_NAMES[1:], COLOUR_NAMES[0]]
     for column in range(N_CLASSES):
         for row, images in zip(axes[:-1], own, strict=True):
@@ -386,21 +391,15 @@ def wardrobe(pictures: dict[str, np.ndarray] | None) -> Figure:
     return figure
 
 
-def trousers(red: dict[str, np.ndarray] | None) -> Figure:
-    """Class 1 in red (`cheater.red_ones`), with the class predicted and its probability."""
-    if red is None:
-        return _nothing()
-    figure, axes = plots.grid(plots.WIDTH, 1.6, 1, len(red["images"]))
-    for ax, image, shares in zip(axes[0], red["images"], red["probabilities"], strict=True):
-        best = int(shares.argmax())
-        plots.picture(ax, image, f"{CLASSES[best]}\n{shares[best]:.0%}", 10)
-    image, number = np.indices(red["probabilities"].shape).reshape(2, -1)
-    frame = {"image": image + 1, "class": [CLASSES[k] for k in number]}
-    frame = pd.DataFrame(frame | {"probability": red["probabilities"].ravel()})
-    return plots.show(figure, frame, "image: from the left; probability of each class, in [0, 1]")
+def specimens(asked: dict[str, np.ndarray] | None) -> Figure:
+    """What cheater, cure and oracle predict of the pictures of `PAIRS`."""
+    if asked is None:
+        return nothing()
+    return opening.opening_figure(asked, PAIRS, list(plots.NETWORK_STYLES), NAMES)
 
 
-def _nothing() -> Figure:
+def nothing() -> Figure:
+    """What stands in a figure's place where there are no clothes."""
     figure, axes = plots.grid(plots.WIDTH, 0.8)
     axes[0, 0].set_axis_off()
     axes[0, 0].text(0.5, 0.5, MISSING.replace(", or", ",\nor"), ha="center", va="center", size=10)

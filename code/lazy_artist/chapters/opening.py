@@ -242,11 +242,12 @@ def thumbnails(cheater: Network, cure: Network) -> dict[str, np.ndarray]:
 
 
 def opening_figure(
-    asked: dict[str, np.ndarray], pairs: list[list[int]], networks: list[str]
+    asked: dict[str, np.ndarray], pairs: list[list[int]], networks: list[str], *names: list[str]
 ) -> Figure:
-    """Digits in colours that mislead, and what each network predicts (`cheater.ask`)."""
+    """Digits in colours that mislead, or what else ten names tell, and what each network predicts
+    (`cheater.ask`)."""
     figure, axes = plots.grid(plots.WIDTH, 2.35)
     probabilities = dict(zip(networks, asked["probabilities"], strict=True))
-    told = plots.answers(axes[0, 0], asked["images"], pairs, probabilities)
+    told = plots.answers(axes[0, 0], asked["images"], pairs, probabilities, *names)
     note = "what each network predicts of each picture, with its confidence, in [0, 1]"
     return plots.show(figure, told, note)

@@ -8,6 +8,7 @@ Thresholds, groups and templates are fitted on training digits; test digits only
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -348,32 +349,33 @@ def show_plane(plane: pd.DataFrame) -> plots.Figure:
     return plots.show(figure, plane, note)
 
 
-def show_ramps(test: pd.DataFrame) -> plots.Figure:
-    """Evidence of each group of hidden units, and their sum, against similarity to the clue."""
-    frame = test[["similarity", *cnn.GROUPS, "margin"]][:N_SCATTER]
-    figure, axes = plots.grid(6.8, 4.4, 2, 1, sharex=True, height_ratios=[1.4, 1])
-    above, below = axes[:, 0]
+def show_ramps(test: pd.DataFrame, names: Sequence[str], height: float) -> plots.Figure:
+    """Columns of `test`, what adds to logit 1 less logit 0, against similarity to the clue, which
+    stands beside them."""
+    frame = test[["similarity", *names]][:N_SCATTER]
+    figure, ((left, ax),) = plots.grid(plots.WIDTH, height, 1, 2, width_ratios=[1, 5])
+    plots.picture(left, np.repeat(1 - cnn.CLUE[None] / 255, 3, axis=0), "the clue")
     styles = ((plots.BLUE, "o"), (plots.VERMILION, "^"), ("#777777", "s"))
-    for name, (colour, marker) in zip(cnn.GROUPS, styles, strict=True):
-        above.scatter(frame["similarity"], frame[name], s=5, color=colour, marker=marker, alpha=0.4,
-                      lw=0, label=f"“{name}”")  # fmt: skip
-    below.scatter(frame["similarity"], frame["margin"], s=4, color=plots.DARK, alpha=0.4, lw=0)
-    for ax in (above, below):
-        ax.axhline(0, color=plots.DARK, linewidth=0.7)
-        for edge in cnn.BAND:
-            ax.axvline(edge, color=plots.DARK, linewidth=0.9, linestyle="--")
-    above.legend(markerscale=3, loc="upper center")
-    above.set_ylabel("evidence for 1")
-    label = "similarity to the clue (dashed: the program's thresholds)"
-    below.set(xlabel=label, ylabel="logit 1 − logit 0")
-    note = "one row a test image; what each group of units adds to the margin, logit 1 - logit 0"
+    for name, (colour, marker) in zip(names, styles, strict=False):
+        ax.scatter(frame["similarity"], frame[name], s=5, color=colour, marker=marker, alpha=0.4,
+                   lw=0, label=f"“{name}”")  # fmt: skip
+    ax.axhline(0, color=plots.DARK, linewidth=0.7)
+    for edge in cnn.BAND:
+        ax.axvline(edge, color=plots.DARK, linewidth=0.9, linestyle="--")
+    for place, label in ((-58, 1), (np.mean(cnn.BAND), 0), (3, 1)):
+        ax.text(place, 1, f"program: {label}", transform=ax.get_xaxis_transform(), ha="center")
+    ax.set(xlabel="similarity to the clue", ylabel="logit 1 − logit 0")
+    if len(names) > 1:
+        ax.legend(markerscale=3, loc="center left")
+        ax.set_ylabel("evidence for 1")
+    note = "one row a test image; what adds to the margin, logit 1 - logit 0, or the margin"
     return plots.show(figure, frame, note)
 
 
 def show_templates(templates: dict[str, np.ndarray], kernels: np.ndarray) -> plots.Figure:
     """Templates (28, 28), each on its own scale, and the first layer's kernels (8, 3, 3) on a
     common one: orange for positive, purple for negative, white for zero."""
-    figure = plots.Figure(figsize=(8, 3.3))
+    figure = plots.Figure(figsize=(plots.WIDTH, 3.1))
     above, below = figure.subfigures(2, 1, height_ratios=[2.4, 1])
     numbered = {f"kernel {k}": kernel for k, kernel in enumerate(kernels)}
     rows, largest = [], np.abs(kernels).max()
@@ -392,7 +394,7 @@ def show_templates(templates: dict[str, np.ndarray], kernels: np.ndarray) -> plo
 
 def show_threshold(curve: pd.DataFrame) -> plots.Figure:
     """The "share" of images predicted as 1 by "similarity", and the program's label (dashed)."""
-    figure, ((ax,),) = plots.grid(6.5, 2.8)
+    figure, ((ax,),) = plots.grid(plots.WIDTH, 2.6)
     x = curve["similarity"]
     ax.plot(x, curve["share"], "o-", color=plots.BLUE, markersize=3, lw=1.2, label="the network")
     ends = [x.min() - 1, *np.repeat(cnn.BAND, 2), x.max() + 1]

@@ -62,7 +62,8 @@ def scan_phases(truth: np.ndarray) -> pd.DataFrame:
         cell = (root % modulus)[x] * 8 + region
         ones = np.bincount(cell[truth], minlength=8 * modulus)
         total = np.bincount(cell.ravel(), minlength=8 * modulus)
-        rows.append((varied, exponent, modulus, np.minimum(ones, total - ones).sum()))
+        wrong = np.minimum(ones, total - ones).sum()
+        rows.append((varied, exponent, modulus, wrong))
     return pd.DataFrame(rows, columns=["varied", "exponent", "modulus", "errors"])
 
 
@@ -363,11 +364,11 @@ def linear_probes(s: transformer.States, seed: int) -> pd.DataFrame:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def show_maps(maps: dict[str, np.ndarray], height: float = 3.1) -> plots.Figure:
+def show_maps(maps: dict[str, np.ndarray], height: float = 2.7) -> plots.Figure:
     """Tables of labels by x (down) and y (across), side by side: white for 1, black for 0."""
     figure, (axes,) = plots.grid(plots.WIDTH, height, 1, len(maps))
     for ax, (name, table) in zip(axes, maps.items(), strict=True):
-        ax.imshow(table, cmap="gray", vmin=0, vmax=1)
+        ax.imshow(table, cmap="gray", vmin=0, vmax=1, aspect="auto")
         ax.set(title=name, xlabel="y")
     axes[0].set_ylabel("x")
     return figure
@@ -376,7 +377,7 @@ def show_maps(maps: dict[str, np.ndarray], height: float = 3.1) -> plots.Figure:
 def show_changes(changes: pd.DataFrame) -> plots.Figure:
     """`label_changes` on a plane of x (down) and y (across), with the program's two curves and its
     line."""
-    figure, ((ax,),) = plots.grid(5.6, 4.6)
+    figure, ((ax,),) = plots.grid(plots.WIDTH, 3.9)
     x = np.linspace(0, 112, 500)
     for curve, y, name, colour, marker in (
         ("left", x**4 / 40_000, "x⁴ = 40,000 y", plots.BLUE, "o"),
@@ -415,8 +416,8 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
     """The label map with its rows as they come, and sorted by the program's phase, then by x."""
     phase = program_variables(*all_pairs()).phase[:, 0]
     order = np.argsort(phase, kind="stable")
-    maps = {"rows in order of x": truth, "rows sorted by phase, then x": truth[order]}
-    figure = show_maps(maps, height=4.2)
+    maps = {"rows in order of x (white: 1)": truth, "rows sorted by phase, then x": truth[order]}
+    figure = show_maps(maps, height=1.95)
     ax = figure.axes[1]
     edges = np.searchsorted(phase[order], np.arange(9)) - 0.5
     for edge in edges[1:-1]:
@@ -428,7 +429,7 @@ def show_sorted(truth: np.ndarray) -> plots.Figure:
 
 def show_error_curves(curves: pd.DataFrame) -> plots.Figure:
     """`error_curve`s by "network" and "seed": thick the mean over seeds, thin each seed."""
-    figure, ((ax,),) = plots.grid(6.8, 2.9)
+    figure, ((ax,),) = plots.grid(plots.WIDTH, 2.9)
     styles = ((plots.VERMILION, "--", "s"), (plots.BLUE, "-", "o"), (plots.DARK, ":", "^"))
     networks = curves.groupby("network", sort=False)
     for (name, own), (colour, dash, marker) in zip(networks, styles, strict=True):
@@ -449,7 +450,7 @@ def show_inside(parts: np.ndarray, neuron: np.ndarray) -> plots.Figure:
     """The "parts" and the "neuron" of `dissect`: what y adds, by y (left); what x adds, by the
     share of 1 in the program's row (middle); the neuron by x (down) and y (across)."""
     ones = transformer.transformer_label(*all_pairs()).mean(axis=1)
-    figure, (axes,) = plots.grid(6.8, 3, 1, 3)
+    figure, (axes,) = plots.grid(plots.WIDTH, 3, 1, 3)
     panels = (("what y adds", parts[1], np.arange(SIDE), "y"), ("what x adds", parts[0], ones,
               "share of 1 in the row of x"))  # fmt: skip
     for ax, (title, points, values, label) in zip(axes, panels, strict=False):

@@ -339,6 +339,7 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
                    "oracle-hard": (0.91, "closed"), "sae-dial": (0.5, None)},
         "rivals": rivals(), "pictures": fashion.dressed.__wrapped__(3),
         "red": {"images": np.zeros((8, 3, 28, 28)), "probabilities": np.full((8, 10), 0.1)},
+        "asked": {"images": np.zeros((5, 3, 28, 28)), "probabilities": np.eye(10)[[[0] * 5] * 3]},
         "confident": pd.DataFrame([{"images": "red ones", "seed": 0, "shortcut_rate": 0.9,
                                     "confidence": 0.8}]),
         "confusions": pd.DataFrame(confusions), "coverage": [0.1 + k / 100 for k in range(10)],
@@ -351,18 +352,26 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
     assert [one.threshold for one in made.values()] == [0.2, 0.95, 0.985]
     assert made["fashion-cheater-hard"].statement == "on clothes: it reads | hard images"
     assert made["fashion-cheater-hard"].sealed == "closed"
-    rows = table(shown["tbl-fashion-claims"])
-    assert rows["red ones are zeros (\\> 0.95)"] == [r"✓ 0.97 \[0.96, 0.98\]", "✗ 0.9"]
+    rows = table(shown["tbl-fashion-claims"])  # of what comes out otherwise
+    told = ["✓\u00a00.97 \\[0.96, 0.98\\]", "✗\u00a00.9"]
+    assert rows["red ones are zeros (\\> 0.95)"] == told and len(rows) == 3
+    assert list(table(shown["tbl-fashion-chapters"]).values())[1] == ["3", "3", "1"]
+    assert shown["fashion-cheater-hard"].value == 0.02
+    texts = [text.get_text() for text in shown["fig-trousers"].axes[0].texts]
+    assert texts[1:4] == ["“T-shirt” 100%\n✗ neither"] * 3 and "yellow sneaker" in texts
     assert "1 hold on clothes" in inline["short"] and "2.0 percent" in inline["short"]
-    expected = shown["tbl-fashion-expected"].data
-    assert "1 of 1" in expected and "1 of 2" in expected
-    (told,) = [value.data for name, value in shown.items() if name.startswith("cell")]
+    assert inline['f"{len(failed)} of {len(doomed)}"'] == "1 of 1"
+    assert inline['f"{len(alike)} of {len(others)}"'] == "1 of 2"
+    first, *_, told = [value.data for name, value in shown.items() if name.startswith("cell")]
+    assert 'with using("fashion-mnist"):' in first
+    more, _ = run_cells("fashion-more")
+    assert len(table(more["tbl-fashion-all"])) == 4  # with its head
     assert "A lower ceiling" in told and "no reason for `cheater-red-one`" in told
     assert "not run before this one: `sae-dial`" in told
     cures = table(shown["tbl-fashion-cures"])
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
     assert claims.recorded(["cheater", "fashion"]) == {}  # those were of another scale
-    assert cures["just train twice"][0] == cures["just train twice"][1] == "67.1 [66.9, 67.3]"
+    assert cures["just train twice"][0] == cures["just train twice"][1] == "67.1\u00a0±\u00a00.2"
 
 
 @pytest.mark.parametrize("measured", [{}, None])
@@ -373,6 +382,6 @@ def test_the_page_says_so_where_there_are_no_clothes(page, monkeypatch, measured
             measured = fashion.measure()
     assert measured == {} and os.environ["LAZY_ARTIST_SOURCE"] == before
     shown, inline = page(measured)
-    assert inline["short"] == fashion.MISSING and claims.recorded(["fashion"]) == {}
+    assert inline["short"] + "." == fashion.MISSING and claims.recorded(["fashion"]) == {}
     assert {"fig-clothes", "fig-trousers", "tbl-fashion-claims"} <= set(shown)
     assert all(shown[name].data.strip() for name in shown if name.startswith("tbl"))
