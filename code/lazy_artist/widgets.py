@@ -71,7 +71,7 @@ def place(
     such as "@fig-heat" or an image with its `fig-alt`; needs: scripts that `export` has written.
     """
     scripts = " ".join(["network", "widgets", *needs, kind])
-    return f"""::: {{.widget kind="{kind}" needs="{scripts}"}}
+    return f"""::: {{.widget data-kind="{kind}" data-needs="{scripts}"}}
 
 **{title}** {text}
 

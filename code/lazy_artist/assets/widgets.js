@@ -93,7 +93,7 @@ function show(canvas, image) {
 // --- the drawing pad ----------------------------------------------------------------------------
 
 const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-let pads = 0;
+let wheels = 0;
 
 // A pad to draw on with mouse, finger or keys: {root, grey(), blank(), give(grey), clear(), undo(),
 // paint(image, rgb), own(), open(on)}. changed: called when what is on it has changed. A finger
@@ -103,7 +103,6 @@ function makePad(background, changed, help) {
   const status = unseen(""), small = element("canvas", {width: SIDE, height: SIDE});
   const pen = {column: 6, row: 6, down: false, shown: false};
   let strokes = [], given = null, drawing = false, opened = false;
-  pads += 1;
   for (const [name, value] of [["role", "application"], ["aria-label", "Drawing pad"],
     ["aria-describedby", help]]) canvas.setAttribute(name, value);
   status.setAttribute("role", "status");
@@ -226,23 +225,22 @@ function makePad(background, changed, help) {
 // turn(), set(turn), rgb(), near(), words()}. near: the one or two colours, by number, that the
 // turn lies at or between.
 function makeWheel({colours, wheel}, changed) {
-  const stops = wheel.map(k => colours[k].rgb), count = wheel.length, group = `colour-${pads++}`;
+  const stops = wheel.map(k => colours[k].rgb), count = wheel.length, group = `colour-${wheels++}`;
   const slider = element("input", {type: "range", className: "hue", min: 0, max: count, step: .1});
   slider.setAttribute("aria-label", "Colour of the stroke");
   slider.style.setProperty("--hues", [...stops, stops[0]].map(css).join(", "));
   slider.style.setProperty("--end", css(stops[0]));
   const now = element("p", {className: "hue-now"});
-  const radios = wheel.map((k, i) => element("input", {type: "radio", name: group, value: i,
-    id: `${group}-${i}`}));
-  const label = i => {
-    const {name, rgb} = colours[wheel[i % count]], digit = String(wheel[i % count]);
-    return element("label", {htmlFor: radios[i % count].id, title: `${name} suggests ${digit}`},
-      ...i < count ? [radios[i]] : [], swatch(rgb), element("span", {className: "name"}, name),
-      element("small", {}, unseen("suggests "), digit));
+  const radios = wheel.map((_, i) => element("input", {type: "radio", name: group, value: i}));
+  const face = i => {
+    const {name, rgb} = colours[wheel[i % count]];
+    return [swatch(rgb), element("span", {className: "name"}, name),
+      element("small", {}, unseen("suggests "), String(wheel[i % count]))];
   };
-  const labels = Array.from({length: count + 1}, (_, i) => label(i));
-  labels[count].setAttribute("aria-hidden", "true");
-  const named = element("div", {className: "colours"}, ...labels);
+  const again = element("span", {onclick: () => { set(count); changed(); }}, ...face(count));
+  again.setAttribute("aria-hidden", "true"); // red, at the other end
+  const named = element("div", {className: "colours"},
+    ...radios.map((radio, i) => element("label", {}, radio, ...face(i))), again);
   named.setAttribute("role", "radiogroup");
   named.setAttribute("aria-label", "The ten colours of the training pictures");
 
