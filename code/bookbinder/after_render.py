@@ -1,5 +1,5 @@
-"""What runs after rendering, by Quarto or bookbinder: puts the pages that chapters have written
-(atlas, playground, widgets, networks to download) and the claims into the finished book, and dresses its
+"""What runs after rendering, by Quarto or bookbinder: puts what chapters have written (atlas,
+playground, widgets, networks to download) and the claims into the finished book, and dresses its
 pages (reader.py). What Quarto has executed is kept for the PDF and the notebooks."""
 
 import os

@@ -116,7 +116,7 @@ def _dressed(book: Path, name: str, text: str, title: str, sections: list[Sectio
         f'<link rel="stylesheet" href="{root}{FOLDER}/reader.css">',
         f'<script src="{root}{FOLDER}/glossary.js" defer></script>',
         f'<script src="{root}{FOLDER}/reader.js" data-root="{root}" defer></script>',
-        *_widgets(root, text),
+        *widget_tags(root, text),
         "</head>",
     ]
     text = text.replace("</head>", "\n".join(lines), 1)
@@ -129,8 +129,8 @@ def _dressed(book: Path, name: str, text: str, title: str, sections: list[Sectio
     return _IMAGE.sub(lambda image: _image(folder, image[0]), text)
 
 
-def _widgets(root: str, text: str) -> list[str]:
-    """The style sheet and the scripts, each once, that the widgets of a page need (widgets.place)."""
+def widget_tags(root: str, text: str) -> list[str]:
+    """The style sheet and the scripts, each once, for the widgets that stand in a page's `text`."""
     needs = [name for held in re.findall(r'\sdata-needs="([^"]*)"', text) for name in held.split()]
     scripts = [f'<script src="{root}widgets/{n}.js" defer></script>' for n in dict.fromkeys(needs)]
     return [f'<link rel="stylesheet" href="{root}widgets/widgets.css">'] * bool(needs) + scripts

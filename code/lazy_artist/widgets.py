@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lazy_artist.canvas import COLOUR_NAMES, PALETTE
@@ -66,9 +65,9 @@ def place(
 ) -> str:
     """The Markdown of a widget, to be shown by a cell of the chapter whose page is `page`.
 
-    kind: as the script `kind`.js defines it; title, text: Markdown, what it is and what to do; page:
-    such as "report/cloak.html"; still: Markdown of what stands in its place where it cannot run,
-    such as "@fig-heat" or an image with its `fig-alt`; needs: scripts that `export` has written.
+    kind: as the script `kind`.js defines it; title, text: Markdown, what it is and what to do;
+    page: such as "report/cloak.html"; still: Markdown of what stands in its place where it cannot
+    run, such as "@fig-heat" or an image with its `fig-alt`; needs: what `export` has written.
     """
     scripts = " ".join(["network", "widgets", *needs, kind])
     return f"""::: {{.widget data-kind="{kind}" data-needs="{scripts}"}}

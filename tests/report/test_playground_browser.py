@@ -1,4 +1,4 @@
-"""The playground in a real browser, opened as a file: can it be used with mouse, finger and keys?"""
+"""The playground in a real browser, opened as a file: can one use it by mouse, finger and keys?"""
 
 from collections.abc import Iterator
 

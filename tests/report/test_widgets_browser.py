@@ -13,7 +13,7 @@ from browsing import PHONE, faults, open_page
 from playing import Playground
 from playwright.sync_api import Page, expect
 
-from bookbinder.reader import _widgets
+from bookbinder.reader import widget_tags
 from lazy_artist import widgets
 from lazy_artist.canvas import COLOUR_NAMES, PALETTE, paint
 from lazy_artist.evaluate import predict
@@ -24,13 +24,14 @@ RNG = np.random.default_rng(0)
 THEME = widgets.ASSETS.joinpath("theme.html").read_text()
 PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>t</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">{}</head>
-<body style="background: var(--ground); color: var(--text)"><main><h1>t</h1>{}</main></body></html>"""
+<body style="background: var(--ground); color: var(--text)"><main><h1>t</h1>{}</main></body>"""
 # image by image, what an expression of them gives: `net` is the network, `given` what goes with it
 EACH = """([name, text, given, expression]) => {
   const all = new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
   const net = Widgets.data("networks").networks.find(network => network.name === name);
   const compute = new Function("net", "image", "given", `return ${expression}`);
-  return given.map((one, i) => Array.from(compute(net, all.subarray(2352 * i, 2352 * (i + 1)), one)));
+  const image = i => all.subarray(2352 * i, 2352 * (i + 1));
+  return given.map((one, i) => Array.from(compute(net, image(i), one)));
 }"""
 
 
@@ -47,7 +48,7 @@ def page(made) -> Path:
         widgets.place("wheel", "Turn it.", "See.", **still), "html", "markdown"
     )
     path = made.path.with_name("index.html")
-    path.write_text(PAGE.format(THEME + "\n".join(_widgets("", body)), body), "utf-8")
+    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
     return path
 
 
@@ -118,8 +119,8 @@ def test_what_is_added_to_the_last_maps_moves_the_logits_as_a_hook_would(made, t
 def test_the_wheel_passes_through_the_palette_and_mixes_its_neighbours(tab):
     hue = """turn => { const {colours, wheel} = Widgets.data("networks");
       return Network.hue(turn, wheel.map(k => colours[k].rgb)); }"""
-    order = [COLOUR_NAMES.index(name) for name in "red orange yellow green cyan".split()]
-    assert widgets.WHEEL[:5] == order and sorted(widgets.WHEEL) == list(range(10))
+    order = [COLOUR_NAMES.index(name) for name in ("red", "orange", "yellow", "green")]
+    assert widgets.WHEEL[:4] == order and sorted(widgets.WHEEL) == list(range(10))
     for turn, colour in enumerate([*widgets.WHEEL, widgets.WHEEL[0]]):
         assert tab.evaluate(hue, turn) == pytest.approx(PALETTE[colour])
     red, white = PALETTE[0], PALETTE[9]
