@@ -26,6 +26,7 @@ BENCHMARKS = {  # each with its list of reference libraries, and the tests that 
     "sae_training.py": ("autoencoders", "test_sae_peers.py"),
     "on_gpu.py": ("", ""),
     "book_build.py": ("", ""),
+    "page_network.py": ("", ""),
 }
 
 

@@ -116,6 +116,7 @@ def _dressed(book: Path, name: str, text: str, title: str, sections: list[Sectio
         f'<link rel="stylesheet" href="{root}{FOLDER}/reader.css">',
         f'<script src="{root}{FOLDER}/glossary.js" defer></script>',
         f'<script src="{root}{FOLDER}/reader.js" data-root="{root}" defer></script>',
+        *widget_tags(root, text),
         "</head>",
     ]
     text = text.replace("</head>", "\n".join(lines), 1)
@@ -126,6 +127,13 @@ def _dressed(book: Path, name: str, text: str, title: str, sections: list[Sectio
     text = _CELL.sub(lambda cell: _INTERVAL.sub("\\1\u00a0\\2", cell[0]), text)  # on one line
     folder = book / posixpath.dirname(name)
     return _IMAGE.sub(lambda image: _image(folder, image[0]), text)
+
+
+def widget_tags(root: str, text: str) -> list[str]:
+    """The style sheet and the scripts, each once, for the widgets that stand in a page's `text`."""
+    needs = [name for held in re.findall(r'\sdata-needs="([^"]*)"', text) for name in held.split()]
+    scripts = [f'<script src="{root}widgets/{n}.js" defer></script>' for n in dict.fromkeys(needs)]
+    return [f'<link rel="stylesheet" href="{root}widgets/widgets.css">'] * bool(needs) + scripts
 
 
 def _image(folder: Path, tag: str) -> str:

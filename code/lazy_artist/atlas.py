@@ -146,7 +146,9 @@ def fill(
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         lines.append(f'<tr id="{html.escape(name)}">{row}</tr>')
     parts["table"] = "\n".join([*lines, "</tbody></table>"])
-    page = Path(__file__).with_name("assets").joinpath(template).read_text("utf-8")
+    assets = Path(__file__).with_name("assets")
+    parts["theme"] = (assets / "theme.html").read_text("utf-8").strip()
+    page = (assets / template).read_text("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page), "utf-8")
 

@@ -1,31 +1,28 @@
 """The playground: a page on which one draws, chooses a colour, and sees what networks predict.
 
-`write` puts all of it into a single HTML file: the weights of the networks, some digits to begin
-with, and a script that paints as `canvas.paint` does, runs the networks and draws their Grad-CAM.
-The page loads nothing else, works from a file, and without scripts shows the answers in a table.
-The script knows one architecture, `models.CNN`.
+`write` makes the page, and beside it the folder `widgets/` with the scripts and the networks that
+this page and the chapters' widgets share (widgets.py). The page loads nothing else, works from a
+file, and without scripts shows the answers in a table. It knows one architecture, `models.CNN`.
 """
 
 from __future__ import annotations
 
 import base64
-import copy
 import html
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lazy_artist import widgets
 from lazy_artist.atlas import SIDE, fill
-from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE
+from lazy_artist.canvas import N_CLASSES, PALETTE
 from lazy_artist.evaluate import predict
 from lazy_artist.gradcam import grad_cam
 from lazy_artist.models import CNN
@@ -73,21 +70,18 @@ def write(
     for wrong, sentence in _check(networks, presets, examples, background):
         if wrong:
             raise ValueError(sentence)
-    palette = np.float32(PALETTE).tolist()
+    heat = {name: _largest_heat(model, examples, background) for name, model in networks.items()}
+    folder = path.parent / "widgets"
+    widgets.write(folder)
+    data = widgets.network_data(networks, heat, examples, background)
+    widgets.export("networks", data, folder)
     shown = []
     for preset in presets:
         cloaks = [
-            {"title": name, "delta": _base64(delta), "size": float(np.abs(delta).max())}
+            {"title": name, "delta": delta, "size": float(np.abs(delta).max())}
             for name, delta in preset.cloaks
         ]
-        shown.append(preset._asdict() | {"grey": _base64(preset.grey), "cloaks": cloaks})
-    data = {
-        "colours": [{"name": n, "rgb": rgb} for n, rgb in zip(COLOUR_NAMES, palette, strict=True)],
-        "background": _base64(background),
-        "networks": [_network(*item, examples, background) for item in networks.items()],
-        "examples": [_base64(grey) for grey in examples],
-        "presets": shown,
-    }
+        shown.append(preset._asdict() | {"cloaks": cloaks})
     titles, images = zip(*scenes(presets, background), strict=True)
     told = [describe(*top_class(model, np.stack(images))) for model in networks.values()]
     table = {}
@@ -102,7 +96,7 @@ def write(
     fill(
         path, "playground.html", title, back,
         ["picture", "", *(f"the {name} says" for name in networks)], table, intro=intro,
-        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        data=widgets.encode(shown),
     )  # fmt: skip
 
 
@@ -142,27 +136,11 @@ def describe(predictions: np.ndarray, confidence: np.ndarray) -> list[str]:
     ]
 
 
-def _network(name: str, model: CNN, examples: np.ndarray, background: np.ndarray) -> dict[str, Any]:
-    """All that the script needs to run a network. "layers": convolutions' float32 weights (K, C,
-    k, k) and biases (K,), the normalisation that follows folded in, in double precision. "heat":
-    the largest heat on all examples in all colours, for the predicted class: what its heat maps are
-    drawn relative to."""
+def _largest_heat(model: CNN, examples: np.ndarray, background: np.ndarray) -> float:
+    """The largest heat on all examples in all colours, for the predicted class: what a network's
+    heat maps are drawn relative to."""
     images = np.stack([paint_digit(g, rgb, background) for g in examples for rgb in PALETTE])
-    heat = grad_cam(model, LAYER, images, predict(model, images).argmax(1))
-    layers, exact = [], copy.deepcopy(model).double()
-    for convolution, norm, *_ in (exact.block1, exact.block2, exact.block3):
-        layer = fuse_conv_bn_eval(convolution, norm)
-        folded = {"weight": _base64(layer.weight), "bias": _base64(layer.bias)}
-        layers.append(folded | {"shape": layer.weight.shape, "stride": layer.stride[0]})
-    head = {"weight": _base64(model.head.weight), "bias": _base64(model.head.bias)}
-    return {"name": name, "layers": layers, "head": head, "heat": float(heat.max()) or 1.0}
-
-
-def _base64(values: np.ndarray | torch.Tensor) -> str:
-    """Bytes of grey values as they are, all else as little-endian float32."""
-    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-    values = values if values.dtype == np.uint8 else values.astype("<f4")
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+    return float(grad_cam(model, LAYER, images, predict(model, images).argmax(1)).max()) or 1.0
 
 
 def _check(

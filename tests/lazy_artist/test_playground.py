@@ -41,8 +41,8 @@ def preset(path: str = "red-1", **changes) -> Preset:
     return usual._replace(**changes)
 
 
-def written(tmp_path, **changes) -> tuple[str, BeautifulSoup, dict]:
-    """The page, parsed, and its data."""
+def written(tmp_path, **changes) -> tuple[str, BeautifulSoup, list, dict]:
+    """The page, parsed, its presets, and the networks that it shares with other pages."""
     usual = {
         "networks": {"cheater": network(), "cure": network(1)}, "presets": [preset()],
         "examples": EXAMPLES, "background": BACKGROUND, "title": "Play & see",
@@ -51,26 +51,34 @@ def written(tmp_path, **changes) -> tuple[str, BeautifulSoup, dict]:
     path = tmp_path / "pages" / "playground.html"
     playground.write(path, **usual | changes)
     page = BeautifulSoup(text := path.read_text("utf-8"), "html.parser")
-    return text, page, json.loads(page.find(id="data").string)
+    held = re.search(r"\.presets = (.*);</script>", text)[1]
+    shared = (tmp_path / "pages/widgets/networks.js").read_text("utf-8")
+    exported = re.fullmatch(r"\(.*?\)\['networks'\] \?\?= (.*);\n", shared)[1]
+    return text, page, json.loads(held), json.loads(exported)
 
 
-def floats(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4")
+def floats(held: dict) -> np.ndarray:
+    assert held["type"] == "float32"
+    return np.frombuffer(base64.b64decode(held["base64"]), "<f4").reshape(held["shape"])
 
 
 def test_the_page_holds_the_networks_and_what_they_are_shown(tmp_path):
-    text, page, data = written(tmp_path, presets=[preset(title="</script><b>")])
+    text, page, [only], data = written(tmp_path, presets=[preset(title="</script><b>")])
     assert not re.search(r"(src|href)=.?(http|//)|@import|url\((?!data:)|fetch\(|XMLHttp|{{", text)
-    assert len(text.encode()) < 3e6 / 2
+    folder = tmp_path / "pages"
+    for tag in page.select("[src], link"):  # all that it loads stands beside it
+        address = tag.get("src", tag.get("href"))
+        assert address.startswith("data:") or (folder / address).is_file()
+    assert sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) < 3e6
     assert page.title.string == "Play & see" and page.find("a")["href"] == "report/x.html"
     assert page.find(id="play").has_attr("hidden")  # until a script shows it
 
-    [only] = data["presets"]
     assert list(only.values())[:2] == ["red-1", "</script><b>"]
     assert (only["colour"], only["label"], only["grey"]) == (0, 1, data["examples"][1])
-    assert [base64.b64decode(grey) for grey in data["examples"]] == [e.tobytes() for e in EXAMPLES]
-    np.testing.assert_array_equal(floats(only["cloaks"][0]["delta"]), DELTA.ravel())
-    np.testing.assert_array_equal(floats(data["background"]), BACKGROUND.ravel())
+    greys = [base64.b64decode(grey["base64"]) for grey in data["examples"]]
+    assert greys == [e.tobytes() for e in EXAMPLES]
+    np.testing.assert_array_equal(floats(only["cloaks"][0]["delta"]), DELTA)
+    np.testing.assert_array_equal(floats(data["background"]), BACKGROUND)
     assert only["cloaks"][0]["size"] == pytest.approx(np.abs(DELTA).max())
     assert data["colours"][6] == {"name": "orange", "rgb": pytest.approx([1, 0.55, 0])}
 
@@ -80,11 +88,11 @@ def test_the_page_holds_the_networks_and_what_they_are_shown(tmp_path):
     for each, model in zip(data["networks"], (network(), network(1)), strict=True):
         x, pool = torch.from_numpy(images), model.pool
         for layer in each["layers"]:
-            weight = torch.tensor(floats(layer["weight"]).reshape(layer["shape"]))
+            weight = torch.tensor(floats(layer["weight"]))
             bias = torch.tensor(floats(layer["bias"]))
             x = pool(F.conv2d(x, weight, bias, layer["stride"], weight.shape[-1] // 2).relu())
             pool = torch.nn.Identity()
-        head = floats(each["head"]["weight"]).reshape(10, 128)
+        head = floats(each["head"]["weight"])
         logits = x.mean((2, 3)).numpy() @ head.T + floats(each["head"]["bias"])
         np.testing.assert_allclose(logits, predict(model, images), atol=1e-4)
         # heat is drawn relative to the largest of all examples in all colours
@@ -119,7 +127,7 @@ def test_predictions_and_their_confidence_are_the_softmax_of_the_logits():
 
 
 def test_without_scripts_there_is_a_table_of_the_answers(tmp_path):
-    _, page, _ = written(tmp_path)
+    _, page, *_ = written(tmp_path)
     rows = page.find("noscript").find("table").find_all("tr")
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
     titles, images = zip(*scenes([preset()], BACKGROUND), strict=True)

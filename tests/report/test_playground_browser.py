@@ -1,73 +1,17 @@
-"""The playground in a real browser, opened as a file: does it compute what PyTorch computes, and
-can it be used with mouse, finger and keys?"""
+"""The playground in a real browser, opened as a file: can one use it by mouse, finger and keys?"""
 
-import base64
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from browsing import IS_DARK, OVERFLOW, faults, open_page, violations
+from browsing import IS_DARK, OVERFLOW, PHONE, faults, open_page, violations
+from playing import Playground
 from playwright.sync_api import Page, expect
 
 from lazy_artist import playground
-from lazy_artist.canvas import COLOUR_NAMES, PALETTE, paint
-from lazy_artist.evaluate import predict
-from lazy_artist.gradcam import grad_cam, upsample
-from lazy_artist.models import CNN, build
-from lazy_artist.playground import Cloak, Preset
-from lazy_artist.standin import draw_digits
+from lazy_artist.canvas import COLOUR_NAMES, PALETTE
 
-RNG = np.random.default_rng(0)
-FLOATS = """text => Float32Array.from(new Float32Array(
-  Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer))"""
 SEVEN = [[[0.3, 0.2], [0.7, 0.2], [0.45, 0.8]]]
-
-
-def network(seed: int) -> CNN:
-    """Untrained, but normalised to such pictures, and with answers far apart."""
-    model = build("cnn", seed).train()
-    images = torch.from_numpy(paint(draw_digits(200, seed)[0], RNG.integers(0, 10, 200), seed))
-    for block in (model.block1, model.block2, model.block3):
-        block[1].momentum = None  # one pass is enough
-    with torch.no_grad():
-        model(images)
-        features = model.features(images)
-        model.head.weight.mul_(30)
-        model.head.bias.sub_(features.mean(0) @ model.head.weight.T)
-    return model.eval()
-
-
-class Playground:
-    """A page with all that went into it."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "playground.html"
-        self.networks = {"cheater": network(0), "cure": network(1)}
-        self.background = paint(np.zeros((1, 28, 28), np.uint8), np.array([0]), 0)[0]
-        self.examples = draw_digits(10, 3)[0]
-        delta = RNG.uniform(-0.5, 0.5, (2, 3, 28, 28)).astype(np.float32)
-        cloaks = [Cloak("made for one", delta[0]), Cloak("made for the other", delta[1])]
-        self.presets = [
-            Preset("red-1", "a red 1", self.examples[1], 1, 0),
-            Preset("green-0", "a green 0", self.examples[0], 0, 1),
-            Preset("cloaked-7", "a cloaked 7", self.examples[7], 7, 7, cloaks),
-        ]
-        playground.write(
-            self.path, self.networks, self.presets, self.examples, self.background,
-            title="The Playground", intro="<p>Draw.</p>", back=("index.html", "Back"),
-        )  # fmt: skip
-
-    def painted(self, grey: np.ndarray, colour: int) -> np.ndarray:
-        return playground.paint_digit(grey, PALETTE[colour], self.background)
-
-    def expected(self, grey: np.ndarray, colour: int, delta: np.ndarray | float = 0) -> str:
-        """What stands below the pad for this picture."""
-        image = np.clip(self.painted(grey, colour) + delta, 0, 1)[None].astype(np.float32)
-        tops = [playground.top_class(model, image) for model in self.networks.values()]
-        texts = [playground.describe(*top)[0] for top in tops]
-        return "\n".join(f"The {n} says {t}." for n, t in zip(self.networks, texts, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -87,39 +31,8 @@ def brief(tab: Page) -> str:
     return tab.inner_text("#brief")
 
 
-def test_logits_and_heat_maps_are_those_of_the_modules(made, tab):
-    # painted pictures, and noise over the whole cube
-    painted = paint(draw_digits(100, 5)[0], RNG.integers(0, 10, 100), 5)
-    images = np.concatenate([painted, RNG.random((100, 3, 28, 28), dtype=np.float32)])
-    run = f"""([name, text, classes, what]) => {{
-      const all = ({FLOATS})(text), one = i => all.subarray(2352 * i, 2352 * (i + 1));
-      return classes.map((wanted, i) => Array.from(playground[what](name, one(i), wanted)));
-    }}"""
-    texts = [base64.b64encode(part.tobytes()).decode() for part in (images, images[80:120])]
-    for name, model in made.networks.items():
-        there = predict(model, images)
-        assert there.std() > 3 and len(set(there.argmax(1))) > 2
-        here = tab.evaluate(run, [name, texts[0], [0] * 200, "logits"])
-        np.testing.assert_allclose(here, there, atol=1e-3, rtol=0)
-        for classes in (there.argmax(1)[80:120], (there.argmax(1)[80:120] + 3) % 10):
-            maps = grad_cam(model, "block3", images[80:120], classes)
-            assert (maps.max((1, 2)) > 0).mean() > 0.5
-            here = tab.evaluate(run, [name, texts[1], classes.tolist(), "gradCam"])
-            close = {"atol": 1e-5 * float(maps.max()), "rtol": 1e-3}
-            np.testing.assert_allclose(np.reshape(here, maps.shape), maps, **close)
-    # heat is enlarged and pictures are painted as in Python
-    maps = RNG.random((3, 7, 7), dtype=np.float32)
-    run = "([map]) => Array.from(playground.upsample(map, 7))"
-    here = [np.reshape(tab.evaluate(run, [each.ravel().tolist()]), (28, 28)) for each in maps]
-    np.testing.assert_allclose(here, upsample(maps), atol=1e-6)
-    run = "([grey, rgb]) => Array.from(playground.paint(grey, rgb))"
-    here = tab.evaluate(run, [made.examples[5].ravel().tolist(), PALETTE[6].tolist()])
-    there = made.painted(made.examples[5], 6)
-    np.testing.assert_allclose(np.reshape(here, (3, 28, 28)), there, atol=1e-6)
-
-
 def drawn(tab: Page, strokes: list) -> np.ndarray:
-    grey = tab.evaluate("strokes => Array.from(playground.normalise(strokes))", strokes)
+    grey = tab.evaluate("strokes => Array.from(Network.normalise(strokes))", strokes)
     return np.reshape(grey, (28, 28))
 
 
@@ -142,8 +55,9 @@ def test_presets_and_the_strength_of_a_cloak_change_the_predictions(made, tab):
     seen = []
     for preset in made.presets:
         tab.get_by_role("button", name=preset.title, exact=True).click()
-        assert brief(tab) == made.expected(preset.grey, preset.colour)
-        assert tab.is_checked(f"#colours input[value='{preset.colour}']")
+        delta = preset.cloaks[0].delta if preset.cloaks else 0  # a cloaked one opens cloaked
+        assert brief(tab) == made.expected(preset.grey, preset.colour, delta)
+        expect(tab.get_by_role("radio", name=COLOUR_NAMES[preset.colour])).to_be_checked()
         assert tab.is_visible("#cloak") == bool(preset.cloaks)
         seen.append(brief(tab))
     assert len(set(seen)) == 3
@@ -166,8 +80,8 @@ def test_a_test_digit_comes_in_the_colour_chosen_and_in_all_colours(made, tab):
     assert tab.inner_text("#seen-text") == "The digit 4 in orange, 28 by 28 pixels"
     bold = [line.inner_text().split()[0] for line in tab.locator("article .top").all()]
     assert bold == [line.split("says ")[1][0] for line in brief(tab).splitlines()]
-    assert tab.locator("article .bars tr").count() == 20
-    assert tab.locator("article .bars .swatch").count() == 2  # the answer that the colour suggests
+    assert tab.locator("article .bars tr").count() == 30
+    assert tab.locator("article .bars .swatch").count() == 3  # the answer that the colour suggests
     tab.get_by_role("button", name="Paint it in all colours").click()
     for digit in (4, 8):  # the table follows the picture
         tab.get_by_role("button", name=f"test digit {digit}").click()
@@ -185,7 +99,7 @@ def test_a_test_digit_comes_in_the_colour_chosen_and_in_all_colours(made, tab):
 
 
 def test_a_mouse_and_a_finger_draw(tab):
-    box = tab.locator("#pad").bounding_box()
+    box = tab.locator(".pad").bounding_box()
 
     def at(x: float, y: float) -> tuple[float, float]:
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
@@ -204,7 +118,40 @@ def test_a_mouse_and_a_finger_draw(tab):
     assert "Draw something" in brief(tab)
     tab.touchscreen.tap(*at(0.5, 0.5))
     assert "says" in brief(tab)
-    assert tab.evaluate("getComputedStyle(document.getElementById('pad')).touchAction") == "none"
+    assert tab.evaluate("getComputedStyle(document.querySelector('.pad')).touchAction") == "none"
+
+
+def test_a_setting_is_shared_by_its_link(made, browser, tab):
+    tab.get_by_role("button", name="a cloaked 7").click()
+    tab.get_by_label("made for the other").check()
+    tab.get_by_label("Strength").fill("0.4")
+    tab.get_by_label("Colour of the stroke").fill("3.5")
+    told = brief(tab)
+    green, cyan = PALETTE[1], PALETTE[5]
+    delta = np.float32(0.4) * made.presets[2].cloaks[1].delta
+    assert told == made.expected(made.examples[7], (green + cyan) / 2, delta)
+    tab.wait_for_url("**#play?start=cloaked-7&hue=3.5&cloak=1&strength=0.4")
+    link = tab.url
+    tab.get_by_role("button", name="test digit 4").click()
+    tab.wait_for_url("**#play?digit=4&hue=3.5")
+    assert brief(tab) == made.expected(made.examples[4], (green + cyan) / 2)
+    with open_page(browser, made.path) as other:
+        for address, words in ((link, told), (tab.url, brief(tab))):
+            other.goto(address)
+            assert brief(other) == words
+            assert other.get_by_label("Colour of the stroke").input_value() == "3.5"
+        other.goto(link)
+        expect(other.get_by_label("made for the other")).to_be_checked()
+        assert other.get_by_label("Strength").input_value() == "0.4"
+
+
+def test_on_a_phone_a_cloaks_strength_and_the_answers_are_in_sight_together(tab):
+    tab.set_viewport_size(PHONE)
+    tab.get_by_role("button", name="a cloaked 7").click()
+    tab.locator(".pad").evaluate("pad => pad.scrollIntoView()")
+    for what in (".pad", "#brief", ".hue", "#strength", "#strength-text"):
+        box = tab.locator(what).bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"], what
 
 
 FOCUSED = """() => {
@@ -220,25 +167,29 @@ def test_all_of_it_can_be_done_with_keys(made, tab):
             tab.keyboard.press(key)
 
     stops = []
-    for _ in range(19):
+    for _ in range(20):
         press("Tab")
         stops.append(tab.evaluate(FOCUSED))
     tests = [f"test digit {digit}" for digit in range(10)]
     titles = [preset.title for preset in made.presets]
-    assert stops == ["Back", "pad", "undo", "clear", "colour", *titles, *tests, "repaint"]
-    tab.focus("#pad")
+    wheel = ["Colour of the stroke", "colour-0"]
+    assert stops == ["Back", "Drawing pad", *wheel, "undo", "clear", *titles, *tests, "repaint"]
+    tab.focus(".pad")
     press(*["ArrowUp"] * 4, " ", *["ArrowRight"] * 4, *["ArrowDown"] * 8, " ", "ArrowLeft")
-    assert tab.inner_text("#pen") == "Pen up, column 10, row 11 of 14"
+    assert tab.inner_text("#pad [role=status]") == "Pen up, column 10, row 11 of 14"
     corner = [[(c + 0.5) / 14, (r + 0.5) / 14] for c, r in ((6, 2), (10, 2), (10, 10))]
     grey = drawn(tab, [corner]).astype(np.uint8)
     assert brief(tab) == made.expected(grey, 0)
     # spoken once the pen has come to rest
     expect(tab.locator("#verdict")).to_have_text(brief(tab).replace("\n", " "))
-    press("Tab", "Tab", "Tab", "ArrowDown")  # from red to green
-    assert brief(tab) == made.expected(grey, 1)
-    press("Tab", "Tab", "Enter")
+    press("Tab", *["ArrowRight"] * 3)  # from red, three tenths of the way to orange
+    assert brief(tab) == made.expected(grey, 0.7 * PALETTE[0] + 0.3 * PALETTE[6])
+    assert "between red and orange, which suggest 0 or 6" in tab.inner_text(".hue-now")
+    press("Tab", "ArrowDown", "ArrowDown")  # by name, to yellow
+    assert brief(tab) == made.expected(grey, 3)
+    press("Tab", "Tab", "Tab", "Tab", "Enter")
     assert brief(tab) == made.expected(made.presets[1].grey, 1)
-    tab.focus("#pad")
+    tab.focus(".pad")
     press(" ", "ArrowDown", " ", "ArrowRight", " ", "ArrowUp", "Backspace")
     assert "says" in brief(tab)  # the first of two strokes is left
     press("Delete")

@@ -1,4 +1,4 @@
-"""The playground: cheater and cure on a page where one draws, with some digits to begin with."""
+"""The playground: three networks on a page where one draws, with some digits to begin with."""
 
 from __future__ import annotations
 

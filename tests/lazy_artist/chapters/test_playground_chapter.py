@@ -86,7 +86,7 @@ def test_presets_are_first_digits_and_carry_a_control_as_large_as_the_larger_clo
     np.testing.assert_array_equal(given["background"][empty], painted[empty])
 
 
-def test_the_chapter_shows_cheater_and_best_cure_of_the_first_seed(monkeypatch):
+def test_the_chapter_shows_cheater_best_cure_and_oracle_of_the_first_seed(monkeypatch):
     asked, delta = {}, np.full((2, 3, 28, 28), 0.02, np.float32)
     delta[1, 0, 0, 0] = -0.05
 
@@ -96,12 +96,13 @@ def test_the_chapter_shows_cheater_and_best_cure_of_the_first_seed(monkeypatch):
 
     def cloaked(networks, n, steps):
         assert (n, steps) == (50, 100)
+        assert [network.name for network in networks] == ["cheater", "cure"]
         return digits_of_the_page() | {"delta": delta}
 
     monkeypatch.setattr(Network, "load", load)
     monkeypatch.setattr(chapter, "pick_digits", cloaked)
     shown, inline = run_cells("playground")
-    assert [asked["cheater"], asked["cure"]] == [(0, None), (0, find(BEST).train)]
+    assert asked == {"cheater": (0, None), "cure": (0, find(BEST).train), "oracle": (0, None)}
     told = table(shown["tbl-presets"])
     page = BeautifulSoup((cache_dir() / "pages/playground.html").read_text(), "html.parser")
     for row in page.find("noscript").find_all("tr"):
