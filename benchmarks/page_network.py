@@ -2,7 +2,7 @@
 
     python benchmarks/run_all.py page_network.py [--turns N]
 
-Measured in Chromium, on the playground's page opened as a file, with three untrained networks, which
+Measured in Chromium, on the playground's page opened as a file, with three untrained networks, that
 cost what trained ones do. A turn of the wheel is all that a new colour asks for: painting, three
 forward passes, heat maps, and the page. A backward pass is one step of an attack in the page.
 """
