@@ -38,11 +38,12 @@ return {logits, similarity, label};
 })();
 
 Widgets.define("pixels", body => {
-  const {element, unseen, linked, remember, soon, percent} = Widgets, {SIDE, PIXELS} = Network;
+  const {element, unseen, linked, remember, soon, path} = Widgets, {SIDE, PIXELS} = Network;
   const {weights, clue, band, digits, cloud} = Widgets.data("challenge-cnn");
   const DAB = 2; // pixels on each side of what the pen sets at once
   const LEFT = -100, RIGHT = 45, TOP = 48, BOTTOM = -16; // of the plot
-  const starts = [...Array(10).keys()].map(d => [String(d), digits.subarray(d * PIXELS, (d + 1) * PIXELS)]);
+  const starts = [...Array(10).keys()]
+    .map(d => [String(d), digits.subarray(d * PIXELS, (d + 1) * PIXELS)]);
   starts.push(["the clue", clue], ["nothing", new Uint8Array(PIXELS)]);
   const pen = {lights: true, down: false, shown: false, column: 13, row: 13};
   let start = 3, grey = starts[3][1].slice(), before = [], trail = [], touched = false;
@@ -64,7 +65,7 @@ Widgets.define("pixels", body => {
     if (about) made.setAttribute("aria-label", about);
     return made;
   };
-  const pens = [["Light", true], ["Darken", false]].map(([name, lights]) => button(name, () => {
+  const pens = [["Lighten", true], ["Darken", false]].map(([name, lights]) => button(name, () => {
     Object.assign(pen, {lights, down: false});
     opened = true; // from now on a finger paints
     canvas.style.touchAction = "none";
@@ -86,31 +87,22 @@ Widgets.define("pixels", body => {
   const across = s => 100 * (Math.min(RIGHT, Math.max(LEFT, s)) - LEFT) / (RIGHT - LEFT);
   const down = m => 100 * (TOP - Math.min(TOP, Math.max(BOTTOM, m))) / (TOP - BOTTOM);
   const at = ([s, m]) => `${across(s).toFixed(2)} ${down(m).toFixed(2)}`;
-  function path(name, d) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    made.setAttribute("class", name);
-    made.setAttribute("d", d);
-    return made;
-  }
   const pairs = Array.from({length: cloud.length / 2}, (_, i) => [cloud[2 * i], cloud[2 * i + 1]]);
-  const way = path("way", ""), now = path("now", "");
-  const plot = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  plot.setAttribute("viewBox", "0 0 100 100");
-  plot.setAttribute("preserveAspectRatio", "none");
-  plot.append(path("cloud", pairs.map(one => `M${at(one)}h0`).join("")),
-    path("zero", `M0 ${down(0)}H100`),
-    path("edges", band.map(edge => `M${across(edge)} 0V100`).join("")), way, now);
-  plot.setAttribute("aria-hidden", "true");
-  const text = (textContent, left, name = "") => {
-    const made = element("span", {textContent, className: name});
+  const way = path("way"), now = path("now");
+  const edges = band.map(edge => `M${across(edge)} 0V100`).join(""), zero = `M0 ${down(0)}H100`;
+  const plot = Widgets.drawing(path("cloud", pairs.map(one => `M${at(one)}h0`).join("")),
+    path("zero", zero), path("edges", edges), way, now);
+  const text = (textContent, left, top, className) => {
+    const made = element("span", {textContent, className});
     made.style.left = left + "%";
+    made.style.top = top + "%";
     return made;
   };
-  const ends = [LEFT, ...band, RIGHT];
-  const zones = ["1", "0", "1"].map((label, i) =>
-    text((i ? "" : "program: ") + label, (across(ends[i]) + across(ends[i + 1])) / 2));
-  const answers = [text("network: 1", 34, "above"), text("network: 0", 84, "below")];
-  answers[0].style.top = answers[1].style.top = down(0) + "%";
+  const ends = [LEFT, ...band, RIGHT].map(across);
+  const zones = ["program: 1", "0", "1"].map((label, i) =>
+    text(label, (ends[i] + ends[i + 1]) / 2, 100, "zone"));
+  const answers = [1, 0].map(label =>
+    text(`network: ${label}`, 1, down(0), label ? "above" : ""));
   const frame = element("div", {className: "bowl"}, plot, ...zones, ...answers);
   frame.setAttribute("aria-hidden", "true");
 
@@ -246,11 +238,10 @@ Widgets.define("pixels", body => {
     const margin = scores[1] - scores[0], says = [Challenge.label(sum, band), +(margin > 0)];
     draw(image);
     program.say(says[0], `s = ${signed(sum)}, ` + (!says[0] ? "between the thresholds"
-      : sum > band[1] ? "above the upper threshold" : "below the lower threshold"));
-    network.say(says[1], `${percent(Network.softmax(scores)[says[1]])} confident; `
-      + `logit 1 − logit 0 = ${signed(margin)}`);
+      : sum > band[1] ? "above both thresholds" : "below both thresholds"));
+    network.say(says[1], `logit 1 − logit 0 = ${signed(margin)}`);
     network.root.classList.toggle("differs", says[0] !== says[1]);
-    if (!trail.length || Math.abs(trail.at(-1)[0] - sum) > .1) trail = [...trail, [sum, margin]].slice(-500);
+    trail = [...trail, [sum, margin]].slice(-300);
     way.setAttribute("d", "M" + trail.map(at).join("L"));
     now.setAttribute("d", `M${at([sum, margin])}h0`);
     picks.forEach((one, i) => one.setAttribute("aria-pressed", String(i === start)));
@@ -291,17 +282,16 @@ Widgets.define("pixels", body => {
   }
 
   const back = button("Undo", undo);
+  const rim = button("Light the rim", lightRim);
+  const line = textContent => element("p", {className: "small", textContent});
   body.append(element("div", {className: "pixels"},
     element("div", {className: "cards"}, program.root, network.root),
     element("div", {className: "paper"}, canvas,
-      element("div", {className: "buttons"}, ...pens, back)),
+      element("div", {className: "buttons"}, ...pens, back, rim)),
     element("div", {className: "plot"}, frame,
-      element("p", {className: "small", textContent: "Across: the program's sum s. Up: the network's "
-        + "logit 1 − logit 0. Grey: test digits. Where the picture is outlined in orange, light raises s; elsewhere it "
-        + "lowers it." }),
-      element("div", {className: "small", textContent: "Begin with:"}),
-      element("div", {className: "digits"}, ...picks), element("div", {className: "buttons"},
-        button("Light the rim", lightRim, "Light the pixels of the rim")))), spoken, help);
+      line("Across, the sum s; up, logit 1 − logit 0. Grey: test digits. Within the orange line "
+        + "light raises s, elsewhere it lowers it."),
+      line("Begin with:"), element("div", {className: "digits"}, ...picks))), spoken, help);
   addEventListener("hashchange", () => { follow(); refresh(); });
   follow();
   refresh();

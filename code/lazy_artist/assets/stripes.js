@@ -37,14 +37,15 @@ return {SIDE, LEAST, MOST, make};
 })();
 
 Widgets.define("stripes", body => {
-  const {element, unseen, linked, remember, soon} = Widgets, {SIDE, LEAST, MOST} = Stripes;
+  const {element, unseen, linked, remember, soon, path} = Widgets, {SIDE, LEAST, MOST} = Stripes;
   const data = Widgets.data("challenge-labels"), table = Stripes.make(data);
   const CELLS = SIDE * SIDE, SCALE = 5, HIGHEST = 6000; // wrong cells, of the plot
   const count = element("b"), spoken = unseen(""), seen = new Map();
   let speaking = 0, touched = false, dragging = false;
   spoken.setAttribute("role", "status");
 
-  const slider = element("input", {type: "range", className: "exponent", min: LEAST, max: MOST, step: .001});
+  const slider = element("input",
+    {type: "range", className: "exponent", min: LEAST, max: MOST, step: .001});
   slider.setAttribute("aria-label", "Exponent");
   const now = element("b");
   const step = (sign, name) => element("button", {type: "button", textContent: name, onclick: () => {
@@ -56,10 +57,11 @@ Widgets.define("stripes", body => {
     const canvas = element("canvas", {width: SCALE * SIDE, height: SCALE * SIDE});
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", title);
-    return {canvas, root: element("figure", {}, canvas, element("figcaption", {className: "small", textContent: title}))};
+    const caption = element("figcaption", {className: "small", textContent: title});
+    return {canvas, root: element("figure", {}, canvas, caption)};
   }
   const sorted = map("True labels, rows sorted by phase, then x");
-  const cells = map("The program's labels, wrong ones in orange");
+  const cells = map("The program’s labels, wrong ones in orange");
   const small = element("canvas", {width: SIDE, height: SIDE});
 
   // colour(row, column) -> its red, green and blue
@@ -76,14 +78,8 @@ Widgets.define("stripes", body => {
     return paper;
   }
 
-  const svg = (tag, parts) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(parts)) made.setAttribute(name, value);
-    return made;
-  };
-  const dots = svg("path", {class: "cloud"}), here = svg("path", {class: "now"});
-  const plot = svg("svg", {viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true"});
-  plot.append(svg("path", {class: "zero", d: "M0 100H100"}), dots, here);
+  const dots = path("cloud"), here = path("now");
+  const plot = Widgets.drawing(path("zero", "M0 100H100"), dots, here);
   const at = (exponent, wrong) =>
     `M${100 * (exponent - LEAST) / (MOST - LEAST)} ${100 - 100 * wrong / HIGHEST}h0`;
 
@@ -92,10 +88,10 @@ Widgets.define("stripes", body => {
     const exponent = +slider.value, phases = table.phases(exponent), wrong = table.wrong(exponent);
     const order = [...phases.keys()].sort((a, b) => phases[a] - phases[b] || a - b);
     const paper = draw(sorted, (row, y) => table.label(order[row], y) ? WHITE : BLACK);
-    paper.fillStyle = "#e87722"; // between one phase and the next
+    paper.fillStyle = "#2d82c2"; // between one phase and the next
     for (let row = 1; row < SIDE; row++)
       if (phases[order[row]] !== phases[order[row - 1]])
-        paper.fillRect(0, SCALE * row - 1, canvasSide, 3);
+        paper.fillRect(0, SCALE * row - 1, SCALE * SIDE, 3);
     draw(cells, (x, y) => {
       const said = table.says(x, y, phases[x]);
       return said !== table.label(x, y) ? WRONG : said ? WHITE : BLACK;
@@ -112,7 +108,6 @@ Widgets.define("stripes", body => {
       if (touched) remember("stripes", {exponent});
     }, 400);
   });
-  const canvasSide = SCALE * SIDE;
 
   function changed() {
     touched = true;
@@ -138,9 +133,12 @@ Widgets.define("stripes", body => {
   addEventListener("hashchange", () => { if (linked("stripes")) follow(); });
 
   body.append(element("div", {className: "stripes"},
-    element("p", {}, "Exponent ", now, ": ", count, ` of ${CELLS.toLocaleString("en")} cells wrong`),
-    element("div", {className: "track"}, step(-1, "− 0.001"), slider, step(1, "+ 0.001")),
-    element("div", {className: "needle"}, plot),
+    element("div", {className: "told"},
+      element("p", {}, "Exponent ", now, ": ", count, ` of ${CELLS.toLocaleString("en")} cells wrong`),
+      element("div", {className: "buttons"}, step(-1, "− 0.001"), step(1, "+ 0.001"))),
+    slider, element("div", {className: "needle"}, plot),
+    element("div", {className: "ends small"}, ...[LEAST, "up: cells wrong, at exponents tried", MOST]
+      .map(textContent => element("span", {textContent}))),
     element("div", {className: "maps"}, sorted.root, cells.root), spoken));
   follow();
 });
