@@ -72,7 +72,7 @@ Widgets.define("pixels", body => {
     refresh();
   }, `${name} pixels`));
   const picks = starts.map(([name], i) =>
-    button(name, () => { begin(i); changed(); }, i < 10 ? `digit ${name}` : name));
+    button(name, () => { begin(i); changed(); }, i < 10 && `digit ${name}`));
 
   function card(who) {
     const answer = element("b"), why = element("span");
@@ -102,7 +102,7 @@ Widgets.define("pixels", body => {
   const zones = ["program: 1", "0", "1"].map((label, i) =>
     text(label, (ends[i] + ends[i + 1]) / 2, 100, "zone"));
   const answers = [1, 0].map(label =>
-    text(`network: ${label}`, 1, down(0), label ? "above" : ""));
+    text(`network: ${label}`, 99, down(0), label ? "above" : "below"));
   const frame = element("div", {className: "bowl"}, plot, ...zones, ...answers);
   frame.setAttribute("aria-hidden", "true");
 
@@ -246,7 +246,6 @@ Widgets.define("pixels", body => {
     now.setAttribute("d", `M${at([sum, margin])}h0`);
     picks.forEach((one, i) => one.setAttribute("aria-pressed", String(i === start)));
     pens.forEach((one, i) => one.setAttribute("aria-pressed", String(pen.lights === !i)));
-    back.disabled = !before.length;
     clearTimeout(speaking);
     speaking = setTimeout(() => {
       const where = `Pen ${pen.down ? "down" : "up"}, column ${pen.column + 1}, row ${pen.row + 1}. `;
@@ -281,13 +280,12 @@ Widgets.define("pixels", body => {
     body.parentElement.scrollIntoView();
   }
 
-  const back = button("Undo", undo);
-  const rim = button("Light the rim", lightRim);
+  const rim = button("Lighten the rim", lightRim);
   const line = textContent => element("p", {className: "small", textContent});
   body.append(element("div", {className: "pixels"},
     element("div", {className: "cards"}, program.root, network.root),
     element("div", {className: "paper"}, canvas,
-      element("div", {className: "buttons"}, ...pens, back, rim)),
+      element("div", {className: "buttons"}, ...pens, button("Undo", undo), rim)),
     element("div", {className: "plot"}, frame,
       line("Across, the sum s; up, logit 1 − logit 0. Grey: test digits. Within the orange line "
         + "light raises s, elsewhere it lowers it."),
