@@ -243,6 +243,6 @@ function hue(turn, stops) {
   return stops[i].map((low, c) => low + (place - i) * (next[c] - low));
 }
 
-return {SIDE, PIXELS, WIDTH, decode, forward, backward, head, softmax, largest, gradCam, upsample,
-  normalise, paint, hue};
+return {SIDE, PIXELS, WIDTH, decode, convolve, forward, backward, head, softmax, largest, gradCam,
+  upsample, normalise, paint, hue};
 })();

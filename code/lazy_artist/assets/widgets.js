@@ -58,6 +58,23 @@ function percent(share) {
   return Math.round(100 * share) + "%";
 }
 
+// A part of a drawing, with a class; its lines are as wide at any size (widgets.css).
+function path(className, d = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  made.setAttribute("class", className);
+  made.setAttribute("d", d);
+  return made;
+}
+
+// A drawing on a square of 100 by 100, stretched to the element's own size.
+function drawing(...paths) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of [["viewBox", "0 0 100 100"], ["preserveAspectRatio", "none"],
+    ["aria-hidden", "true"]]) made.setAttribute(name, value);
+  made.append(...paths);
+  return made;
+}
+
 const css = rgb => `rgb(${rgb.map(value => Math.round(255 * value)).join(" ")})`;
 
 function swatch(rgb) {
@@ -309,5 +326,5 @@ function makeCard(network, {colours}) {
 }
 
 return {data, define, linked, linkTo, remember, element, percent, css, swatch, unseen, soon, show,
-  makePad, makeWheel, makeCard};
+  path, drawing, makePad, makeWheel, makeCard};
 })();
