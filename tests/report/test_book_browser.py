@@ -111,7 +111,7 @@ def test_figure_and_search_are_opened_and_left_by_keyboard(book, browser):
         tab.keyboard.press("Enter")
         tab.keyboard.type("figure")
         tab.wait_for_selector(".search-panel li a")
-        assert "found" in tab.get_by_role("status").inner_text()
+        assert "found" in tab.locator(".search-panel").get_by_role("status").inner_text()
         tab.keyboard.press("Escape")
         assert not tab.locator(".search-panel[open]").count()
         assert focused(tab) == "Search"

@@ -147,6 +147,7 @@ def test_the_front_pages_answers_follow_the_wheel_by_keys_and_name(made, tab):
         "between yellow and green, which suggest 3 or 1"
     )
     assert tab.locator(".bars .swatch").count() == 6  # both, in three tables
+    expect(tab.get_by_role("radio", checked=True)).to_have_count(0)
     seen = [answers(tab)]
     for turn, colour in enumerate(widgets.WHEEL):
         tab.get_by_role("radio", name=COLOUR_NAMES[colour]).check()

@@ -22,7 +22,7 @@ Widgets.define("heat", body => {
   const cards = data.networks.map(network => {
     const card = Widgets.makeCard(network, data), heat = Widgets.makeHeat(network);
     const without = element("p", {className: "small"});
-    card.root.querySelector("table").before(without, heat.root);
+    card.root.querySelector("table").before(heat.root, without);
     return {...card, heat, without};
   });
 
@@ -37,18 +37,15 @@ Widgets.define("heat", body => {
     change();
   }
 
-  const isCovered = (x, y) => x >= left && x < left + +size.value && y >= top && y < top + +size.value;
-
   const refresh = soon(() => {
-    const grey = examples[digit].map((value, i) =>
-      isCovered(i % SIDE, Math.floor(i / SIDE)) ? 0 : value);
+    const grey = Network.cover(examples[digit], left, top, +size.value);
     const image = Network.paint(grey, wheel.rgb(), background), own = `${digit} ${wheel.turn()}`;
     if (own !== bare) { // without the patch
       const whole = Network.paint(examples[digit], wheel.rgb(), background);
       for (const card of cards) {
         const {shares, top} = card.show(whole, wheel);
         const share = percent(shares[top]).replace(" ", "\u00a0");
-        card.without.textContent = `Without the patch: ${top}, ${share}`;
+        card.without.textContent = `Uncovered: ${top}, ${share}`;
       }
       bare = own;
     }

@@ -260,6 +260,14 @@ function paint(grey, rgb, background) {
   });
 }
 
+// Grey picture without what lies in a square of `size` pixels, whose first pixel is (left, top):
+// painted, it shows the background there.
+function cover(grey, left, top, size) {
+  const inside = (at, from) => at >= from && at < from + size;
+  return grey.map((value, i) =>
+    inside(i % SIDE, left) && inside(Math.floor(i / SIDE), top) ? 0 : value);
+}
+
 // The colour at a turn of the wheel. stops: the wheel's colours in their order, evenly spaced; a
 // whole turn is as many as they are, and between two of them their mixture counts.
 function hue(turn, stops) {
@@ -269,5 +277,5 @@ function hue(turn, stops) {
 }
 
 return {SIDE, PIXELS, WIDTH, decode, forward, backward, head, softmax, largest, gradCam, upsample,
-  ascend, add, normalise, paint, hue};
+  ascend, add, normalise, paint, cover, hue};
 })();

@@ -36,12 +36,12 @@ SOFTWARE = ("lazy-artist", "torch", "torchvision", "numpy", "scikit-learn", "mat
 
 class Answer(NamedTuple):
     """A row of the opening page: a chapter's stem, its task, its answer in one sentence (see
-    `claims.quoted`), the claim whose outcome stands beside it, and what the picture shows."""
+    `claims.quoted`), the claims whose outcome stands beside it, and what the picture shows."""
 
     chapter: str
     task: str
     answer: str
-    claim: str
+    claims: str
     alt: str
 
 
@@ -60,8 +60,8 @@ ANSWERS = [
     ),
     Answer(
         "prober", "Draw what its neurons see",
-        "Of the cheater's last channels {probe-cheater-colour-share:points} percentage points more "
-        "are tuned to colour than of the oracle's.",
+        "Channels that follow the colour: {probe-cheater-colour-share:points} percentage points "
+        "more of the cheater's last layer than of the oracle's.",
         "probe-cheater-colour-share", "Small coloured squares: the cheater's first filters.",
     ),
     Answer(
@@ -74,18 +74,18 @@ ANSWERS = [
         "intervention", "Cure it, with the colour left in",
         "Without a label of colour, the cure is right on {cure-best-hard:.1%} of hard images, and "
         "on {cure-rare:.1%} where exceptions are ten times rarer.",
-        "cure-best-hard", "The same seven in yellow and in cyan.",
+        "cure-best-hard cure-rare", "The same seven in yellow and in cyan.",
     ),
     Answer(
         "cloak", "Make a three of a seven",
-        "The cure needs {cloak-ratio:.2f} times the noise that the cheater needs to predict a "
-        "three.",
+        "The cure needs {cloak-ratio:.2f} times the noise that the cheater needs (below 1: it is "
+        "easier to fool).",
         "cloak-ratio", "Two violet sevens that look alike; the cure takes the second for a three.",
     ),
     Answer(
         "decomposition", "Take its hidden states apart",
-        "{sae-colours-found:.0f} colours of ten have a latent of their own; with latents scaled, "
-        "the cheater's own head reads {sae-cure:.1%} of hard images.",
+        "{sae-colours-found:.0f} colours of ten have a latent, a direction that an autoencoder "
+        "learnt; with latents scaled, the cheater's own head reads {sae-cure:.1%} of hard images.",
         "sae-cure", "A cloud of points that falls into ten colours.",
     ),
     Answer(
@@ -177,7 +177,7 @@ def answers_table(chapters: list[str], pictures: dict[str, np.ndarray]) -> str:
             size = f"width={large.shape[1]} height={large.shape[0]}"
             picture = f'![](data:image/png;base64,{data}){{fig-alt="{row.alt}" {size}}}'
             task = f"{row.task} (@sec-{row.chapter.removeprefix('biased-')})"
-            outcome = quoted(f"{{{row.claim}:outcome}}", made)
+            outcome = quoted("; ".join(f"{{{id}:outcome}}" for id in row.claims.split()), made)
             rows.append(f"| {task} | {quoted(row.answer, made)} | {picture} | {outcome} |")
     return "\n".join(rows)
 

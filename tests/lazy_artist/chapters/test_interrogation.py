@@ -482,13 +482,14 @@ def test_tables_and_numbers_are_told_by_network(chapter):
     assert shown["gradcam-equals-reference"].value == finite
     another = spread("correlation", "oracle", "another image", bounds=(-1, 1))
     accuracy, reshaped = of_seeds("accuracy").mean(), of_seeds("map", "cheater", "reshape")
+    better = np.mean(area("oracle", BLOB) - area("oracle", CAM))
     for code, text in {
         """f"{largest['CAM']:.0e}\"""": f"{cam:.0e}",
         'f"{changes.matched[0]:.1%}"': f"{made('matched', 'cheater', 'recolour', 0):.1%}",
         'brief(on_stroke["cure"])': f"{100 * stroke:.1f}",
         'brief(moved["map"]["cheater", "reshape"])': f"{100 * reshaped.mean():.1f}",
         'f"{abs(margin.mean):.2f}"': margin.split()[0].lstrip("-"),
-        'verdict(blob["oracle"])': "better",
+        'verdict(blob["oracle"])': f"better by {better:.3f}",
         'verdict(blob["cheater"])': "no better",
         'brief(along["chroma"]["cure"])': f"{100 * of_seeds('chroma', 'cure', 4).mean():.1f}",
         'like["oracle", "another image"]': another.format("{:.2f}"),
