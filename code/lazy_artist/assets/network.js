@@ -178,6 +178,31 @@ function upsample(map, side) {
   return result;
 }
 
+// --- an attack ----------------------------------------------------------------------------------
+
+const FIRST = 3, LAST = .05; // steps, relative to the size, as attack.STEPS has them
+
+// One step of targeted projected gradient ascent, as attack.targeted_pgd takes it: the change
+// `delta` of an image goes up the gradient of the target's logit less its largest rival's, and then
+// back to at most `size` in every value, with image + delta in [0, 1]. progress: from 0 to 1.
+function ascend(network, image, delta, target, size, progress) {
+  const run = forward(network, add(image, delta)), slope = new Float32Array(run.logits.length);
+  slope[largest(run.logits.map((z, c) => c === target ? -Infinity : z))] = -1;
+  slope[target] = 1;
+  const gradient = backward(network, run, slope);
+  const mean = gradient.reduce((sum, value) => sum + Math.abs(value), 0) / gradient.length;
+  const decay = (1 + Math.cos(Math.PI * progress)) / 2;
+  const length = (LAST + (FIRST - LAST) * decay) * size / Math.max(mean, 1e-20);
+  return delta.map((moved, i) => {
+    const held = Math.min(size, Math.max(-size, moved + length * gradient[i]));
+    return Math.min(1, Math.max(0, image[i] + held)) - image[i];
+  });
+}
+
+function add(image, delta) {
+  return image.map((value, i) => value + delta[i]);
+}
+
 // --- from strokes to a painted picture ----------------------------------------------------------
 
 // Grey picture of lines, in pixels: one pixel from full to none at the edge of a stroke.
@@ -235,6 +260,14 @@ function paint(grey, rgb, background) {
   });
 }
 
+// Grey picture without what lies in a square of `size` pixels, whose first pixel is (left, top):
+// painted, it shows the background there.
+function cover(grey, left, top, size) {
+  const inside = (at, from) => at >= from && at < from + size;
+  return grey.map((value, i) =>
+    inside(i % SIDE, left) && inside(Math.floor(i / SIDE), top) ? 0 : value);
+}
+
 // The colour at a turn of the wheel. stops: the wheel's colours in their order, evenly spaced; a
 // whole turn is as many as they are, and between two of them their mixture counts.
 function hue(turn, stops) {
@@ -244,5 +277,5 @@ function hue(turn, stops) {
 }
 
 return {SIDE, PIXELS, WIDTH, decode, convolve, forward, backward, head, softmax, largest, gradCam,
-  upsample, normalise, paint, hue};
+  upsample, ascend, add, normalise, paint, cover, hue};
 })();

@@ -282,7 +282,7 @@ Widgets.define("pixels", body => {
 
   const rim = button("Lighten the rim", lightRim);
   const line = textContent => element("p", {className: "small", textContent});
-  body.append(element("div", {className: "pixels"},
+  body.append(element("div", {className: "pixel-sum"},
     element("div", {className: "cards"}, program.root, network.root),
     element("div", {className: "paper"}, canvas,
       element("div", {className: "buttons"}, ...pens, button("Undo", undo), rim)),

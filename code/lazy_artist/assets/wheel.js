@@ -17,7 +17,7 @@ Widgets.define("wheel", body => {
     pad.paint(image, rgb);
     const told = cards.map(card => card.show(blank ? null : image, wheel)?.told ?? "");
     const shown = pad.own() ? null : digit;
-    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === shown)));
+    digits.press(shown);
     const setting = {...shown === null ? {} : {digit}, hue: wheel.turn()};
     more.href = `playground.html${linkTo("play", setting)}`;
     clearTimeout(speaking);
@@ -34,11 +34,11 @@ Widgets.define("wheel", body => {
 
   const pad = Widgets.makePad(background, () => { touched ||= pad.own(); refresh(); }, help.id);
   const wheel = Widgets.makeWheel(data, change);
-  const buttons = examples.map((grey, i) => {
-    const button = element("button", {type: "button", textContent: i});
-    button.setAttribute("aria-label", `test digit ${i}`);
-    button.addEventListener("click", () => { digit = i; pad.open(false); pad.give(grey); change(); });
-    return button;
+  const digits = Widgets.makeDigits(i => {
+    digit = i;
+    pad.open(false);
+    pad.give(examples[i]);
+    change();
   });
   const draw = element("button", {type: "button", textContent: "Draw your own"});
   draw.addEventListener("click", () => { pad.open(true); pad.clear(); pad.canvas.focus(); });
@@ -48,7 +48,7 @@ Widgets.define("wheel", body => {
     element("div", {className: "easel"}, pad.root, element("div", {className: "picks"},
       element("div", {className: "buttons"}, draw, undo),
       element("div", {className: "small", textContent: "or take a test digit:"}),
-      element("div", {className: "digits"}, ...buttons), more)),
+      digits.root, more)),
     wheel.root, element("div", {className: "cards three"}, ...cards.map(card => card.root)),
     spoken, help));
 

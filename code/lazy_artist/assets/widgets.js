@@ -325,6 +325,86 @@ function makeCard(network, {colours}) {
   return {root, show};
 }
 
+// --- heat ---------------------------------------------------------------------------------------
+
+// Magma's colours, as in the book's figures.
+const MAGMA = ["000004", "1d1147", "51127c", "822681", "b73779", "e75263", "fc8961", "fec488",
+  "fcfdbf"].map(hex => [0, 2, 4].map(i => parseInt(hex.slice(i, i + 2), 16)));
+
+function magma(value) {
+  const place = Math.min(1, Math.max(0, value)) * (MAGMA.length - 1);
+  const i = Math.min(MAGMA.length - 2, Math.floor(place));
+  return MAGMA[i].map((low, c) => low + (place - i) * (MAGMA[i + 1][c] - low));
+}
+
+// Heat (28, 28) in [0, 1] on a canvas ten times as large, under the outline of the stroke.
+function showHeat(canvas, heat, grey) {
+  const pen = canvas.getContext("2d"), size = canvas.width / SIDE;
+  heat.forEach((value, i) => {
+    pen.fillStyle = `rgb(${magma(value).join(" ")})`;
+    pen.fillRect((i % SIDE) * size, Math.floor(i / SIDE) * size, size, size);
+  });
+  pen.beginPath();
+  for (let y = 0; y < SIDE; y++)
+    for (let x = 0; x < SIDE; x++) {
+      const inside = (x, y) => x < SIDE && y < SIDE && grey[y * SIDE + x] > 127;
+      if (inside(x, y) !== inside(x + 1, y)) {
+        pen.moveTo((x + 1) * size, y * size);
+        pen.lineTo((x + 1) * size, (y + 1) * size);
+      }
+      if (inside(x, y) !== inside(x, y + 1)) {
+        pen.moveTo(x * size, (y + 1) * size);
+        pen.lineTo((x + 1) * size, (y + 1) * size);
+      }
+    }
+  pen.lineCap = "square";
+  for (const [style, width] of [["#0009", 4], ["#fff", 1.6]]) {
+    pen.strokeStyle = style;
+    pen.lineWidth = width;
+    pen.stroke();
+  }
+}
+
+const PLACES = [["upper left", "top", "upper right"], ["left", "middle", "right"],
+  ["lower left", "bottom", "lower right"]];
+
+function whereabouts(heat) {
+  const hottest = largest(Array.from(heat)), third = i => Math.min(2, Math.floor(3 * i / SIDE));
+  return PLACES[third(Math.floor(hottest / SIDE))][third(hottest % SIDE)];
+}
+
+// Where a network looks, by Grad-CAM for its answer, on its own scale: {root, show(run, grey)}. run:
+// what its card's `show` has returned; grey: the strokes of the picture.
+function makeHeat(network) {
+  const canvas = element("canvas", {className: "pixels", width: 10 * SIDE, height: 10 * SIDE});
+  const caption = element("figcaption");
+  canvas.setAttribute("role", "img");
+  function show(run, grey) {
+    const {gradCam, upsample} = Network, none = new Float64Array(SIDE * SIDE);
+    const heat = run ? upsample(gradCam(network, run, run.top), run.blocks[2].side) : none;
+    const sum = heat.reduce((a, b) => a + b), stroke = heat.filter((_, i) => grey[i] > 127);
+    showHeat(canvas, heat.map(value => value / network.heat), grey);
+    caption.textContent = sum ?
+      `Heat: ${percent(stroke.reduce((a, b) => a + b, 0) / sum)} of it on the stroke` : "No heat.";
+    canvas.setAttribute("aria-label", sum ?
+      `heat map of the ${network.name}: warmest at the ${whereabouts(heat)}` : "heat map: no heat");
+  }
+  return {root: element("figure", {}, canvas, caption), show};
+}
+
+// Buttons for the ten test digits: {root, press(digit)}. take(digit) is called by a click; `press`
+// marks the digit that is shown, or none for null.
+function makeDigits(take) {
+  const buttons = Array.from({length: 10}, (_, i) => {
+    const button = element("button", {type: "button", textContent: i, onclick: () => take(i)});
+    button.setAttribute("aria-label", `test digit ${i}`);
+    return button;
+  });
+  const press = digit =>
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === digit)));
+  return {root: element("div", {className: "digits"}, ...buttons), press};
+}
+
 return {data, define, linked, linkTo, remember, element, percent, css, swatch, unseen, soon, show,
-  path, drawing, makePad, makeWheel, makeCard};
+  path, drawing, makePad, makeWheel, makeCard, makeHeat, makeDigits};
 })();
