@@ -133,7 +133,7 @@ Widgets.define("steering", body => {
     const step = now => {
       if (own !== walking) return;
       const part = still ? 1 : Math.min(1, Math.max(0, (now - begin) / 2000 - .2));
-      moved.set(i, Math.round(20 * (from + part * (to - from))) / 20);
+      moved.set(i, Math.round(10 * (from + part * (to - from))) / 10);
       change();
       if (part < 1) requestAnimationFrame(step);
     };
@@ -158,7 +158,7 @@ Widgets.define("steering", body => {
   const rows = coder.sliders.map((slider, i) => {
     const {kind, level} = slider, colour = kind === "colour" && colours[level];
     const key = colour ? colour.name : `shape${level}`, name = colour ? `as in ${key}` : `as in a ${level}`;
-    const range = element("input", {type: "range", min: 0, max: 4, step: .05});
+    const range = element("input", {type: "range", min: 0, max: 4, step: .1});
     const told = element("span", {className: "level"});
     const leave = press("×", () => { moved.delete(i); change(); range.focus(); });
     const title = colour ? `${key}, which speak for ${level}` : `the shape of ${level}`;

@@ -294,7 +294,7 @@ def test_the_explorer_has_what_was_measured_of_each_method_on_hard_images(chapte
         usual = None if one["name"] == "oracle-same-budget" else 5.0
         name, expected = one["name"], {(usual, True): of(one["name"])}
         if name != "lff-longer":
-            expected[usual, False] = share(name, seeds=[0], augment=False)
+            expected[usual, False] = share(name, seed=np.arange(1), augment=False)
         if name in intervention.swept()[0]:
             expected |= {
                 (each, True): share(name, "hard", np.arange(3 if each == 0.5 else 1), correlation=c)
