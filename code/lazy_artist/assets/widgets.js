@@ -287,8 +287,8 @@ function makeWheel({colours, wheel}, changed) {
 
 // --- a network's answer -------------------------------------------------------------------------
 
-// A card on which a network answers: {root, show(image, wheel)}. show(null) empties it; else it
-// returns what the network made of the image, with its probabilities and their largest.
+// A card on which a network answers: {root, show(image, wheel, run)}. show(null) empties it; else it
+// returns what the network made of the image (or `run`), with its probabilities and their largest.
 function makeCard(network, {colours}) {
   const rows = colours.map((_, c) => {
     const bar = element("i"), share = element("td"), dots = element("span");
@@ -304,8 +304,8 @@ function makeCard(network, {colours}) {
     element("p", {className: "who", textContent: `The ${network.name} says`}),
     element("p", {className: "answer"}, answer, confidence), table);
 
-  function show(image, wheel) {
-    const run = image && forward(network, image), shares = run ? softmax(run.logits) : [];
+  function show(image, wheel, made) {
+    const run = image && (made ?? forward(network, image)), shares = run ? softmax(run.logits) : [];
     const top = run ? largest(shares) : -1, near = run ? wheel.near() : [];
     answer.textContent = run ? top : "–";
     const names = near.map(k => colours[k].name).join(" or ");

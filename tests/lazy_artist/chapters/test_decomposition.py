@@ -665,6 +665,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     for name in ("rate_saes", "compare_saes", "show_latents"):
         monkeypatch.setattr(d, name, getattr(d, name).__wrapped__)
     monkeypatch.setattr(d, "label_latents", label_latents)
+    monkeypatch.setattr(d, "console", lambda *given: {"given": [given[0].name, *given[2:]]})
     monkeypatch.setattr(d, "labels_by_eye", lambda mark: {"0": "red ones", "2": "loops"})
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
