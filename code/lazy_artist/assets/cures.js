@@ -41,6 +41,7 @@ Widgets.define("cures", body => {
   const list = element("div", {className: "methods"}), chart = document.createElementNS(NS, "svg");
   sentence.setAttribute("role", "status");
   chart.setAttribute("role", "img");
+  chart.setAttribute("class", "chart");
 
   // The row of a method: a line, and what it opens.
   const rows = methods.map(method => {
