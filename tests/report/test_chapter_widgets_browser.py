@@ -1,5 +1,5 @@
 """The widgets of chapters 5 and 7 in a real browser: the console against PyTorch and the chapter's
-own functions, the explorer against the frames that it is made from, both used by hand and by keys."""
+own functions, the explorer against the frame that it is made from; both by mouse and by keys."""
 
 import base64
 import re
@@ -20,7 +20,7 @@ from bookbinder.reader import widget_tags
 from lazy_artist import latents, widgets
 from lazy_artist.canvas import paint
 from lazy_artist.chapters import decomposition as d
-from lazy_artist.chapters import intervention
+from lazy_artist.chapters import intervention, steering
 from lazy_artist.debias import METHODS
 from lazy_artist.evaluate import predict
 from lazy_artist.interface import to_array
@@ -48,7 +48,8 @@ STEER = """([text, n, row, kind, level]) => {
 
 def page_of(made: Playground, kind: str, *needs: str):
     body = widgets.place(kind, "Try.", "See.", page="x.html", still="A still.", needs=needs)
-    body, path = pypandoc.convert_text(body, "html", "markdown"), made.path.with_name(f"{kind}.html")
+    body = pypandoc.convert_text(body, "html", "markdown")
+    path = made.path.with_name(f"{kind}.html")
     path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
     return path
 
@@ -67,21 +68,24 @@ def steered(made) -> SimpleNamespace:
     images = np.concatenate([paint(greys, np.full(10, c), 9) for c in range(10)])
     x = latents.sample_activations(model, "block3", images, 16, 0)
     sae = fit_autoencoder(x, 160, "batchtopk", 8, seed=0, steps=60, batch=400)
-    cells = latents.mean_latents(model, "block3", images, sae).reshape(10, 10, -1).transpose(2, 1, 0)
+    z = latents.mean_latents(model, "block3", images, sae)
+    cells = z.reshape(10, 10, -1).transpose(2, 1, 0)
     frame = pd.DataFrame({"label": ["colour"] * 160})
     ones = np.stack([draw_digits(10, seed)[0][1] for seed in range(N)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(d, "load_sae", lambda *_, **__: sae.requires_grad_(False))
-        patch.setattr(d, "label_latents", lambda *_: {"cells": cells, "latents": frame})
+        for module in (d, steering):
+            patch.setattr(module, "load_sae", lambda *_, **__: sae.requires_grad_(False))
+            patch.setattr(module, "label_latents", lambda *_: {"cells": cells, "latents": frame})
         some = np.concatenate([ones, greys]), np.append(np.ones(N, int), np.arange(10))
         patch.setattr(d, "split_digits", lambda name: some)
         patch.setattr(d, "REDS", (12,))
         curve = d.turn_red.__wrapped__(network, {}, 1, N, N)["curve"]
-        console = d.console.__wrapped__(network, {}, 1, 12)
+        console = steering.console.__wrapped__(network, {}, 1, 12)
     widgets.export("latents", console, made.path.with_name("widgets"))
     painted = np.concatenate([paint(ones, np.full(N, c), d.TEST_SEED) for c in range(10)])
     path = page_of(made, "steering", "networks", "latents")
-    return SimpleNamespace(console=console, curve=curve, sae=sae, model=model, images=painted, path=path)
+    made_of = {"console": console, "curve": curve, "sae": sae, "model": model}
+    return SimpleNamespace(images=painted, path=path, **made_of)
 
 
 def by_hand(steered, images: np.ndarray, row: int, kind: str, level: float) -> np.ndarray:
@@ -125,7 +129,8 @@ def told(made, steered, digit: int, colour: int, moves: dict[int, float], kind="
     """What the console's cards say of a digit in a colour, with sliders moved."""
     images = np.stack([made.painted(made.examples[digit], c) for c in range(10)])
     plain = predict(steered.model, images)
-    logits = plain + sum(by_hand(steered, images, row, kind, at) - plain for row, at in moves.items())
+    gained = [by_hand(steered, images, row, kind, at) - plain for row, at in moves.items()]
+    logits = plain + sum(gained)
     shares = [softmax(one[colour].astype(float)) for one in (plain, logits)]
     return [describe([one.argmax()], [one.max()])[0] for one in shares]
 
@@ -183,7 +188,8 @@ def explored(made) -> SimpleNamespace:
                      for s in range(3 if augment else 1)]  # fmt: skip
     measured = pd.DataFrame(rows).assign(arch="cnn", split="hard")
     pairs = [[0, 1], [7, 3]]
-    asked = {"images": RNG.random((2, 3, 28, 28)), "probabilities": RNG.random((len(METHODS), 2, 10))}
+    asked = {"images": RNG.random((2, 3, 28, 28))}
+    asked["probabilities"] = RNG.random((len(METHODS), 2, 10))
     data = intervention.explorer(measured, asked, pairs)
     widgets.export("methods", data, made.path.with_name("widgets"))
     return SimpleNamespace(
@@ -208,21 +214,23 @@ def listed(tab: Page) -> list[str]:
 def test_the_explorer_ranks_what_was_measured_and_names_the_rest(explored, browser):
     levels, biases = explored.data["levels"], intervention.swept()[1]
     with open_page(browser, explored.path) as tab:
+
         def choose(name: str, group: str) -> None:
             group = tab.get_by_role("group", name=group)
             group.get_by_role("radio", name=name, exact=True).check()
 
         choose("any", "Processor time")
-        for known, name in enumerate(("● nothing", "▲ that the shortcut is colour", "■ each image's colour")):
+        names = ("● nothing", "▲ that the shortcut is colour", "■ each image's colour")
+        for known, name in enumerate(names):
             choose(name, "One knows")
+            usable = [m.title for m in METHODS.values() if m.needs in levels[: known + 1]]
             for bias, share in zip(biases, ("5", "2", "1", "½"), strict=True):
                 choose(share, "Misleading colours")
                 wanted = ranked(explored, bias, levels[: known + 1], np.inf)
                 assert listed(tab) == wanted and len(wanted) > 2
                 assert f"measured, {wanted[0]} has the highest" in tab.locator(".best").inner_text()
-                left = {m.title for m in METHODS.values() if m.needs in levels[: known + 1]} - {*wanted}
                 said = tab.locator(".methods ~ .small").inner_text().partition(": ")[2].rstrip(".")
-                assert said == ", ".join(m.title for m in METHODS.values() if m.title in left)
+                assert said == ", ".join(title for title in usable if title not in wanted)
         choose("5", "Misleading colours")
         choose("1.25 × ERM", "Processor time")
         assert listed(tab) == ranked(explored, 0.95, levels, 1.25)
@@ -243,7 +251,8 @@ def test_a_method_opens_by_keys_and_by_its_link(explored, browser):
         told = [one["told"] for one in row["results"] if one["augment"]]
         opened = tab.locator("details[open]")
         assert opened.count() == 1 and row["hypothesis"] in opened.inner_text()
-        assert "; ".join(f"{s}: {t}" for s, t in zip("521½", told, strict=True)) in opened.inner_text()
+        numbers = [f"{share}: {text}" for share, text in zip("521½", told, strict=True)]
+        assert "; ".join(numbers) in opened.inner_text()
         assert opened.locator("pre").inner_text() == row["code"]
         assert opened.locator("figcaption b").all_inner_texts() == [
             str(each.argmax()) for each in explored.asked["probabilities"][0]

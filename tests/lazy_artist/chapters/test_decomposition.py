@@ -18,6 +18,7 @@ from torch import nn
 from lazy_artist import canvas, latents
 from lazy_artist.canvas import Split, assign_colours, colour_split, paint, split_digits
 from lazy_artist.chapters import decomposition as d
+from lazy_artist.chapters import steering
 from lazy_artist.claims import begin_chapter
 from lazy_artist.config import sealed_splits
 from lazy_artist.data import cache_dir
@@ -665,7 +666,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     for name in ("rate_saes", "compare_saes", "show_latents"):
         monkeypatch.setattr(d, name, getattr(d, name).__wrapped__)
     monkeypatch.setattr(d, "label_latents", label_latents)
-    monkeypatch.setattr(d, "console", lambda *given: {"given": [given[0].name, *given[2:]]})
+    monkeypatch.setattr(steering, "console", lambda *given: {"given": [given[0].name, *given[2:]]})
     monkeypatch.setattr(d, "labels_by_eye", lambda mark: {"0": "red ones", "2": "loops"})
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
