@@ -1,4 +1,4 @@
-"""The two challenges' widgets in a real browser: does the page compute what Python computes, and can
+"""The challenges' widgets in a real browser: does the page compute what Python computes, and can
 one paint and search with mouse, finger and keys?"""
 
 import re

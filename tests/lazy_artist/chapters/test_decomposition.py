@@ -701,7 +701,8 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
         "verdict": "beat all four controls",
         'nearest.replace("PCA", "principal")': "principal directions",
-        "f\"{gap['PCA directions']:.1f}\"": "5.0", 'told(gain("hard"))': "2.5", "before + missed": "93.5",
+        "f\"{gap['PCA directions']:.1f}\"": "5.0", 'told(gain("hard"))': "2.5",
+        "before + missed": "93.5",
         'told(over_random)': "8.0", 'f"{100 * biased.max():.0f}"': "31",
         'told(estimate(others.red))': "12.9",  # .08 + .44 / 9
     }.items():  # fmt: skip
