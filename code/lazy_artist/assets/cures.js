@@ -1,5 +1,5 @@
-// Chapter 5's explorer: which cure does best, by how rare exceptions are, what one must know, and what
-// it may cost. It shows what the chapter has measured, and says where it has measured nothing.
+// Chapter 5's explorer: which cure does best, by how rare exceptions are, what one must know, and
+// what it may cost. It shows what the chapter has measured, and says where it has measured nothing.
 "use strict";
 Widgets.define("cures", body => {
   const {element, linked, remember, percent, show} = Widgets;
@@ -18,7 +18,8 @@ Widgets.define("cures", body => {
 
   // Radio buttons with a legend; chosen: called with the place of what was chosen.
   function choices(legend, texts, chosen) {
-    const name = `cures-${legend.replace(/\W+/g, "-")}`, box = element("fieldset", {className: "choices"});
+    const name = `cures-${legend.replace(/\W+/g, "-")}`;
+    const box = element("fieldset", {className: "choices"});
     const radios = texts.map((text, i) => {
       const radio = element("input", {type: "radio", name, value: i});
       radio.addEventListener("change", () => { chosen(i); update(true); });
@@ -35,43 +36,46 @@ Widgets.define("cures", body => {
   const know = choices("One knows (◆: for comparison, no cure)",
     known.map((text, i) => `${MARKS[i]} ${text}`), i => { state.know = i; });
   const time = choices("Processor time of training, at most",
-    TIMES.map(most => most === Infinity ? "any" : `${most} × ERM`), i => { state.time = TIMES[i]; });
+    TIMES.map(most => most < Infinity ? `${most} × ERM` : "any"), i => { state.time = TIMES[i]; });
   const kind = choices("Augmented", ["yes", "no (one seed)"], i => { state.plain = i === 1; });
-  const sentence = element("p", {className: "best"}), missing = element("p", {className: "small"});
-  const list = element("div", {className: "methods"}), chart = document.createElementNS(NS, "svg");
+  const sentence = element("p", {className: "best"}), list = element("div", {className: "methods"});
+  const missing = element("p", {className: "small"}), chart = document.createElementNS(NS, "svg");
   sentence.setAttribute("role", "status");
   chart.setAttribute("role", "img");
   chart.setAttribute("class", "chart");
+
+  const bold = text => element("b", {}, String(text));
+  const small = text => element("p", {className: "small"}, text);
 
   // The row of a method: a line, and what it opens.
   const rows = methods.map(method => {
     const fixed = method.results.some(one => one.share === null); // whatever the share
     const number = element("span", {className: "told"}), dot = element("b"), reach = element("i");
-    const seeds = element("p", {className: "small"}), rank = element("span", {className: "rank"});
+    const seeds = small(""), rank = element("span", {className: "rank"});
     const pre = element("pre", {tabIndex: 0, textContent: method.code});
     pre.setAttribute("role", "group");
     pre.setAttribute("aria-label", `Code of ${method.title}`);
     const faces = pairs.map(({digit, colour, name}, i) => {
-      const canvas = element("canvas", {width: 28, height: 28}), [answer, confidence] = method.answers[i];
-      const image = pictures.subarray(2352 * i, 2352 * (i + 1));
-      show(canvas, Float32Array.from(image, value => value / 255));
+      const [answer, confidence] = method.answers[i];
+      const canvas = element("canvas", {width: 28, height: 28});
+      show(canvas, Float32Array.from(pictures.subarray(2352 * i, 2352 * (i + 1)), v => v / 255));
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `a ${name} ${digit}`);
-      const goes = answer === digit ? "✓ digit" : answer === colour ? "✗ colour" : "✗ neither";
-      return element("figure", {}, canvas,
-        element("figcaption", {}, element("b", {}, String(answer)), ` ${percent(confidence)}`, element("br"), goes));
+      const goes = {[colour]: "✗ colour", [digit]: "✓ digit"}[answer] ?? "✗ neither";
+      return element("figure", {}, canvas, element("figcaption", {}, bold(answer),
+        ` ${percent(confidence)}`, element("br"), goes));
     });
     const line = element("summary", {}, rank, element("span", {className: "title"},
       element("span", {className: "mark"}, mark(method)), ` ${method.title}`),
-      element("span", {className: "track"}, reach, dot), number);
+    element("span", {className: "track"}, reach, dot), number);
+    const trained = fixed ? "on unbiased images" : `where ${spelt(shares[0])} of a hundred mislead`;
     const root = element("details", {className: `of-${family(method)}`}, line,
-      element("p", {}, element("b", {}, "Hypothesis: "), method.hypothesis, "."),
-      element("p", {}, element("b", {}, "Must know: "), method.needs, ". ", element("b", {}, "Time: "),
-        `${method.cost.toFixed(2)} × ERM.`), seeds,
-      element("p", {className: "small"}, `From ${method.file}:`), pre,
-      element("p", {className: "small"}, "What its first network, trained "
-        + (fixed ? "on unbiased images" : `where ${spelt(shares[0])} of a hundred mislead`)
-        + ", says of eight digits in colours that mislead:"), element("div", {className: "faces"}, ...faces));
+      element("p", {}, bold("Hypothesis: "), method.hypothesis, "."),
+      element("p", {}, bold("Must know: "), method.needs, ". ", bold("Time: "),
+        `${method.cost.toFixed(2)} × ERM.`),
+      seeds, small(`From ${method.file}:`), pre,
+      small(`What its first network, trained ${trained}, says of eight digits in colours that `
+        + "mislead:"), element("div", {className: "faces"}, ...faces));
     root.addEventListener("toggle", () => {
       if (root.open) state.open = method.name;
       else if (state.open === method.name) state.open = "";
@@ -100,20 +104,23 @@ Widgets.define("cures", body => {
       dot.style.left = 100 * place(now.mean) + "%";
       reach.style.left = 100 * place(low) + "%";
       reach.style.width = 100 * (place(high) - place(low)) + "%";
-      const others = shares.map(one => `${spelt(one)}: ${result(method, one)?.told ?? "not measured"}`);
+      const others = shares
+        .map(one => `${spelt(one)}: ${result(method, one)?.told ?? "not measured"}`).join("; ");
       seeds.textContent = "Right on hard images, in percent, "
-        + (fixed ? `whatever the share: ${now.told}. ` : `by how many of a hundred mislead: ${others.join("; ")}. `)
-        + `Here ${now.n === 1 ? "one seed" : `${now.n} seeds, mean ± the reach of the 95% interval`}.`;
+        + (fixed ? `whatever the share: ${now.told}` : `by how many of a hundred mislead: ${others}`)
+        + `. Here ${now.n} seed${now.n > 1 ? "s, mean ± the reach of the 95% interval" : ""}.`;
     }
     const shown = ranked.map(row => row.root); // moved only if need be, which keeps the focus
     if (shown.some((root, i) => list.children[i] !== root) || list.children.length !== shown.length)
       list.replaceChildren(...shown);
     const best = ranked.find(row => !row.method.reference);
-    const where = `${state.plain ? "without augmentation, " : ""}where ${spelt(state.share)} of a hundred mislead`;
-    sentence.textContent = best ? `${where}: of the ${rank} methods measured, ${best.method.title} `
-      + `has the highest mean, ${best.now.told} percent of hard images.` : `${where}: nothing was measured.`;
-    sentence.textContent = sentence.textContent.replace("w", "W");
-    missing.textContent = left.length ? `Not measured ${where}: ${left.map(row => row.method.title).join(", ")}.` : "";
+    const where = `${state.plain ? "without augmentation, " : ""}where ${spelt(state.share)} of a `
+      + "hundred mislead";
+    const found = best ? `of the ${rank} methods measured, ${best.method.title} has the highest `
+      + `mean, ${best.now.told} percent of hard images.` : "nothing was measured.";
+    sentence.textContent = `${where}: ${found}`.replace("w", "W");
+    const names = left.map(row => row.method.title).join(", ");
+    missing.textContent = names && `Not measured ${where}: ${names}.`;
     draw();
     save();
   }
@@ -121,7 +128,8 @@ Widgets.define("cures", body => {
   function draw() {
     const width = Math.max(280, chart.clientWidth || 600), height = 250;
     const left = 42, right = width < 480 ? 150 : 175, bottom = 40, top = 10;
-    const x = share => left + 18 + (width - left - right - 36) * shares.indexOf(share) / (shares.length - 1);
+    const step = (width - left - right - 36) / (shares.length - 1);
+    const x = share => left + 18 + step * shares.indexOf(share);
     const y = value => top + (height - top - bottom) * (1 - place(value));
     const part = (name, given, text) => {
       const made = document.createElementNS(NS, name);
@@ -132,37 +140,45 @@ Widgets.define("cures", body => {
     };
     chart.replaceChildren();
     chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    part("rect", {x: x(state.share) - 15, y: top, width: 30, height: height - top - bottom, class: "now"});
+    const write = (x, y, anchor, text, look = "") =>
+      part("text", {x, y, "text-anchor": anchor, class: look}, text);
+    const now = {x: x(state.share) - 15, y: top, width: 30, height: height - top - bottom};
+    part("rect", {...now, class: "now"});
     for (const tick of TICKS) {
       part("line", {x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: "grid"});
-      part("text", {x: left - 6, y: y(tick) + 4, "text-anchor": "end"}, Math.round(100 * tick) + "%");
+      write(left - 6, y(tick) + 4, "end", percent(tick));
     }
-    for (const one of shares)
-      part("text", {x: x(one), y: height - bottom + 17, "text-anchor": "middle"}, spelt(one));
-    part("text", {x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle"}, "misleading colours, of a hundred");
+    for (const one of shares) write(x(one), height - bottom + 17, "middle", spelt(one));
+    write((left + width - right) / 2, height - 5, "middle", "misleading colours, of a hundred");
     const labels = [];
     for (const {method} of current) {
-      const points = shares.filter(one => result(method, one))
-        .map(one => ({x: x(one), y: y(result(method, one).mean), own: result(method, one).share !== null}));
-      if (!points.length) continue;
-      const look = `of-${family(method)}${state.open === method.name ? " open" : ""}`;
-      if (points.length > 1) part("polyline", {points: points.map(p => `${p.x},${p.y}`).join(" "), class: look});
+      const open = state.open === method.name, look = `of-${family(method)}${open ? " open" : ""}`;
+      const points = shares.map(one => ({at: x(one), found: result(method, one)}))
+        .filter(point => point.found).map(point => ({...point, y: y(point.found.mean)}));
+      if (points.length > 1) {
+        const line = points.map(point => `${point.at},${point.y}`).join(" ");
+        part("polyline", {points: line, class: look});
+      }
       for (const point of points)
-        if (point.own) part("text", {x: point.x, y: point.y + 5, "text-anchor": "middle", class: `mark ${look}`}, mark(method));
-      if (points.length > 1 || state.open === method.name)
-        labels.push({y: points.at(-1).y, x: points.at(-1).x, look, text: method.title.replace(" (ours)", "")});
+        if (point.found.share !== null)
+          write(point.at, point.y + 5, "middle", mark(method), `mark ${look}`);
+      if (points.length > 1 || (open && points.length))
+        labels.push({...points.at(-1), look, text: method.title.replace(" (ours)", "")});
     }
     labels.sort((a, b) => a.y - b.y).forEach((label, i) => { // one below the other
       label.y = Math.max(label.y, i ? labels[i - 1].y + 15 : 0);
-      part("text", {x: label.x + 14, y: label.y + 4, class: `name ${label.look}`}, label.text);
+      write(label.at + 14, label.y + 4, "start", label.text, label.look);
     });
-    const told = current.filter(({now}) => now).map(({method, now}) => `${method.title} ${percent(now.mean)}`);
-    chart.setAttribute("aria-label", `Accuracy on hard images where ${spelt(state.share)} of a hundred mislead: ${told.join(", ")}`);
+    const told = current.filter(row => row.now)
+      .map(row => `${row.method.title} ${percent(row.now.mean)}`).join(", ");
+    chart.setAttribute("aria-label",
+      `Accuracy on hard images where ${spelt(state.share)} of a hundred mislead: ${told}`);
   }
 
   function save() {
     if (touched) remember("cures", {share: state.share, know: KEYS[state.know],
-      ...state.time < Infinity ? {time: state.time} : {}, ...state.plain ? {plain: 1} : {}, ...state.open ? {open: state.open} : {}});
+      ...state.time < Infinity ? {time: state.time} : {}, ...state.plain ? {plain: 1} : {},
+      ...state.open ? {open: state.open} : {}});
   }
 
   function follow() {
@@ -179,8 +195,8 @@ Widgets.define("cures", body => {
     for (const row of rows) row.root.open = row.method.name === setting?.get("open");
     if (setting) body.parentElement.scrollIntoView();
   }
-  body.append(element("div", {className: "cures"}, share.box, kind.box, know.box, time.box), sentence, chart,
-    list, missing);
+  body.append(element("div", {className: "cures"}, share.box, kind.box, know.box, time.box),
+    sentence, chart, list, missing);
   new ResizeObserver(draw).observe(chart);
   list.addEventListener("click", () => { touched = true; });
   addEventListener("hashchange", () => { if (linked("cures")) follow(); });

@@ -1,6 +1,6 @@
 // Chapter 7's console: the cheater's latents turned up and down, by the colour or shape that they
-// speak for. Its arithmetic is the global `Steering`: behind the last maps there is only a mean over
-// places and a linear head, so that to move latents is a sum.
+// speak for. Its arithmetic is the global `Steering`: behind the last maps there is only a mean
+// over places and a linear head, so that to move latents is a sum.
 "use strict";
 globalThis.Steering ??= (() => {
 
@@ -17,8 +17,8 @@ function encode({encoder, bias, threshold}, {maps, side}) {
   });
 }
 
-// What a set of latents has at the levels 0 and 1. Of a colour: its mean over `painted`, the latents
-// (10, K) of the same digit in all ten colours, and what it has in the colour itself.
+// What a set of latents has at the levels 0 and 1. Of a colour: its mean over `painted`, the
+// latents (10, K) of the same digit in all ten colours, and what it has in the colour itself.
 function ends({latents, towards, base, target}, painted) {
   if (base) return {base, target};
   const mean = j => painted.reduce((sum, z) => sum + z[j], 0) / painted.length;
@@ -52,10 +52,13 @@ return {encode, level, move};
 Widgets.define("steering", body => {
   const {element, unseen, swatch, linked, remember, soon, makeCard} = Widgets;
   const data = Widgets.data("networks"), {colours, background, examples} = data;
-  const coder = Widgets.data("latents"), network = data.networks.find(one => one.name === "cheater");
-  const before = makeCard(network, data), after = makeCard({...network, name: "steered cheater"}, data);
-  const spoken = unseen(""), help = unseen("With mouse or keys: the arrows move the pen over a grid, "
-    + "Space puts it down and lifts it, Backspace takes the last stroke back, Delete clears.");
+  const coder = Widgets.data("latents");
+  const network = data.networks.find(one => one.name === "cheater");
+  const before = makeCard(network, data);
+  const after = makeCard({...network, name: "steered cheater"}, data);
+  const spoken = unseen(""), help = unseen("With mouse or keys: the arrows move the pen over "
+    + "a grid, Space puts it down and lifts it, Backspace takes the last stroke back, Delete "
+    + "clears.");
   const moved = new Map(); // slider's number -> its level
   let digit = 1, image = null, seen = {}, walking = 0, speaking = 0, pause = 0;
   let touched = false, drawing = false;
@@ -67,8 +70,8 @@ Widgets.define("steering", body => {
   const latentsOf = picture => Steering.encode(coder, Network.forward(network, picture).blocks[2]);
   const set = slider => others.checked ? slider.control : slider.own;
 
-  // What the network makes of what is on the pad, and of it in all ten colours; kept until it changes.
-  // As one draws, the ten colours wait for a pause.
+  // What the network makes of what is on the pad, and of it in all ten colours; kept until it
+  // changes. As one draws, the ten colours wait for a pause.
   function look(grey, rgb) {
     const drawn = grey.join(), key = [drawn, rgb].join();
     clearTimeout(pause);
@@ -90,7 +93,8 @@ Widgets.define("steering", body => {
     rows.forEach(({slider, name, range, told, leave}, i) => {
       const is = painted ? Steering.level(set(slider), z, painted) : 0, wanted = moved.get(i);
       if (wanted !== undefined)
-        Steering.move(set(slider), wanted, z, painted, coder.effect).forEach((by, c) => { logits[c] += by; });
+        Steering.move(set(slider), wanted, z, painted, coder.effect)
+          .forEach((by, c) => { logits[c] += by; });
       range.value = wanted ?? is;
       told.textContent = wanted?.toFixed(1) ?? "as it is";
       range.setAttribute("aria-valuetext",
@@ -128,7 +132,8 @@ Widgets.define("steering", body => {
     others.checked = false;
     wheel.set(data.wheel.indexOf(colour));
     take(number);
-    const from = colour === rows[i].slider.level ? 1 : 0, begin = performance.now(), own = ++walking;
+    const from = colour === rows[i].slider.level ? 1 : 0, own = ++walking;
+    const begin = performance.now();
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const step = now => {
       if (own !== walking) return;
@@ -156,17 +161,19 @@ Widgets.define("steering", body => {
   const others = element("input", {type: "checkbox"});
   others.addEventListener("change", change);
   const rows = coder.sliders.map((slider, i) => {
-    const {kind, level} = slider, colour = kind === "colour" && colours[level];
-    const key = colour ? colour.name : `shape${level}`, name = colour ? `as in ${key}` : `as in a ${level}`;
+    const {kind, level} = slider, colour = kind === "colour" ? colours[level] : null;
+    const key = colour?.name ?? `shape${level}`, of = colour?.name ?? `the shape of ${level}`;
+    const name = colour ? `as in ${key}` : `as in a ${level}`;
     const range = element("input", {type: "range", min: 0, max: 4, step: .1});
     const told = element("span", {className: "level"});
     const leave = press("×", () => { moved.delete(i); change(); range.focus(); });
-    const title = colour ? `${key}, which speak for ${level}` : `the shape of ${level}`;
-    range.setAttribute("aria-label", `Latents of ${title}`);
-    leave.setAttribute("aria-label", `Leave the latents of ${colour ? key : `the shape of ${level}`} as they are`);
+    const speaks = colour ? `, which speak for ${level}` : "";
+    range.setAttribute("aria-label", `Latents of ${of}${speaks}`);
+    leave.setAttribute("aria-label", `Leave the latents of ${of} as they are`);
     range.addEventListener("input", () => { walking++; moved.set(i, +range.value); change(); });
-    const line = element("div", {className: "latent"}, element("span", {className: "of"},
-      ...colour ? [swatch(colour.rgb), `${key} → ${level}`] : [`shape of ${level}`]), range, told, leave);
+    const title = colour ? [swatch(colour.rgb), `${key} → ${level}`] : [`shape of ${level}`];
+    const line = element("div", {className: "latent"},
+      element("span", {className: "of"}, ...title), range, told, leave);
     return {slider, key, name, range, told, leave, line};
   });
   const red = 0, one = 1, green = 1;
@@ -182,10 +189,11 @@ Widgets.define("steering", body => {
           press("Undo", pad.undo)))), wheel.root),
     element("div", {className: "cards"}, before.root, after.root),
     element("div", {className: "latents"}, ...rows.map(row => row.line)),
-    element("label", {className: "small"}, others, ` Move as many others instead, which carry as much
-      of each colour or shape (the control)`)),
-  element("p", {className: "small", textContent: "0: the mean over the ten colours of this digit (of "
-    + "shapes: over all digits); 1: as in the colour, or in the digit; to the right, times as much."}),
+    element("label", {className: "small"}, others,
+      " Move as many others instead, which carry as much of each colour or shape (the control)")),
+  element("p", {className: "small", textContent: "0: the mean over the ten colours of this digit "
+    + "(of shapes: over all digits); 1: as in the colour, or in the digit; to the right, times as "
+    + "much."}),
   spoken, help);
 
   function follow() {
