@@ -17,7 +17,8 @@ RNG = np.random.default_rng(0)
 def network(seed: int) -> CNN:
     """Untrained, but normalised to such pictures, and with answers far apart."""
     model = build("cnn", seed).train()
-    images = torch.from_numpy(paint(draw_digits(200, seed)[0], RNG.integers(0, 10, 200), seed))
+    colours = np.random.default_rng(seed).integers(0, 10, 200)
+    images = torch.from_numpy(paint(draw_digits(200, seed)[0], colours, seed))
     for block in (model.block1, model.block2, model.block3):
         block[1].momentum = None  # one pass is enough
     with torch.no_grad():
