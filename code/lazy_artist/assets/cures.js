@@ -106,8 +106,9 @@ Widgets.define("cures", body => {
       reach.style.width = 100 * (place(high) - place(low)) + "%";
       const others = shares
         .map(one => `${spelt(one)}: ${result(method, one)?.told ?? "not measured"}`).join("; ");
-      seeds.textContent = "Right on hard images, in percent, "
-        + (fixed ? `whatever the share: ${now.told}` : `by how many of a hundred mislead: ${others}`)
+      const by = fixed ? `whatever the share: ${now.told}`
+        : `by how many of a hundred mislead: ${others}`;
+      seeds.textContent = `Right on hard images, in percent, ${by}`
         + `. Here ${now.n} seed${now.n > 1 ? "s, mean ± the reach of the 95% interval" : ""}.`;
     }
     const shown = ranked.map(row => row.root); // moved only if need be, which keeps the focus

@@ -100,7 +100,7 @@ Widgets.define("steering", body => {
       range.setAttribute("aria-valuetext",
         wanted === undefined ? `as it is, ${is.toFixed(1)}` : `${told.textContent} times ${name}`);
       range.classList.toggle("moved", wanted !== undefined);
-      leave.style.visibility = wanted === undefined ? "hidden" : "";
+      leave.hidden = wanted === undefined;
     });
     const answers = [before.show(blank ? null : image, wheel, run)?.told,
       after.show(blank ? null : image, wheel, {...run, logits})?.told];
@@ -173,7 +173,8 @@ Widgets.define("steering", body => {
     range.addEventListener("input", () => { walking++; moved.set(i, +range.value); change(); });
     const title = colour ? [swatch(colour.rgb), `${key} → ${level}`] : [`shape of ${level}`];
     const line = element("div", {className: "latent"},
-      element("span", {className: "of"}, ...title), range, told, leave);
+      element("span", {className: "of"}, ...title), range,
+      element("span", {className: "end"}, told, leave));
     return {slider, key, name, range, told, leave, line};
   });
   const red = 0, one = 1, green = 1;
