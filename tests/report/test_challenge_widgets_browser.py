@@ -1,5 +1,5 @@
-"""The two challenges' widgets in a real browser: does the page compute what Python computes, and can
-one paint and search with mouse, finger and keys?"""
+"""The two challenges' widgets in a real browser: does the page compute what Python computes, and
+can one paint and search with mouse, finger and keys?"""
 
 import re
 from collections.abc import Iterator
