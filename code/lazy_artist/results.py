@@ -241,7 +241,10 @@ def fill() -> str:
         entry["chapters"] = sorted(asked.get(f"{entry['name']}/{address}", ()))
         entries[address] = entry
         todo += entry["uses"]
-        code |= code_of(named(f"{entry['module']}:{entry['name']}"))
+        if (function := named(f"{entry['module']}:{entry['name']}")) is None:
+            told = f"{entry['module']} has no {entry['name']} any more, which computed {address}"
+            raise Refused(f"{told}: delete it from the cache, and run `make results` again")
+        code |= code_of(function)
     index = {
         "commit": commit, "created": f"{datetime.now(UTC):%Y-%m-%d}", "machine": store.machine(),
         "torch": torch.__version__, "code": dict(sorted(code.items())),
