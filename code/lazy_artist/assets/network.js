@@ -276,6 +276,6 @@ function hue(turn, stops) {
   return stops[i].map((low, c) => low + (place - i) * (next[c] - low));
 }
 
-return {SIDE, PIXELS, WIDTH, decode, forward, backward, head, softmax, largest, gradCam, upsample,
-  ascend, add, normalise, paint, cover, hue};
+return {SIDE, PIXELS, WIDTH, decode, convolve, forward, backward, head, softmax, largest, gradCam,
+  upsample, ascend, add, normalise, paint, cover, hue};
 })();

@@ -58,6 +58,23 @@ function percent(share) {
   return Math.round(100 * share) + "%";
 }
 
+// A part of a drawing, with a class; its lines are as wide at any size (widgets.css).
+function path(className, d = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  made.setAttribute("class", className);
+  made.setAttribute("d", d);
+  return made;
+}
+
+// A drawing on a square of 100 by 100, stretched to the element's own size.
+function drawing(...paths) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of [["viewBox", "0 0 100 100"], ["preserveAspectRatio", "none"],
+    ["aria-hidden", "true"]]) made.setAttribute(name, value);
+  made.append(...paths);
+  return made;
+}
+
 const css = rgb => `rgb(${rgb.map(value => Math.round(255 * value)).join(" ")})`;
 
 function swatch(rgb) {
@@ -270,8 +287,8 @@ function makeWheel({colours, wheel}, changed) {
 
 // --- a network's answer -------------------------------------------------------------------------
 
-// A card on which a network answers: {root, show(image, wheel)}. show(null) empties it; else it
-// returns what the network made of the image, with its probabilities and their largest.
+// A card on which a network answers: {root, show(image, wheel, run)}. show(null) empties it; else it
+// returns what the network made of the image (or `run`), with its probabilities and their largest.
 function makeCard(network, {colours}) {
   const rows = colours.map((_, c) => {
     const bar = element("i"), share = element("td"), dots = element("span");
@@ -287,8 +304,8 @@ function makeCard(network, {colours}) {
     element("p", {className: "who", textContent: `The ${network.name} says`}),
     element("p", {className: "answer"}, answer, confidence), table);
 
-  function show(image, wheel) {
-    const run = image && forward(network, image), shares = run ? softmax(run.logits) : [];
+  function show(image, wheel, made) {
+    const run = image && (made ?? forward(network, image)), shares = run ? softmax(run.logits) : [];
     const top = run ? largest(shares) : -1, near = run ? wheel.near() : [];
     answer.textContent = run ? top : "–";
     const names = near.map(k => colours[k].name).join(" or ");
@@ -389,5 +406,5 @@ function makeDigits(take) {
 }
 
 return {data, define, linked, linkTo, remember, element, percent, css, swatch, unseen, soon, show,
-  makePad, makeWheel, makeCard, makeHeat, makeDigits};
+  path, drawing, makePad, makeWheel, makeCard, makeHeat, makeDigits};
 })();

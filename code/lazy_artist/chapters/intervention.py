@@ -6,6 +6,7 @@ each method, seed and setting, a hundred of the MLP. At quick scale networks see
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lazy_artist import plots
-from lazy_artist.canvas import N_CLASSES, PALETTE, paint, specimens, split_digits
+from lazy_artist.canvas import COLOUR_NAMES, N_CLASSES, PALETTE, paint, specimens, split_digits
 from lazy_artist.config import BIAS, NO_BIAS, TEST_SEED, pick, scale, sealed_splits, seeds
 from lazy_artist.debias import ABLATIONS, BEST, BLIND, METHODS, RULES, views
 from lazy_artist.evaluate import (
@@ -27,9 +28,11 @@ from lazy_artist.evaluate import (
     logit_variance,
     predict,
     repaint,
+    summarise,
 )
 from lazy_artist.gradcam import chroma_reliance, display, grad_cam
 from lazy_artist.networks import Network, network, networks
+from lazy_artist.reach import excerpt
 from lazy_artist.store import stored
 
 SPLITS = ["validation", "hard", "aligned", "unseen"]
@@ -123,6 +126,38 @@ def behind_oracle(measured: pd.DataFrame, arch: str, split: str = "hard") -> Est
         return "closed"
     accuracy = rows.pivot(index="seed", columns="network", values="accuracy")
     return estimate((accuracy["oracle-same-budget"] - accuracy[BEST]).dropna(), bounds=(-1, 1))
+
+
+def explorer(
+    measured: pd.DataFrame, asked: dict[str, np.ndarray], pairs: list[list[int]]
+) -> dict[str, Any]:
+    """What the page's explorer of cures shows, for `widgets.export`: the rows of `measure` of the
+    CNN on hard images by method, and what `METHODS` predict (`cheater.ask`) of pairs (digit,
+    colour). A result's share is that of misleading colours, of a hundred images; a network that is
+    trained on unbiased ones has none."""
+    rows = measured.query("arch == 'cnn' and split == 'hard' and network in @METHODS")
+    found = summarise(rows, ["network", "correlation", "augment"], "accuracy")
+    seconds, methods = compared(rows).groupby("network")["seconds"].mean(), []
+    for (name, method), shown in zip(METHODS.items(), asked["probabilities"], strict=True):
+        module = sys.modules[method.train.__module__]
+        results = [
+            {"share": None if bias == NO_BIAS else round(100 * (1 - bias), 1),
+             "augment": bool(augment), "mean": value.mean, "interval": value.interval,
+             "n": value.n, "told": plots.plus_minus(value)}
+            for (other, bias, augment), value in found.items() if other == name
+        ]  # fmt: skip
+        about = {key: getattr(method, key) for key in ("title", "needs", "hypothesis", "reference")}
+        about |= {"name": name, "results": results, "cost": seconds[name] / seconds["erm"]}
+        about["file"] = f"code/{module.__name__.replace('.', '/')}.py"
+        about["code"] = "\n".join(excerpt(module, method.train.__name__).splitlines()[1:-1])
+        about["answers"] = [(int(each.argmax()), float(each.max())) for each in shown]
+        methods.append(about)
+    names = [{"digit": d, "colour": c, "name": COLOUR_NAMES[c]} for d, c in pairs]
+    return {
+        "methods": methods, "levels": list(RULES), "pairs": names,
+        "shares": [round(100 * (1 - bias), 1) for bias in swept()[1]],
+        "pictures": np.round(255 * asked["images"]).astype(np.uint8),
+    }  # fmt: skip
 
 
 @stored

@@ -18,6 +18,7 @@ from torch import nn
 from lazy_artist import canvas, latents
 from lazy_artist.canvas import Split, assign_colours, colour_split, paint, split_digits
 from lazy_artist.chapters import decomposition as d
+from lazy_artist.chapters import steering
 from lazy_artist.claims import begin_chapter
 from lazy_artist.config import sealed_splits
 from lazy_artist.data import cache_dir
@@ -665,6 +666,7 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
     for name in ("rate_saes", "compare_saes", "show_latents"):
         monkeypatch.setattr(d, name, getattr(d, name).__wrapped__)
     monkeypatch.setattr(d, "label_latents", label_latents)
+    monkeypatch.setattr(steering, "console", lambda *given: {"given": [given[0].name, *given[2:]]})
     monkeypatch.setattr(d, "labels_by_eye", lambda mark: {"0": "red ones", "2": "loops"})
     monkeypatch.setattr(d, "colour_grid", lambda name, n, seed: grid(name, 4, seed))
     begin_chapter("decomposition")
@@ -699,7 +701,8 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         'f"{needed.attribution.mean():.0f}"': "2", 'f"{needed.variance.mean():.0f}"': "4",
         "verdict": "beat all four controls",
         'nearest.replace("PCA", "principal")': "principal directions",
-        "f\"{gap['PCA directions']:.1f}\"": "5.0", 'told(gain("hard"))': "2.5", "missed": "",
+        "f\"{gap['PCA directions']:.1f}\"": "5.0", 'told(gain("hard"))': "2.5",
+        "before + missed": "93.5",
         'told(over_random)': "8.0", 'f"{100 * biased.max():.0f}"': "31",
         'told(estimate(others.red))': "12.9",  # .08 + .44 / 9
     }.items():  # fmt: skip

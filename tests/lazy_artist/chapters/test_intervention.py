@@ -1,5 +1,6 @@
 """Chapter 5's measurements, on networks and shares made by hand, and its cells on such frames."""
 
+import json
 import zlib
 from unittest.mock import Mock
 
@@ -10,7 +11,7 @@ import torch
 from cells import measured_by, run_cells, table
 
 from lazy_artist.canvas import paint, specimens, split_digits
-from lazy_artist.chapters import intervention
+from lazy_artist.chapters import cheater, intervention
 from lazy_artist.config import TEST_SEED
 from lazy_artist.debias import ABLATIONS, METHODS, views
 from lazy_artist.evaluate import balanced, estimate
@@ -18,7 +19,7 @@ from lazy_artist.networks import Network, network
 from lazy_artist.plots import plus_minus
 from lazy_artist.store import Call, stored
 
-SWEPT = (0.95, 0.98, 0.99, 0.995)
+SWEPT, SHARES = (0.95, 0.98, 0.99, 0.995), [5.0, 2.0, 1.0, 0.5]
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +191,13 @@ def looked_at(networks: list[Network], pairs: list[list[int]]) -> dict:
     return {"images": np.full((2, 3, 28, 28), 0.5, "f4"), "seen": seen}
 
 
+def asked(networks: list[Network], pairs: list[list[int]]) -> dict:
+    """Method number k predicts the class k + i, modulo ten, of picture number i."""
+    places = np.add.outer(np.arange(len(networks)), np.arange(len(pairs))) % 10
+    pictures = np.full((len(pairs), 3, 28, 28), 0.5, "f4")
+    return {"images": pictures, "probabilities": np.eye(10, dtype="f4")[places]}
+
+
 @pytest.fixture(scope="module")
 def chapter(store):
     with pytest.MonkeyPatch.context() as patch:
@@ -203,6 +211,7 @@ def chapter(store):
 def both_pages(patch: pytest.MonkeyPatch) -> tuple[dict, dict]:
     """What the chapter and its appendix show."""
     patch.setattr(intervention, "look_at_specimens", looked_at)
+    patch.setattr(cheater, "ask", asked)
     (shown, inline), (more, texts) = map(run_cells, ("intervention", "intervention-more"))
     return shown | more, inline | texts
 
@@ -269,6 +278,32 @@ def test_tables_show_each_split_under_its_name(chapter):
     resnet, ours = table(shown["tbl-resnet-cured"]), seeds_of("combination", arch="resnet18")
     assert resnet["the combination (ours) (seeds: 3)"][:2] == texts_of(ours, 1 - ours)
     assert resnet["ERM (seeds: 1)"][:1] == texts_of([share("erm", arch="resnet18")])
+
+
+def test_the_explorer_has_what_was_measured_of_each_method_on_hard_images(chapter, store):
+    text = (store / "pages/widgets/methods.js").read_text("utf-8")
+    data = json.loads(text.partition("'] ??= ")[2].rstrip(";\n"))
+    assert [one["name"] for one in data["methods"]] == list(METHODS) and data["shares"] == SHARES
+    for k, (one, method) in enumerate(zip(data["methods"], METHODS.values(), strict=True)):
+        assert (one["title"], one["needs"]) == (method.title, method.needs)
+        assert one["code"].startswith(f"def {method.train.__name__}(")
+        assert one["answers"] == [[(k + i) % 10, 1.0] for i in range(8)]
+        spent = cost(network(one["name"]).made_by.arguments) / 3
+        assert one["cost"] == pytest.approx(spent)
+        found = {(each["share"], each["augment"]): each for each in one["results"]}
+        usual = None if one["name"] == "oracle-same-budget" else 5.0
+        name, expected = one["name"], {(usual, True): of(one["name"])}
+        if name != "lff-longer":
+            expected[usual, False] = share(name, seed=np.arange(1), augment=False)
+        if name in intervention.swept()[0]:
+            expected |= {
+                (each, True): share(name, "hard", np.arange(3 if each == 0.5 else 1), correlation=c)
+                for each, c in zip(SHARES[1:], SWEPT[1:], strict=True)
+            }
+        assert set(found) == set(expected)
+        for key, values in expected.items():
+            assert found[key]["mean"] == pytest.approx(np.mean(values))
+            assert (found[key]["n"], found[key]["told"]) == (len(values), *texts_of(values))
 
 
 def test_claims_stand_on_hard_images_of_all_seeds(chapter):

@@ -93,14 +93,13 @@ def test_optima_are_drawn_in_decorrelated_colours_and_kept_strongest_first():
 
 
 def test_specimens_excite_channels_relative_to_training_images(monkeypatch):
-    """The channels are the means of red, green and blue; the largest green is a tenth of others."""
-    pairs, most = [[0, 0], [7, 2], [1, 1], [1, 1], [7, 2], [0, 0]], np.array([1, 0.1, 1])
+    """The channels are the means of red, green and blue; the largest green is less than others."""
+    pairs, most = [[0, 0], [7, 2], [1, 1], [7, 2], [1, 1], [0, 0]], np.array([1, 0.9, 1])
     monkeypatch.setattr(prober, "probe_channels", lambda *given: {"layer": {"most": most}})
     found = prober.excite.__wrapped__(handle(), "layer", pairs, 3, 60)
     np.testing.assert_array_equal(found["images"], images := specimens(pairs))
-    means = images.mean((2, 3)) * [1, 10, 1]
-    np.testing.assert_allclose(found["shares"], means, rtol=1e-5)
-    assert found["channels"].tolist() == [means[0].argmax(), means[3].argmax()]
+    np.testing.assert_allclose(found["shares"], images.mean((2, 3)) / most, rtol=1e-5)
+    assert found["channels"].tolist() == [0, 2]  # a red zero, a blue seven
 
 
 # --- channels ------------------------------------------------------------------------------------
