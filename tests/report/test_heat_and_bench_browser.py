@@ -84,6 +84,7 @@ def test_the_patch_moves_by_keys_mouse_and_link(made, browser):
 
     with open_page(browser, page(made, "heat")) as tab:
         assert answers(tab) == told(7, 3, 13, 5, 9)
+        expect(tab.get_by_text("Uncovered: ")).to_have_count(3)
         uncovered = tab.get_by_text("Uncovered: ").all_inner_texts()
         assert [text.split()[1][0] for text in uncovered] == [t[0] for t in told(7, 3, 0, 0, 0)]
         tab.get_by_label("Patch", exact=True).focus()

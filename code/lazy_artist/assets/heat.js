@@ -23,7 +23,7 @@ Widgets.define("heat", body => {
     const card = Widgets.makeCard(network, data), heat = Widgets.makeHeat(network);
     const without = element("p", {className: "small"});
     card.root.querySelector("table").before(heat.root, without);
-    return {...card, heat, without};
+    return {...card, network, heat, without};
   });
 
   function change() {
@@ -40,15 +40,7 @@ Widgets.define("heat", body => {
   const refresh = soon(() => {
     const grey = Network.cover(examples[digit], left, top, +size.value);
     const image = Network.paint(grey, wheel.rgb(), background), own = `${digit} ${wheel.turn()}`;
-    if (own !== bare) { // without the patch
-      const whole = Network.paint(examples[digit], wheel.rgb(), background);
-      for (const card of cards) {
-        const {shares, top} = card.show(whole, wheel);
-        const share = percent(shares[top]).replace(" ", "\u00a0");
-        card.without.textContent = `Uncovered: ${top}, ${share}`;
-      }
-      bare = own;
-    }
+    if (own !== bare) for (const {without} of cards) without.textContent = "";
     const answers = cards.map(card => {
       const run = card.show(image, wheel);
       card.heat.show(run, grey);
@@ -64,11 +56,23 @@ Widgets.define("heat", body => {
     digits.press(digit);
     clearTimeout(speaking);
     speaking = setTimeout(() => {
+      if (own !== bare) uncover();
+      bare = own;
       const where = patch.hidden ? "No patch." : `Patch at column ${left + 1}, row ${top + 1}.`;
       spoken.textContent = [where, ...answers].join(" ");
       if (touched) remember("heat", {digit, hue: wheel.turn(), size: size.value, left, top});
     }, 400);
   });
+
+  // What the networks say without the patch.
+  function uncover() {
+    const whole = Network.paint(examples[digit], wheel.rgb(), background);
+    for (const {network, without} of cards) {
+      const shares = Network.softmax(Network.forward(network, whole).logits);
+      const top = Network.largest(shares), share = percent(shares[top]).replace(" ", "\u00a0");
+      without.textContent = `Uncovered: ${top}, ${share}`;
+    }
+  }
 
   const pixel = event => {
     const box = picture.getBoundingClientRect();
