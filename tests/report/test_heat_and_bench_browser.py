@@ -101,15 +101,19 @@ def test_the_patch_moves_by_keys_mouse_and_link(made, browser):
         tab.mouse.move(box["x"] + 9.5 * pixel, box["y"] + 12.5 * pixel, steps=4)
         tab.mouse.up()
         assert answers(tab) == told(7, 3, 6, 9, 9)
-        tab.mouse.click(box["x"] + 20.5 * pixel, box["y"] + 22.5 * pixel)
-        assert answers(tab) == told(7, 3, 16, 18, 9)
+        tab.mouse.click(box["x"] + 27.5 * pixel, box["y"] + 27.5 * pixel)
+        assert answers(tab) == told(7, 3, 19, 19, 9)
+        patch = tab.locator(".patch").bounding_box()
+        assert patch["x"] + patch["width"] == pytest.approx(box["x"] + box["width"], abs=1)
+        tab.mouse.click(box["x"] + 5.5 * pixel, box["y"] + 22.5 * pixel)
+        assert answers(tab) == told(7, 3, 1, 18, 9)
         tab.get_by_label("Patch: ").focus()
         tab.keyboard.press("ArrowLeft")
         tab.keyboard.press("ArrowLeft")
         tab.get_by_role("radio", name="blue").check()
         tab.get_by_role("button", name="test digit 4").press("Enter")
-        assert answers(tab) == told(4, 2, 17, 19, 7)
-        tab.wait_for_url("**#heat?digit=4&hue=5&size=7&left=17&top=19")
+        assert answers(tab) == told(4, 2, 2, 19, 7)
+        tab.wait_for_url("**#heat?digit=4&hue=5&size=7&left=2&top=19")
         tab.goto(tab.url.replace("digit=4&hue=5&size=7", "digit=2&hue=6&size=0"))
         assert answers(tab) == told(2, 7, 0, 0, 0)
         expect(tab.get_by_label("Patch", exact=True)).to_be_hidden()
@@ -134,7 +138,8 @@ def test_the_steps_of_an_attack_are_those_of_the_module(made, browser):
 
 def finished(tab: Page) -> list[str]:
     """What stands beneath the answers, once nothing is computed any more."""
-    expect(tab.get_by_text("Attacking").or_(tab.get_by_text("Searching"))).to_have_count(0)
+    busy = tab.get_by_text("Attacking").or_(tab.get_by_text("Searching"))
+    expect(busy).to_have_count(0, timeout=120_000)
     return tab.locator(".card .small").all_inner_texts()
 
 
@@ -166,6 +171,7 @@ def test_the_bench_opens_cloaked_and_finds_the_least_sizes(made, browser, tmp_pa
         return texts
 
     with open_page(browser, file) as tab:
+        tab.set_default_timeout(120_000)  # for machines that are busy
         tab.wait_for_function("document.querySelectorAll('.card .small button').length === 3")
         told, rounded = after(7, 3)
         size = int(np.argmax(rounded[1] == 3))

@@ -10,7 +10,7 @@ Widgets.define("bench", body => {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   let digit, image, attacked = "", job = 0, seen = false, touched = false;
 
-  // --- the attack ---------------------------------------------------------------------------------
+  // --- the attack -------------------------------------------------------------------------------
 
   const rounded = pixels => pixels.map(value => Math.round(255 * value) / 255);
 
@@ -28,6 +28,7 @@ Widgets.define("bench", body => {
 
   // The least whole number of grey levels that brings a network to the target, after rounding.
   function* search(entry) {
+    if (entry.found !== undefined) return;
     let low = -1, high = MOST + 1; // the largest that does not, the smallest that does
     while (high - low > 1) {
       const middle = (low + high) >> 1;
@@ -87,9 +88,10 @@ Widgets.define("bench", body => {
 
   function attackAll(then) {
     reach.textContent = `${size.value} of 255 grey levels`;
-    times.textContent = size.value === "0" ? "" : `, ${Math.round(STRONG / size.value)} times as strong`;
+    const stronger = Math.round(STRONG / size.value);
+    times.textContent = size.value === "0" ? "" : `, ${stronger} times as strong`;
     size.setAttribute("aria-valuetext", reach.textContent);
-    run(entry => attack(entry, +size.value), "Attacking", last => {
+    if (!pad.blank()) run(entry => attack(entry, +size.value), "Attacking", last => {
       if (last && calm.matches) return;
       const words = entries.map((entry, i) => display(entry, last?.[i]));
       if (last) return;
@@ -100,27 +102,31 @@ Widgets.define("bench", body => {
     });
   }
 
-  // --- the page -----------------------------------------------------------------------------------
+  // --- the page ---------------------------------------------------------------------------------
 
   const inLevels = levels => `${levels} level${levels === 1 ? "" : "s"}`;
   const button = (textContent, onclick) =>
     element("button", {type: "button", textContent, onclick});
-  const choice = (id, texts) => element("select", {id, onchange: () => { touched = true; begin(); }},
-    ...texts.map((textContent, value) => element("option", {value, textContent})));
+  const choice = (id, texts) => {
+    const options = texts.map((textContent, value) => element("option", {value, textContent}));
+    return element("select", {id, onchange: () => { touched = true; begin(); }}, ...options);
+  };
   const field = (text, input, ...more) =>
     element("div", {}, element("label", {htmlFor: input.id}, text), " ", ...more, input);
 
   const colour = choice("bench-colour", colours.map(({name}) => name));
   const target = choice("bench-target", colours.map((_, c) => c));
   const size = element("input", {type: "range", min: 0, max: MOST, id: "bench-size"});
-  const reach = element("output"), times = element("span"), progress = element("span", {className: "small"});
-  const spoken = unseen(""), help = unseen("With mouse or keys: the arrows move the pen over a grid, "
-    + "Space puts it down and lifts it, Backspace takes the last stroke back, Delete clears.");
+  const reach = element("output"), times = element("span"), spoken = unseen("");
+  const progress = element("span", {className: "small"});
+  const help = unseen("With mouse or keys: the arrows move the pen over a grid, Space puts it down "
+    + "and lifts it, Backspace takes the last stroke back, Delete clears.");
   help.id = "bench-help";
   spoken.setAttribute("role", "status");
-  const pad = Widgets.makePad(background, () => begin(), help.id), digits = Widgets.makeDigits(take);
+  const pad = Widgets.makePad(background, () => { touched ||= pad.own(); begin(); }, help.id);
+  const digits = Widgets.makeDigits(take);
   const draw = button("Draw your own", () => { pad.open(true); pad.clear(); pad.canvas.focus(); });
-  const find = button("", () => find.textContent === "Stop" ? halt() : searchAll());
+  const find = button("Find the least sizes", () => find.textContent === "Stop" ? halt() : searchAll());
 
   // A network, what stands on its card, and by size what was `made`; `found` is its least size.
   const entries = data.networks.map(network => {
@@ -152,7 +158,7 @@ Widgets.define("bench", body => {
   function setSize(levels) {
     touched = true;
     size.value = levels;
-    attackAll();
+    attackAll(find.textContent === "Stop" ? searchAll : null); // which then goes on
   }
 
   // Takes up the picture on the pad and the target, if they have changed, and attacks.
@@ -169,10 +175,9 @@ Widgets.define("bench", body => {
       entry.made.clear();
       delete entry.found;
     }
-    if (pad.blank()) {
-      halt();
-      for (const {card} of entries) card.show(null);
-    } else attackAll(then);
+    halt();
+    if (pad.blank()) for (const {card} of entries) card.show(null);
+    attackAll(then);
   }
 
   function take(given) {

@@ -196,8 +196,8 @@ Widgets.define("cures", body => {
     for (const row of rows) row.root.open = row.method.name === setting?.get("open");
     if (setting) body.parentElement.scrollIntoView();
   }
-  body.append(element("div", {className: "cures"}, share.box, kind.box, know.box, time.box),
-    sentence, chart, list, missing);
+  const boxes = [share, kind, know, time].map(choice => choice.box);
+  body.append(sentence, element("div", {className: "cures"}, ...boxes), chart, list, missing);
   new ResizeObserver(draw).observe(chart);
   list.addEventListener("click", () => { touched = true; });
   addEventListener("hashchange", () => { if (linked("cures")) follow(); });

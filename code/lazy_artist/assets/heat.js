@@ -1,17 +1,17 @@
-// Heat you can move: a patch of background over a digit, the hue wheel, and where three networks look.
+// Heat you can move: a patch of background over a digit, the hue wheel, and where networks look.
 "use strict";
 Widgets.define("heat", body => {
   const {element, unseen, linked, remember, soon, percent} = Widgets, {SIDE} = Network;
   const data = Widgets.data("networks"), {background, examples} = data;
   const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
   const START = {digit: 7, hue: 2, size: 9, left: 13, top: 5}; // a yellow seven, its corner covered
-  let digit, left, top, speaking = 0, touched = false, hold = null, bare = "";
+  let digit, left, top, side, middle, speaking = 0, touched = false, hold = null, bare = "";
 
   const picture = element("canvas", {className: "pixels", width: SIDE, height: SIDE});
   const patch = element("div", {className: "patch", tabIndex: 0});
   const spoken = unseen(""), told = element("output");
-  const help = unseen("Drag the patch, or move it with the arrow keys; a click on the picture moves it "
-    + "there.");
+  const help = unseen("Drag the patch, or move it with the arrow keys; a click on the picture moves "
+    + "it there.");
   help.id = "heat-help";
   for (const [name, value] of [["role", "application"], ["aria-label", "Patch"],
     ["aria-describedby", help.id]]) patch.setAttribute(name, value);
@@ -31,14 +31,21 @@ Widgets.define("heat", body => {
     refresh();
   }
 
-  // The patch with its upper left corner here, kept on the picture.
-  function move(x, y) {
-    [left, top] = [x, y].map(value => Math.min(SIDE - size.value, Math.max(0, Math.round(value))));
+  // The patch with its upper left corner here, kept on the picture; `middle` is that of the patch,
+  // and stays when its size changes.
+  function place(x, y) {
+    side = +size.value;
+    [left, top] = [x, y].map(value => Math.min(SIDE - side, Math.max(0, Math.round(value))));
     change();
   }
 
+  function move(x, y) {
+    place(x, y);
+    middle = [left, top].map(value => value + side / 2);
+  }
+
   const refresh = soon(() => {
-    const grey = Network.cover(examples[digit], left, top, +size.value);
+    const grey = Network.cover(examples[digit], left, top, side);
     const image = Network.paint(grey, wheel.rgb(), background), own = `${digit} ${wheel.turn()}`;
     if (own !== bare) for (const {without} of cards) without.textContent = "";
     const answers = cards.map(card => {
@@ -48,10 +55,10 @@ Widgets.define("heat", body => {
     });
     Widgets.show(picture, image);
     picture.setAttribute("aria-label", `the digit ${digit}, ${wheel.words()}`);
-    patch.hidden = size.value === "0";
-    for (const [side, pixels] of [["left", left], ["top", top], ["width", +size.value],
-      ["height", +size.value]]) patch.style[side] = `${100 * pixels / SIDE}%`;
-    told.textContent = patch.hidden ? "no patch" : `${size.value} by ${size.value} pixels`;
+    patch.hidden = side === 0;
+    for (const [name, pixels] of Object.entries({left, top, width: side, height: side}))
+      patch.style[name] = `${100 * pixels / SIDE}%`;
+    told.textContent = patch.hidden ? "no patch" : `${side} by ${side} pixels`;
     size.setAttribute("aria-valuetext", told.textContent);
     digits.press(digit);
     clearTimeout(speaking);
@@ -60,7 +67,7 @@ Widgets.define("heat", body => {
       bare = own;
       const where = patch.hidden ? "No patch." : `Patch at column ${left + 1}, row ${top + 1}.`;
       spoken.textContent = [where, ...answers].join(" ");
-      if (touched) remember("heat", {digit, hue: wheel.turn(), size: size.value, left, top});
+      if (touched) remember("heat", {digit, hue: wheel.turn(), size: side, left, top});
     }, 400);
   });
 
@@ -76,10 +83,11 @@ Widgets.define("heat", body => {
 
   const pixel = event => {
     const box = picture.getBoundingClientRect();
-    return [SIDE * (event.clientX - box.left) / box.width, SIDE * (event.clientY - box.top) / box.height];
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
+      .map(share => SIDE * share);
   };
   picture.addEventListener("click", event =>
-    move(...pixel(event).map(value => value - size.value / 2)));
+    move(...pixel(event).map(value => value - side / 2)));
   patch.addEventListener("pointerdown", event => {
     const [x, y] = pixel(event);
     patch.setPointerCapture(event.pointerId);
@@ -98,10 +106,7 @@ Widgets.define("heat", body => {
     event.preventDefault();
     move(left + arrow[0], top + arrow[1]);
   });
-  size.addEventListener("input", () => { // about the same middle
-    const grown = (+size.value - parseFloat(patch.style.width) * SIDE / 100) / 2;
-    move(left - grown, top - grown);
-  });
+  size.addEventListener("input", () => place(...middle.map(value => value - size.value / 2)));
 
   picture.setAttribute("role", "img");
   body.append(element("div", {className: "turn"},

@@ -48,12 +48,6 @@ def load_cnn(network: str, epochs: float) -> cnn.ChallengeCNN:
 
 
 @stored(data=cnn_checksum)
-def network_weights(network: str, epochs: float) -> dict[str, torch.Tensor]:
-    """The weights of `load_cnn`, for the chapter's page, on which the network runs."""
-    return dict(load_cnn(network, epochs).state_dict())
-
-
-@stored(data=cnn_checksum)
 def observe(network: str, epochs: float, n_images: int | None) -> dict[str, Any]:
     """What the CNN holds and predicts, of the first `n_images` (None: all) digits of both splits.
 
