@@ -83,7 +83,8 @@ def test_its_captions_and_alternative_texts_are_those_of_the_pages(pdf):
                 at = text.find(squashed(caption)[:50], at)
                 assert at >= 0, f"{caption!r} is not where it should be"
     found = tags(pdf.reader)
-    images = [image for page in pdf.chapters for image in checks.main_of(page)("img")]
+    one = "img:not(.mixed > img:last-child)"  # the other is for dark pages
+    images = [image for page in pdf.chapters for image in checks.main_of(page).select(one)]
     expected = sorted(" ".join(image["alt"].split()) for image in images)
     assert sorted(alt for tag, alt in found if tag == "/Figure") == expected
     assert all(alt for tag, alt in found if tag == "/Formula")
