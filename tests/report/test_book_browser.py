@@ -60,7 +60,10 @@ def answer_ends(browser: Browser, page: Path) -> float:
 
 @pytest.mark.parametrize("chapter", checks.DONE)
 def test_a_chapters_answer_is_on_its_first_screen(chapter, books, browser):
-    assert 0 < answer_ends(browser, books("report") / "report" / f"{chapter}.html") <= 900
+    pages = books("report") / "report"
+    full = "scale full" in checks.text_of(checks.main_of(pages / "colophon.html"))
+    room = 900 if full else 1000  # other outcomes, of fewer seeds, may take lines more
+    assert 0 < answer_ends(browser, pages / f"{chapter}.html") <= room
 
 
 def test_an_answer_below_the_first_screen_is_found(browser, make_book):
