@@ -53,6 +53,12 @@ def main_of(page: Path) -> Tag:
     return parse(page).find("main") or parse(page).body
 
 
+def is_quick(book: Path) -> bool:
+    """Whether the book is a build at quick scale, whose numbers and outcomes are others."""
+    colophon = book / "report" / "colophon.html"
+    return colophon.is_file() and "scale quick" in text_of(main_of(colophon))
+
+
 def text_of(element: Tag) -> str:
     """The element's text with every run of white space, also the unbreakable, as one space."""
     return " ".join(element.get_text().split())

@@ -60,10 +60,9 @@ def answer_ends(browser: Browser, page: Path) -> float:
 
 @pytest.mark.parametrize("chapter", checks.DONE)
 def test_a_chapters_answer_is_on_its_first_screen(chapter, books, browser):
-    pages = books("report") / "report"
-    full = "scale full" in checks.text_of(checks.main_of(pages / "colophon.html"))
-    room = 900 if full else 1000  # other outcomes, of fewer seeds, may take lines more
-    assert 0 < answer_ends(browser, pages / f"{chapter}.html") <= room
+    book = books("report")
+    room = 1000 if checks.is_quick(book) else 900  # other outcomes may take lines more
+    assert 0 < answer_ends(browser, book / "report" / f"{chapter}.html") <= room
 
 
 def test_an_answer_below_the_first_screen_is_found(browser, make_book):
