@@ -87,7 +87,7 @@ Widgets.define("bench", body => {
   }
 
   function attackAll(then) {
-    reach.textContent = `${size.value} of 255 grey levels`;
+    reach.textContent = `${size.value} of 255 levels`;
     const stronger = Math.round(STRONG / size.value);
     times.textContent = size.value === "0" ? "" : `, ${stronger} times as strong`;
     size.setAttribute("aria-valuetext", reach.textContent);
