@@ -3,15 +3,30 @@
 from pathlib import Path
 
 import numpy as np
+import pypandoc
 import torch
 
-from lazy_artist import playground
+from bookbinder.reader import widget_tags
+from lazy_artist import playground, widgets
 from lazy_artist.canvas import PALETTE, paint
 from lazy_artist.models import CNN, build
 from lazy_artist.playground import Cloak, Preset
 from lazy_artist.standin import draw_digits
 
 RNG = np.random.default_rng(0)
+
+THEME = widgets.ASSETS.joinpath("theme.html").read_text()
+PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>t</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">{}</head>
+<body style="background: var(--ground); color: var(--text)"><main><h1>t</h1>{}</main></body>"""
+
+
+def write_page(path: Path, *placed: str) -> Path:
+    """Writes a page with such widgets, as their Markdown and its dressing make it; returns its
+    path."""
+    body = pypandoc.convert_text("\n\n".join(placed), "html", "markdown")
+    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
+    return path
 
 
 def network(seed: int) -> CNN:

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pypandoc
 import pytest
 import torch
 from browsing import PHONE, faults, open_page
+from playing import write_page
 from playwright.sync_api import Page, expect
-from test_widgets_browser import PAGE, THEME
 
-from bookbinder.reader import widget_tags
 from lazy_artist import widgets
 from lazy_artist.eis7 import cnn, transformer
 from lazy_artist.eis7.challenge_transformer import program_errors
@@ -67,10 +65,7 @@ def page(network, tmp_path_factory) -> Path:
         widgets.place(kind, "Try it.", "See.", needs=[needs], **about)
         for kind, needs in (("pixels", "challenge-cnn"), ("stripes", "challenge-labels"))
     ]
-    body = pypandoc.convert_text("\n\n".join(placed), "html", "markdown")
-    path = folder / "index.html"
-    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
-    return path
+    return write_page(folder / "index.html", *placed)
 
 
 @pytest.fixture

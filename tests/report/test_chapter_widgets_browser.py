@@ -7,16 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pypandoc
 import pytest
 import torch
 from browsing import faults, open_page
-from playing import Playground
+from playing import Playground, write_page
 from playwright.sync_api import Page, expect
 from scipy.special import softmax
-from test_widgets_browser import PAGE, THEME, answers
+from test_widgets_browser import answers
 
-from bookbinder.reader import widget_tags
 from lazy_artist import latents, widgets
 from lazy_artist.canvas import paint
 from lazy_artist.chapters import decomposition as d
@@ -47,11 +45,8 @@ STEER = """([text, n, row, kind, level]) => {
 
 
 def page_of(made: Playground, kind: str, *needs: str):
-    body = widgets.place(kind, "Try.", "See.", page="x.html", still="A still.", needs=needs)
-    body = pypandoc.convert_text(body, "html", "markdown")
-    path = made.path.with_name(f"{kind}.html")
-    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
-    return path
+    placed = widgets.place(kind, "Try.", "See.", page="x.html", still="A still.", needs=needs)
+    return write_page(made.path.with_name(f"{kind}.html"), placed)
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pypandoc
 import pytest
 import torch
 from browsing import faults, open_page
-from playing import Playground
+from playing import Playground, write_page
 from playwright.sync_api import Page, expect
-from test_widgets_browser import PAGE, THEME, answers, computed
+from test_widgets_browser import answers, computed
 
-from bookbinder.reader import widget_tags
 from lazy_artist import attack, widgets
 from lazy_artist.evaluate import predict
 from lazy_artist.gradcam import grad_cam
@@ -30,10 +28,8 @@ def made(tmp_path_factory) -> Playground:
 
 def page(made: Playground, kind: str) -> Path:
     still = {"page": f"{kind}.html", "still": "Here is a picture."}
-    body = pypandoc.convert_text(widgets.place(kind, "Try.", "See.", **still), "html", "markdown")
-    path = made.path.with_name(f"{kind}.html")
-    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
-    return path
+    placed = widgets.place(kind, "Try.", "See.", **still)
+    return write_page(made.path.with_name(f"{kind}.html"), placed)
 
 
 def covered(grey: np.ndarray, left: int, top: int, size: int) -> np.ndarray:

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pypandoc
 import pytest
 import torch
 from browsing import PHONE, faults, open_page
-from playing import Playground
+from playing import Playground, write_page
 from playwright.sync_api import Page, expect
 
-from bookbinder.reader import widget_tags
 from lazy_artist import widgets
 from lazy_artist.canvas import COLOUR_NAMES, PALETTE, paint
 from lazy_artist.evaluate import predict
@@ -21,10 +19,6 @@ from lazy_artist.gradcam import grad_cam, upsample
 from lazy_artist.standin import draw_digits
 
 RNG = np.random.default_rng(0)
-THEME = widgets.ASSETS.joinpath("theme.html").read_text()
-PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>t</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">{}</head>
-<body style="background: var(--ground); color: var(--text)"><main><h1>t</h1>{}</main></body>"""
 # image by image, what an expression of them gives: `net` is the network, `given` what goes with it
 EACH = """([name, text, given, expression]) => {
   const all = new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
@@ -44,12 +38,8 @@ def made(tmp_path_factory) -> Playground:
 def page(made) -> Path:
     """A page with the front page's widget, as its Markdown and its dressing make it."""
     still = {"page": "index.html", "still": "Here is a picture."}
-    body = pypandoc.convert_text(
-        widgets.place("wheel", "Turn it.", "See.", **still), "html", "markdown"
-    )
-    path = made.path.with_name("index.html")
-    path.write_text(PAGE.format(THEME + "\n".join(widget_tags("", body)), body), "utf-8")
-    return path
+    placed = widgets.place("wheel", "Turn it.", "See.", **still)
+    return write_page(made.path.with_name("index.html"), placed)
 
 
 @pytest.fixture
