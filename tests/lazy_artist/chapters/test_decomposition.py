@@ -732,10 +732,10 @@ def test_the_cells_show_what_was_measured(monkeypatch, state):
         assert [cell.strip() for cell in line.strip("|").split("|")] == expected, label
     predicted = table(outputs["tbl-predicted"])
     assert predicted["A new head reads 75 percent of hard images"][0] == "86.0 percent"
-    lines = outputs["fig-silence"].axes[0].lines[2].get_xydata()  # after two thin lines
+    lines = outputs["fig-ablated"].axes[0].lines[2].get_xydata()  # after two thin lines
     np.testing.assert_allclose(lines, [[0.25, 0.705], [0.5, 0.505], [0.75, 0.305], [1, 0.205]])
     lines = (
-        outputs["fig-dial"].axes[1].lines
+        outputs["fig-steered"].axes[1].lines
     )  # of each answer and set two thin lines and a thick one
     np.testing.assert_allclose(lines[8].get_ydata()[[0, 4, 16]], [0.0025, 0.1025, 0.4025])
     np.testing.assert_allclose(lines[5].get_ydata()[[0, 4, 16]], [0.0025, 0.0075, 0.0225])
