@@ -605,7 +605,7 @@ def latent_sheet(found: dict[str, Any], cards: slice) -> Figure:
         bottom.spines[:].set_visible(False)
     wide = shown.join(pd.DataFrame(effect, shown.index, map(str, range(N_CLASSES))))
     frame = wide.melt(list(shown), var_name="answer", value_name="effect")
-    return plots.show(figure, frame, "prefers: colour or digit; effect: added logits, less their mean")
+    return plots.show(figure, frame, "prefers: colour or digit; effect: logits added, less mean")
 
 
 def ablation_curves(frame: pd.DataFrame) -> Figure:
