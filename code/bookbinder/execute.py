@@ -94,6 +94,7 @@ def empty_notebook(chapter: Chapter) -> NotebookNode:
     new = nbformat.v4.new_code_cell
     cells = [new(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)]
     usual = {"LAZY_ARTIST_SCALE": "full", "LAZY_ARTIST_SOURCE": "auto", "LAZY_ARTIST_COMMIT": ""}
+    usual["LAZY_ARTIST_SEALED"] = "closed"
     settings = {name: os.environ.get(name) or value for name, value in usual.items()}
     record = {"text": chapter.text, "settings": settings}
     return nbformat.v4.new_notebook(cells=cells, metadata={"bookbinder": record})

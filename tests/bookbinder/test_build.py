@@ -103,10 +103,25 @@ def test_kept_results_are_of_the_same_settings(project, monkeypatch):
     """Such as the colophon of an earlier build, which would name that build's commit."""
     root = project({"a.qmd": "# A\n" + LOGGING.format("a")})
     assert executed(root) == "a"
-    for name in ("SCALE", "SOURCE", "COMMIT"):
+    for name in ("SCALE", "SOURCE", "COMMIT", "SEALED"):
         monkeypatch.setenv(f"LAZY_ARTIST_{name}", "other")
         assert executed(root, "index.qmd") == "a"
         assert executed(root, "index.qmd") == ""
+
+
+def test_variables_of_the_books_own_file_are_given_but_do_not_win(project, monkeypatch, capsys):
+    cell = "# A\n\n```{python}\nimport os\nprint(os.environ['BOOK_A'], os.environ['BOOK_B'])\n```\n"
+    root = project({"a.qmd": cell, "_environment": "# why\n\nBOOK_A=of-file \nBOOK_B=of-file\n"})
+    for name in ("BOOK_A", "BOOK_B"):
+        monkeypatch.setenv(name, "set")
+    monkeypatch.delenv("BOOK_A")
+    assert run(root) == 0
+    assert "of-file set" in (root / "_book/a.html").read_text("utf-8")
+    for line in ("BOOK", "A B=c", "A='b'", "A=$B", "A=b # c", "1=b", "BOOK_B=again"):
+        (root / "_environment").write_text(f"BOOK_B=b\n{line}\n")
+        assert run(root) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"bookbinder: _environment:2: {line!r} is not NAME=value"), told
 
 
 def test_a_book_that_cannot_be_put_in_place_leaves_the_last_one(tmp_path):
