@@ -14,6 +14,8 @@ UV ?= $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),"$(UV)" pip install --quiet --python "$(BIN)/python",\
   "$(BIN)/python" -m pip install --quiet --disable-pip-version-check)
 
+# _environment, if there is one, sets what is not set: for chapters (Quarto reads it) and for all that checks them.
+$(foreach set,$(shell sed -nE 's/^([A-Za-z_][A-Za-z0-9_]*)=([^[:space:]]*)[[:space:]]*$$/\1?=\2/p' _environment 2>/dev/null),$(eval export $(set)))
 SCALE ?= $(or $(LAZY_ARTIST_SCALE),full)
 export LAZY_ARTIST_SCALE := $(SCALE)
 # The digits: LAZY_ARTIST_DATA if set, else the folder beside the checkout if there is one, else a download.

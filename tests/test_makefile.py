@@ -83,6 +83,8 @@ def test_the_workflow_makes_what_there_is_with_what_is_pinned():
     (setup,) = (s for s in job["steps"] if "quarto-actions/setup" in s.get("uses", ""))
     asked = re.search(r"quarto *>=? *([\d.]+)", (ROOT / "environment.yml").read_text("utf-8"))[1]
     assert Version(setup["with"]["version"]) >= Version(asked)
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"quarto-cli>={asked}" in extra["optional-dependencies"]["quarto"]
     (script,) = (script for script in scripts if "requirements.lock" in script)
     left_out = re.search(r"grep -vE '([^']+)'", script)[1]  # what serves GPUs
     names = {line for line in text["requirements.lock"].splitlines() if re.match(left_out, line)}
@@ -157,6 +159,19 @@ def test_a_fresh_report_says_so_to_the_modules(make):
         expression = "show: ; @echo $${LAZY_ARTIST_FRESH-unset}"
         done, *_ = make("fresh", "--eval", expression, "show", *arguments)
         assert done.stdout.strip() == seen
+
+
+def test_variables_of_the_books_own_file_are_given_but_do_not_win(make):
+    show = ("--eval", "show: ; @echo $${BOOK_A-unset} $${BOOK_B-unset} $$LAZY_ARTIST_SCALE")
+    done, project, _ = make("set", *show, "show")
+    assert (done.stdout.strip(), done.stderr) == ("unset unset full", "")
+    lines = "# why\n\nBOOK_A=of-file \nBOOK_B=of=file\n# BOOK_C=c\nLAZY_ARTIST_SCALE=quick\n"
+    (project / "_environment").write_text(lines)
+    for given, seen in (("", "of-file of=file quick"), ("set", "of-file set quick")):
+        done, *_ = make("set", *show, "show", **({"BOOK_B": given} if given else {}))
+        assert done.stdout.strip() == seen
+    done, *_ = make("set", *show, "show", "SCALE=full", BOOK_A="")
+    assert done.stdout.split() == ["of=file", "full"]
 
 
 @pytest.mark.parametrize("uv", [False, True])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bookbinder import BookError, __version__
 from bookbinder.build import build, build_notebooks, build_pdf
+from bookbinder.source import read_environment
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         root = options.project
+        for name, value in read_environment(root).items():
+            os.environ.setdefault(name, value)
         if options.pdf or options.notebooks:
             output = build_pdf(root) if options.pdf else build_notebooks(root)
         else:

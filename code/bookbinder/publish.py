@@ -24,7 +24,7 @@ from lazy_artist.data import load_digits
 
 EDITION = "edition.json"
 LIMIT = 18_000_000  # bytes of all that lies in docs/
-SOURCES = ("_quarto.yml", "index.qmd", "report", "code")
+SOURCES = ("_quarto.yml", "_environment", "index.qmd", "report", "code")
 
 
 class Refused(Exception):

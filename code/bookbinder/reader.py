@@ -23,6 +23,8 @@ import numpy as np
 from bs4 import BeautifulSoup, NavigableString
 from PIL import Image, ImageDraw, ImageFont
 
+from bookbinder.modules import without_modules
+
 ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
 SITE = "LAZY_ARTIST_SITE_URL"  # where the book is published, if it is
@@ -64,9 +66,10 @@ def dress(book: Path) -> None:
     read = {name: _read(name, soup) for name, soup in soups.items()}
     for asset in ("reader.css", "reader.js", "favicon.svg"):
         shutil.copyfile(ASSETS / asset, book / FOLDER / asset)
-    for name, text in texts.items():
-        if _DRESSED not in text:
-            new = _dressed(book, name, text, titles[name], read[name][0])
+    for name, new in without_modules(book, texts, FOLDER).items():
+        if _DRESSED not in new:
+            new = _dressed(book, name, new, titles[name], read[name][0])
+        if new != texts[name]:
             (book / name).write_text(new, "utf-8")
     for name, soup in soups.items():  # with the number, where there is one
         if heading := soup.select_one("main h1[id], main h1.title, main h1:has(.chapter-number)"):

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from bookbinder import BookError
 
 ASSETS = Path(__file__).with_name("assets")
+ENVIRONMENT = "_environment"
 CALLOUTS = ("note", "tip", "important", "warning", "caution")
 _SUPPORTED = yaml.safe_load((ASSETS / "supported.yml").read_text(encoding="utf-8"))
 TURNS = (None, "earlier", "all")  # what a chapter's header may say under `after`
@@ -132,6 +133,21 @@ def read_book(root: Path) -> Book:
     _check_labels(chapters)
     settings = {key.replace("-", "_"): value for key, value in settings.items()}
     return Book(root, chapters=tuple(chapters), **settings)
+
+
+def read_environment(root: Path) -> dict[str, str]:
+    """The variables that the file `_environment` of the book in the folder `root` gives to what is
+    executed, as Quarto reads it; {} without one. Raises BookError, naming file and line."""
+    found: dict[str, str] = {}
+    lines = _read_text(root, ENVIRONMENT).split("\n") if (root / ENVIRONMENT).is_file() else []
+    for number, line in enumerate(lines, start=1):
+        given = re.fullmatch(r"([A-Za-z_][A-Za-z_0-9]*)=([^\s\"'`$#\\]*)[ \t]*", line)
+        if given and given[1] not in found:
+            found[given[1]] = given[2]
+        elif not re.match(r"[ \t]*(#|$)", line):
+            what = f"{line[:60]!r} is not NAME=value with a new name and a value without blanks"
+            raise BookError(f"{ENVIRONMENT}:{number}: {what}, quotes, $; correct or remove it")
+    return found
 
 
 def _read_text(root: Path, file: str) -> str:

@@ -170,6 +170,60 @@ def test_a_figure_has_a_frame_and_for_dark_pages_a_file_in_which_pictures_stay(b
     assert ring.sum(2).max() < 200  # no bright seam
 
 
+MODULE = '<script src="../lib/quarto.js" type="module"></script>'
+
+
+def test_modules_are_one_deferred_script_and_what_is_not_understood_stays(book, capsys):
+    def scripts(**texts: str) -> list[str]:
+        (tmp / "lib").mkdir(exist_ok=True)
+        for name, text in texts.items():
+            (tmp / "lib" / f"{name}.js").write_text(text)
+        made = book({"index.html": "<p>a</p>", **{f"r/{x}.html": MODULE for x in "ab"}}, "quarto-1")
+        first, second = (
+            [tag.attrs for tag in soup(made, f"r/{x}.html").main("script")] for x in "ab"
+        )
+        assert first == second
+        return first
+
+    tmp = book({"index.html": "<p>a</p>"})
+    (script,) = scripts(quarto='import * as x from "./axe.js";\nx.f()', axe="export const f = 1;")
+    assert re.fullmatch(r"\.\./reader/modules-\w{8}\.js", script.pop("src")) and script == {
+        "defer": ""
+    }
+    assert capsys.readouterr().err == ""
+    for text, told in {
+        'import {g} from "./axe.js"': "quarto.js: axe.js exports no g",
+        'import {f} from "./none.js"': "none.js",
+        'import * as x from "./quarto.js"': "quarto.js: it imports what imports it",
+        'export * from "./axe.js"': "quarto.js: 'export *' is not understood",
+        'let a = 1;import {f} from "./axe.js"': "import {",
+        "import x from 'axe'": "import x",
+        "const x = await f()": "await",
+        "f(import.meta.url)": "import.meta",
+    }.items():
+        assert scripts(quarto=text) == [{"src": "../lib/quarto.js", "type": "module"}], text
+        (line,) = capsys.readouterr().err.splitlines()  # one for all pages
+        assert told in line and "if opened as files" in line
+
+
+QUARTOS = """<script>const isFileUrl = () => {
+      return window.location.protocol === 'file:';
+    }
+            fetch(url.split('#')[0])
+            .then(res => res.text())</script>"""
+
+
+def test_quartos_pages_remember_the_theme_and_fetch_nothing_as_files(book):
+    made = book({"index.html": QUARTOS}, "quarto-1.7.30")
+    text = (made / "index.html").read_text("utf-8")
+    assert "return window.location.protocol" not in text
+    assert "try { return !window.localStorage; } catch { return true; }" in text
+    asked = "'file:' ? new Promise(() => {}) : fetch(url.split('#')[0]))\n            .then(res"
+    assert asked in text
+    dress(made)
+    assert (made / "index.html").read_text("utf-8") == text
+
+
 def test_an_interval_in_a_table_stays_on_one_line(book):
     row = '<td class="x">0.9 [−0.8, 1.0], 3 seeds</td><td>[a, b, c]</td>'
     made = book({"index.html": f"<p>At [0.8, 1.0].</p><table><tr>{row}</tr></table>"})

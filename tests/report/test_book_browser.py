@@ -4,9 +4,12 @@ from pathlib import Path
 
 import book_checks as checks
 import pytest
-from browsing import BROKEN_IMAGES, faults, open_page
+from browsing import BROKEN_IMAGES, IS_DARK, faults, open_page
 from playwright.sync_api import Browser, Page
 
+from bookbinder.modules import without_modules
+
+ROOT = Path(__file__).resolve().parents[2]
 UNSEEN = """() => {
   const e = document.activeElement, style = getComputedStyle(e);
   if (e === document.body) return [];
@@ -22,6 +25,61 @@ UNSEEN = """() => {
 def test_no_page_has_a_fault_in_the_browser(book, browser, scheme):
     found = [(page, faults(browser, page, scheme)) for page in checks.pages(book)]
     assert [(page.name, told) for page, told in found if told] == []
+
+
+@pytest.mark.timeout(900)
+def test_the_published_pages_have_nothing_to_complain_about_as_files(browser):
+    docs, quarto = ROOT / "docs", '<meta name="generator" content="quarto'
+    if not (docs / "index.html").is_file():
+        pytest.skip("nothing is published yet: make publish")
+    by_quarto = quarto in (docs / "index.html").read_text("utf-8")
+    if by_quarto and not list(docs.glob("reader/modules-*.js")):
+        pytest.skip("docs/ is of a time when pages loaded modules: make publish")
+    found = {}
+    for page in checks.pages(docs):
+        with open_page(browser, page, found=found.setdefault(page.name, [])) as tab:
+            tab.evaluate(BROKEN_IMAGES)
+    assert {name: told for name, told in found.items() if told} == {}
+
+
+MODULES = {
+    "a.js": """import * as b from "./deep/b.js";
+import usual, { twice as doubled,
+  Kind } from './deep/c.js'
+import "./deep/b.js";
+window.told.push(`a ${b.count} ${b.next()} ${b.count}`, usual(4), doubled(4));
+window.told.push(new Kind().name, this);
+""",
+    "deep/b.js": """// import this, export that
+export let count = 1;
+export async function* later() {}
+export function next() { return ++count; }
+window.told.push("b " + typeof later);
+""",
+    "deep/c.js": """import {next} from "./b.js"
+const two = next();
+export default function (x) { return x - two; }
+function times(x) { return two * x; }
+export { times as twice, Kind };
+class Kind { name = "kind"; }
+""",
+}
+
+
+def test_modules_become_one_classic_script_that_runs_from_a_file(browser, make_book, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "reader").mkdir()
+    tags = [f'<script src="{name}" type="module"></script>' for name in MODULES]
+    page = make_book("<script>window.told = []</script>" + "".join(tags), MODULES) / "index.html"
+    texts = {page.name: page.read_text()}
+    with open_page(browser, page, found=(refused := [])):
+        assert refused
+    new = without_modules(tmp_path, texts, "reader")
+    page.write_text(new[page.name])
+    with open_page(browser, page) as tab:
+        told = ["b function", "a 2 3 3", 2, 8, "kind", None]
+        assert tab.evaluate("window.told") == told
+    assert without_modules(tmp_path, new, "reader") == new
 
 
 def test_a_broken_page_is_found(browser, make_book):
@@ -83,8 +141,7 @@ def figures_page(book: Path) -> Path:
 
 
 def test_the_keyboard_leads_to_the_text_and_is_seen_at_every_stop(book, browser):
-    quartos = []  # it fetches previews of what is focused, which browsers refuse from file://
-    with open_page(browser, figures_page(book), found=quartos) as tab:
+    with open_page(browser, figures_page(book)) as tab:
         tab.keyboard.press("Tab")
         assert focused(tab) == "Skip to the text"
         box = tab.evaluate("() => document.activeElement.getBoundingClientRect().toJSON()")
@@ -98,6 +155,24 @@ def test_the_keyboard_leads_to_the_text_and_is_seen_at_every_stop(book, browser)
             tab.keyboard.press("Tab")
             unseen += tab.evaluate(UNSEEN)
         assert unseen == []
+
+
+def test_contents_are_all_there_and_follow_and_a_chosen_theme_stays(book, browser):
+    pages = [book / "index.html", figures_page(book)]
+    with open_page(browser, pages[0]) as tab:
+        contents = tab.locator("#TOC a, #book-toc a")
+        assert contents.count()
+        assert all(contents.nth(i).is_visible() for i in range(contents.count()))
+        assert not tab.evaluate(IS_DARK)
+        tab.locator(".quarto-color-scheme-toggle, .theme-toggle").locator("visible=true").click()
+        assert tab.evaluate(IS_DARK)
+        tab.goto(pages[1].as_uri())
+        assert tab.evaluate(IS_DARK)
+        if not tab.locator("#TOC").count():
+            return  # bookbinder's contents are short and all in sight
+        tab.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        tab.wait_for_selector("#TOC li:last-child > a.active")
+        assert tab.locator("#TOC a.active").inner_text() == tab.locator("#TOC a").last.inner_text()
 
 
 def test_figure_and_search_are_opened_and_left_by_keyboard(book, browser):
