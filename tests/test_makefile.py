@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.version import Version
+
+import bookbinder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,6 +61,15 @@ def test_what_is_cleaned_is_what_was_computed_and_not_what_was_downloaded():
     assert found[found.index("-rf") + 1 : found.index("find")] == [
         *("_book", "_book.*", ".quarto"), *(f".cache/{name}" for name in results)
     ]  # fmt: skip
+
+
+def test_the_edition_has_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    latest = re.search(r"^## (\S+), (\d+ \w+ \d{4}): ", changes, re.M)
+    assert project["version"] == citation["version"] == latest[1] == bookbinder.__version__
+    assert f"{citation['date-released']:%-d %B %Y}" == latest[2]
 
 
 def test_the_workflow_makes_what_there_is_with_what_is_pinned():

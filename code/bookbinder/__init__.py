@@ -5,7 +5,7 @@ chapter with all numbers and references, which `pages` writes as HTML and `pdf` 
 ties them together so that a failure at any moment leaves the last good book in place.
 """
 
-__version__ = "0.1.0"
+__version__ = "2.0.0"
 
 
 class BookError(Exception):

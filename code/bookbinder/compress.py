@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,13 +13,30 @@ from PIL import Image
 CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are made fewer
 CLOSE_ON_AVERAGE = 0.5  # where they are made fewer than 256
 LARGE = 100_000  # bytes: an image that would be larger may be off by `CLOSE_IF_LARGE`
-CLOSE_IF_LARGE = 40
+CLOSE_IF_LARGE = 44
+_FIGURE = re.compile(r'(_files/[^"<>]+)\.png(?=")')
 
 
 def images(folder: Path) -> None:
     """Compresses all PNG images below the folder, in place."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda f: f.write_bytes(png(f.read_bytes())), list(folder.rglob("*.png"))))
+
+
+def figures(book: Path) -> None:
+    """Makes WebP, a quarter smaller and of the same pixels, of the figures of a book's pages: the
+    PNG images that lie in a page's folder `*_files`."""
+
+    def convert(file: Path) -> None:
+        with Image.open(file) as image:
+            kind = "RGBA" if image.has_transparency_data else "RGB"
+            image.convert(kind).save(file.with_suffix(".webp"), lossless=True, quality=100)
+        file.unlink()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(convert, list(book.rglob("*_files/**/*.png"))))
+    for page in book.rglob("*.html"):
+        page.write_text(_FIGURE.sub(r"\1.webp", page.read_text("utf-8")), "utf-8")
 
 
 def png(content: bytes) -> bytes:

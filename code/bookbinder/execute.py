@@ -93,8 +93,9 @@ def empty_notebook(chapter: Chapter) -> NotebookNode:
     """The notebook before it is executed, with what its results depend on besides the modules."""
     new = nbformat.v4.new_code_cell
     cells = [new(code.source, id=f"c{i}") for i, code in enumerate(chapter.code)]
-    usual = {"LAZY_ARTIST_SCALE": "full", "LAZY_ARTIST_SOURCE": "auto", "LAZY_ARTIST_COMMIT": ""}
-    settings = {name: os.environ.get(name) or value for name, value in usual.items()}
+    usual = {"SCALE": "full", "SOURCE": "auto", "SEALED": "closed", "COMMIT": ""}
+    names = {f"LAZY_ARTIST_{name}": value for name, value in usual.items()}
+    settings = {name: os.environ.get(name) or value for name, value in names.items()}
     record = {"text": chapter.text, "settings": settings}
     return nbformat.v4.new_notebook(cells=cells, metadata={"bookbinder": record})
 

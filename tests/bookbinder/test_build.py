@@ -103,7 +103,7 @@ def test_kept_results_are_of_the_same_settings(project, monkeypatch):
     """Such as the colophon of an earlier build, which would name that build's commit."""
     root = project({"a.qmd": "# A\n" + LOGGING.format("a")})
     assert executed(root) == "a"
-    for name in ("SCALE", "SOURCE", "COMMIT"):
+    for name in ("SCALE", "SOURCE", "SEALED", "COMMIT"):
         monkeypatch.setenv(f"LAZY_ARTIST_{name}", "other")
         assert executed(root, "index.qmd") == "a"
         assert executed(root, "index.qmd") == ""

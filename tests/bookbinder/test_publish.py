@@ -1,5 +1,6 @@
 """The published edition: what is refused, how it is placed, and how lag is told."""
 
+import io
 import json
 import os
 import shutil
@@ -7,16 +8,20 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from making import contents, drawing, png_bytes
+from PIL import Image
 
 from bookbinder import publish
+from bookbinder.compress import png
 from bookbinder.publish import Refused
 
 ROOT = Path(__file__).resolve().parents[2]
 GIT = shutil.which("git")
 pytestmark = pytest.mark.skipif(GIT is None, reason="no git")
 PICTURE = "report/one_files/figure-html/fig-a.png"
+SHOWN = '<img src="one_files/figure-html/fig-a.{}" data-csv="one_files/figure-html/fig-a.csv">a.png'
 SOURCES = {
     **{"_quarto.yml": "book: {}\n", "index.qmd": "# Welcome\n", "report/one.qmd": "# One\n"},
     **{"code/lazy_artist/one.py": "x = 1\n", "README.md": "Not of the book.\n"},
@@ -56,9 +61,10 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 
 def build(checkout: Path, **more: bytes) -> Path:
-    """A book of the checkout as it is: two pages and a picture."""
+    """A book of the checkout as it is: three pages and a picture."""
     colophon = f"<p>commit <code>{git(checkout, 'rev-parse', 'HEAD')[:12]}</code></p>"
     pages = {"index.html": "<h1>Welcome</h1>", "report/colophon.html": colophon}
+    pages["report/one.html"] = SHOWN.format("png")
     write(checkout / "_book", pages | {PICTURE: png_bytes(drawing())} | more)
     return checkout / "_book"
 
@@ -96,9 +102,15 @@ def test_an_edition_is_placed_whole_or_the_last_one_stays(checkout, monkeypatch)
     write(docs, {"old.html": "an older edition"})
     publish.place(checkout, book, docs)
     placed, given = contents(docs), contents(book)
-    assert set(placed) == set(given) - {"search.json", ".quarto"} | {".nojekyll", "edition.json"}
-    assert len(placed[PICTURE]) < 0.8 * len(given[PICTURE])
-    assert all(placed[n] == given[n] for n in set(given) & set(placed) - {PICTURE})
+    smaller = PICTURE.replace(".png", ".webp")
+    new = {".nojekyll", "edition.json", smaller}
+    assert set(placed) == set(given) - {"search.json", ".quarto", PICTURE} | new
+    assert len(placed[smaller]) < 0.8 * len(given[PICTURE])
+    images = [Image.open(io.BytesIO(png(given[PICTURE]))), Image.open(docs / smaller)]
+    first, second = (np.asarray(image.convert("RGBA")) for image in images)
+    np.testing.assert_array_equal(first, second)
+    assert placed["report/one.html"].decode() == SHOWN.format("webp")
+    assert all(placed[n] == given[n] for n in set(given) & set(placed) - {"report/one.html"})
     record = json.loads(placed["edition.json"])
     assert record["commit"] == git(checkout, "rev-parse", "HEAD")
     assert record["builder"] == "Quarto 9.9.9"

@@ -15,7 +15,8 @@ FIRST_PAINT = """() => new Promise(resolve => new PerformanceObserver(list => li
   .filter(entry => entry.name === 'first-contentful-paint').forEach(e => resolve(e.startTime)))
   .observe({type: 'paint', buffered: true}))"""
 PRINTED = """() => [getComputedStyle(document.body).backgroundColor,
-  getComputedStyle(document.querySelector('main p:not([class])')).color]"""
+  ...new Set([...document.querySelectorAll('main, main :is(p, a, td, code, span, figcaption, h2)')]
+    .map(element => getComputedStyle(element).color))]"""
 DRAWN = """() => [...document.querySelectorAll('.picture img')].map(getComputedStyle)
   .map(style => `${style.filter} ${style.mixBlendMode}`)"""
 MARGINS = ("top", "bottom", "left", "right")
@@ -52,7 +53,7 @@ def test_search_finds_a_section_on_another_page_and_goes_there(book, browser):
 
 HITS = """query => {
   bookIndex({titles: {a: "2 Gélöste Fragen – B", b: "B"}, sections: [
-    ["a", "x", "2.1 Die Färbung", "The network’s re-weighting by Grad-CAM, in colour."],
+    ["a", "x", "2.1 Die Färbung", "The network’s re-weighting by Grad-CAM, in colour or grey."],
     ["b", "y", "", "Nothing of the kind: weights, cameras."]]});
   return find(query).map(hit => [hit.section.address, hit.section.page,
     [...excerpt(hit).querySelectorAll("mark")].map(mark => mark.textContent)]);
@@ -64,7 +65,8 @@ HITS = """query => {
     [
         ("networks", ["network’s"]), ("network's grad-cam", ["network’s", "Grad-CAM"]),
         ("“gradcam”", ["Grad-CAM"]), ("reweighting", ["re-weighting"]), ("COLOR", ["colour"]),
-        ("colour", ["colour"]), ("die farbung", []), ("reweighing", None), ("'-", None),
+        ("colour", ["colour"]), ("gray", ["grey"]), ("die farbung", []), ("reweighing", None),
+        ("'-", None),
     ],
 )  # fmt: skip
 def test_search_folds_quotes_hyphens_accents_and_spellings(book, browser, query, marked):

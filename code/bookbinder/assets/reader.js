@@ -78,8 +78,9 @@ function plain(text) {
 
 // What matches a word of the query in plain text, with hyphens and quotes or without.
 function pattern(word) {
-  const letters = [...plain(word).replace(/[-'"“”]/g, "").replace(/colou?r/g, "colo\0r")];
-  const each = letters.map(c => c === "\0" ? "u?" : c.replace(/[.*+?^${}()|[\]\\]/, "\\$&"));
+  const bare = plain(word).replace(/[-'"“”]/g, "").replace(/colou?r/g, "colo\0r");
+  const each = [...bare.replace(/gr[ae]y/g, "gr\x01y")].map(c =>
+    ({"\0": "u?", "\x01": "[ae]"})[c] ?? c.replace(/[.*+?^${}()|[\]\\]/, "\\$&"));
   return new RegExp("(?<![\\p{L}\\p{N}])" + each.join("[-']?"), "gu");
 }
 

@@ -414,7 +414,7 @@ def test_the_cells_show_what_was_measured(monkeypatch):
         return told(estimate([value, value + up]))
 
     for code, text in {
-        "percent(mask_hard)": over(0.4), 'f"{100 * own_most:.0f}"': "37",
+        "percent(mask_hard)": over(0.4), 'f"{100 * own_most:.0f}"': "36",
         'percent(estimate(found.hard["random"]))': over(0.15, 0.01),
         'percent(estimate(learnt.hard["last maps", "random colours"]))': over(0.6),
         'percent(estimate(learnt.hard["all three blocks", "own images"]))': over(0.5),
