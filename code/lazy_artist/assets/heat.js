@@ -112,7 +112,7 @@ Widgets.define("heat", body => {
   body.append(element("div", {className: "turn"},
     element("div", {className: "easel"}, element("div", {className: "stage"}, picture, patch),
       element("div", {className: "picks"}, element("div", {className: "small",
-        textContent: "Drag the patch of background over the digit."}),
+        textContent: "Drag the patch of background over the digit; make it larger."}),
       element("label", {htmlFor: size.id}, "Patch: ", told), size,
       element("div", {className: "small", textContent: "Or take another digit:"}), digits.root)),
     wheel.root, element("div", {className: "cards three"}, ...cards.map(card => card.root)),

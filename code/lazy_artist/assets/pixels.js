@@ -80,7 +80,7 @@ Widgets.define("pixels", body => {
       element("p", {className: "answer"}, answer, why));
     return {root, say: (label, text) => { answer.textContent = label; why.textContent = text; }};
   }
-  const program = card("The program says"), network = card("The network says");
+  const program = card("The program says"), network = card("Our network says");
 
   // --- the plot: logit 1 - logit 0 against the sum ------------------------------------------------
 

@@ -104,8 +104,7 @@ Widgets.define("steering", body => {
     });
     const answers = [before.show(blank ? null : image, wheel, run)?.told,
       after.show(blank ? null : image, wheel, {...run, logits})?.told];
-    buttons.forEach((button, i) =>
-      button.setAttribute("aria-pressed", String(!pad.own() && i === digit)));
+    digits.press(pad.own() ? null : digit);
     clearTimeout(speaking);
     speaking = setTimeout(() => {
       spoken.textContent = blank ? "Nothing drawn." : answers.join(" ");
@@ -156,8 +155,7 @@ Widgets.define("steering", body => {
     refresh();
   }, help.id);
   const wheel = Widgets.makeWheel(data, change);
-  const buttons = examples.map((_, i) => press(i, () => { take(i); change(); }));
-  buttons.forEach((button, i) => button.setAttribute("aria-label", `test digit ${i}`));
+  const digits = Widgets.makeDigits(i => { walking++; take(i); change(); });
   const others = element("input", {type: "checkbox"});
   others.addEventListener("change", change);
   const rows = coder.sliders.map((slider, i) => {
@@ -184,7 +182,7 @@ Widgets.define("steering", body => {
     press("Leave all as they are", () => { moved.clear(); change(); })),
   element("div", {className: "console"},
     element("div", {className: "turn"}, element("div", {className: "easel"}, pad.root,
-      element("div", {className: "picks"}, element("div", {className: "digits"}, ...buttons),
+      element("div", {className: "picks"}, digits.root,
         element("div", {className: "buttons"},
           press("Draw", () => { pad.open(true); pad.clear(); pad.canvas.focus(); }),
           press("Undo", pad.undo)))), wheel.root),

@@ -29,6 +29,11 @@ function start() {
     root.append(body);
     build(body);
     root.classList.add("live"); // which hides the still
+    root.id = `widget-${root.dataset.kind}`; // it may stand far down: the first paragraph links
+    const first = [...document.querySelectorAll("main p")].find(p => !p.closest(".widget, header"));
+    const title = root.querySelector("strong").textContent.replace(/[,.:]$/, "").toLowerCase();
+    first?.append(" ", element("a", {className: "to-widget", href: `#${root.id}`,
+      textContent: `Try it: ${title}`}));
   }
 }
 

@@ -24,6 +24,7 @@ RANKS = (1, 2)  # principal components of the hidden layer that are kept
 FAR = 2.0  # similarity: as much as four full pixels can add
 PUSHED = 5.0  # how far beyond a threshold images are pushed
 N_SCATTER = 3000  # points in scatter plots
+N_CLOUD = 600  # points behind the widget's plot
 
 
 def cnn_checksum() -> str:
@@ -37,6 +38,24 @@ def stand_in_weights(seed: int, epochs: float) -> dict[str, torch.Tensor]:
     digits = load_digits("train")
     network = cnn.train_cnn(digits.images, cnn.cnn_label(digits.images), seed, epochs)
     return dict(network.state_dict())
+
+
+@stored
+def teach_by_program(seed: int, epochs: float) -> dict[str, Any]:
+    """The network of chapter 9's widget: the stand-in, which may be published (the released one's
+    author states no licence), with weights in half precision, and so half as large.
+
+    "weights": its state dict; "agreement": the share of test digits on which it predicts what the
+    program labels; "cloud": float64 (N_CLOUD, 2), similarity and margin of the first of them.
+    """
+    weights = {name: value.half() for name, value in stand_in_weights(seed, epochs).items()}
+    network, images = cnn.ChallengeCNN(), load_digits("test").images
+    network.load_state_dict(weights)
+    evidence, offset = network.evidence()
+    margin = cnn.hidden_units(network, images) @ evidence + offset
+    cloud = np.stack([cnn.similarity(images), margin], axis=1)[:N_CLOUD]
+    agreement = float(((margin > 0) == cnn.cnn_label(images)).mean())
+    return {"weights": weights, "agreement": agreement, "cloud": cloud}
 
 
 def load_cnn(network: str, epochs: float) -> cnn.ChallengeCNN:

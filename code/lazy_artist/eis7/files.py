@@ -1,9 +1,10 @@
 """The files that came with the challenge: found, downloaded, and checked before they are read.
 
 Each is looked for in LAZY_ARTIST_DATA/eis-vii, then in the project's cache, then in its author's
-public repository, at fixed commits. A file whose checksum is wrong is never read. Even with the
-right checksum nothing in it is run: weights are read as weights only, and the pickle by an
-unpickler that can make NumPy arrays and nothing else.
+public repository, at fixed commits. He states no licence: they are used, and never passed on; the
+network that the book publishes is one of ours (`challenge_cnn.teach_by_program`). A file whose
+checksum is wrong is never read. Even with the right checksum nothing in it is run: weights are read
+as weights only, and the pickle by an unpickler that can make NumPy arrays and nothing else.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 import torch
 from cells import run_cells, table
 
+from lazy_artist import widgets
 from lazy_artist.data import load_digits
 from lazy_artist.eis7 import challenge_cnn as challenge
 from lazy_artist.eis7 import cnn, files
@@ -284,6 +285,33 @@ def chapter(observed, edited) -> tuple[dict, dict]:
         patch.setattr(challenge, "recap", challenge.recap.__wrapped__)
         (shown, inline), more = run_cells("challenge-cnn"), run_cells("challenge-cnn-more")
         return shown | more[0], inline | more[1]
+
+
+def test_what_readers_paint_for_is_a_network_of_ours(monkeypatch):
+    def refuse(name):
+        raise AssertionError(f"{name} is not ours to publish")
+
+    monkeypatch.setattr(files, "read", refuse)
+    ours, images = challenge.teach_by_program(0, 20.0), load_digits("test").images
+    trained = challenge.stand_in_weights(0, 20.0)
+    assert all(ours["weights"][name].equal(trained[name].half()) for name in trained)
+    network = cnn.ChallengeCNN()
+    network.load_state_dict(ours["weights"])
+    with torch.no_grad():
+        logits = network(torch.from_numpy(images[:, None] / np.float32(255))).numpy()
+    margin, labels = logits[:, 1] - logits[:, 0], cnn.cnn_label(images)
+    assert ours["agreement"] == np.mean((margin > 0) == labels) > np.mean(labels) + 0.02
+    cloud = np.stack([cnn.similarity(images), margin], axis=1)
+    np.testing.assert_allclose(ours["cloud"], cloud[: challenge.N_CLOUD], atol=1e-3)
+
+
+def test_the_chapter_exports_our_network_and_says_how_often_it_agrees(chapter):
+    _, inline = chapter
+    ours = challenge.teach_by_program(0, 1.5)  # as at quick scale
+    weights = widgets.encode({"weights": ours["weights"]})[1:-1]
+    assert weights in (widgets.folder() / "challenge-cnn.js").read_text()
+    agreement = f"{100 * ours['agreement']:.1f}"
+    assert inline["f\"{100 * ours['agreement']:.1f}\""] == agreement
 
 
 def test_claims_and_numbers_of_the_chapter(chapter, observed):
