@@ -65,7 +65,7 @@ def forks(tmp_path_factory):
     each network is trained once."""
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    given = {"CACHE": str(shared / "exercises"), "SCALE": "quick"}
+    given = {"CACHE": str(shared / "exercises"), "SCALE": "quick", "STANDIN_SIZE": ""}
     if DIGITS:
         given |= {"DATA": DIGITS, "SOURCE": "auto"}
     environment = os.environ | {f"LAZY_ARTIST_{k}": v for k, v in given.items()}
