@@ -80,7 +80,7 @@ def checkout(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     for name, value in (("SCALE", "full"), ("SOURCE", "auto"), ("CACHE", tmp_path / "cache"),
-                        ("RESULTS", tmp_path / "results")):  # fmt: skip
+                        ("RESULTS", tmp_path / "results"), ("STANDIN_SIZE", 60)):  # fmt: skip
         monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
     digits = namedtuple("Digits", "source")("MNIST (of the test)")
     monkeypatch.setattr(results, "load_digits", lambda *_: digits)
@@ -233,7 +233,7 @@ def test_what_cannot_be_kept_is_refused_and_leaves_the_last_ones(checkout, monke
     monkeypatch.undo()
     monkeypatch.chdir(checkout)
     for name, value in (("SCALE", "quick"), ("CACHE", checkout / "cache"),
-                        ("RESULTS", checkout / "results")):  # fmt: skip
+                        ("RESULTS", checkout / "results"), ("STANDIN_SIZE", 60)):  # fmt: skip
         monkeypatch.setenv(f"LAZY_ARTIST_{name}", str(value))
     refused("the scale is quick")
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")

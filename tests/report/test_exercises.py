@@ -1,8 +1,9 @@
-"""Every solution of every exercise of the report runs as it stands, in a process of its own."""
+"""Every solution of every exercise of the report runs as it stands, in a process of its own: a fork
+of one that has imported what they share, and computed nothing."""
 
+import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -36,23 +37,51 @@ def test_a_chapter_has_three_exercises_with_solutions(chapter):
         assert "print(" in match[1] and match[2].strip(), match[0]
 
 
+FORKS = """
+import json, os, sys, traceback
+from lazy_artist import attack, featurevis, gradcam, networks, sae, tuning
+from lazy_artist.eis7 import challenge_cnn, challenge_transformer
+for line in sys.stdin:
+    program, folder = json.loads(line)
+    if not os.fork():
+        os.chdir(folder)
+        for stream, name in enumerate((os.devnull, "out", "err")):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), stream)
+        try:
+            exec(program, {"__name__": "__main__"})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    _, status, used = os.wait4(-1, 0)
+    print(json.dumps([status, used.ru_utime + used.ru_stime]), flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """A store that the solutions share, so that each network is trained once."""
-    given = {"CACHE": str(tmp_path_factory.mktemp("exercises")), "SCALE": "quick"}
+def forks(tmp_path_factory):
+    """The process that forks. Solutions share a store, also with those of other workers, so that
+    each network is trained once."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    given = {"CACHE": str(shared / "exercises"), "SCALE": "quick", "STANDIN_SIZE": ""}
     if DIGITS:
         given |= {"DATA": DIGITS, "SOURCE": "auto"}
-    return os.environ | {f"LAZY_ARTIST_{k}": v for k, v in given.items()} | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {f"LAZY_ARTIST_{k}": v for k, v in given.items()}
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], env=environment | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        yield process
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_a_solution_runs_as_it_stands(name, environment, tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    program = [sys.executable, "-c", FOUND[name][1]]
-    done = subprocess.run(program, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}"
-    assert done.stdout.strip(), "it prints nothing to explain"
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{spent:.1f} s: {done.stdout}")
+def test_a_solution_runs_as_it_stands(name, forks, tmp_path):
+    print(json.dumps([FOUND[name][1], str(tmp_path)]), file=forks.stdin, flush=True)
+    status, spent = json.loads(forks.stdout.readline())
+    shown, errors = ((tmp_path / stream).read_text("utf-8") for stream in ("out", "err"))
+    assert status == 0, f"{shown}\n{errors[-2000:]}"
+    assert shown.strip(), "it prints nothing to explain"
+    print(f"{spent:.1f} s: {shown}")
     assert spent < SECONDS
