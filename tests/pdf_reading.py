@@ -48,6 +48,25 @@ def spans(page: PageObject) -> list[tuple[float, float]]:
     return [(left, left + len(text) * size / 3) for left, _, size, text in _texts(page)]
 
 
+def heights(page: PageObject) -> list[tuple[float, float]]:
+    """(low, high) of each piece of text and each picture, in points above the foot of the page."""
+    found = [(low, low + size) for _, low, size, _ in _texts(page)]
+    return found + [(low, high) for _, low, _, high in pictures(page)]
+
+
+def pictures(page: PageObject) -> list[tuple[float, float, float, float]]:
+    """(left, low, right, high) of each picture on the page."""
+    found = []
+
+    def see(operator: bytes, _operands: list, cm: list, _tm: list) -> None:
+        if operator == b"Do":
+            (left, right), (low, high) = sorted([cm[4], cm[4] + cm[0]]), sorted([cm[5], cm[5] + cm[3]])
+            found.append((left, low, right, high))
+
+    page.extract_text(visitor_operand_before=see)
+    return found
+
+
 def links(reader: PdfReader) -> Iterator[tuple[int, str, str | int]]:
     """(number of its page, the text there, where it leads: a URL or a page's number) of each."""
     for number, page in enumerate(reader.pages):

@@ -66,7 +66,7 @@ def typeset(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> str:
         body += _call("bibliography-list", [REFERENCES])
     if code:
         body += [_header(1, [string("The code")], "code", False)]
-        body += [_raw("#book.about-the-code"), *code]
+        body += _call("the-code", code)
     options = ["-t", "typst-citations", "--syntax-highlighting=idiomatic"]
     text = compose.written(book, pages[0], body, cited, options, {})
     text = _INTERVAL.sub(r"\1~\2", text)  # [low, high] on one line
@@ -118,6 +118,8 @@ def _chapter(
     def visit(element: Node) -> list[Node] | None:
         if element == REFERENCES:
             return _call("bibliography-list", [element])
+        if element["t"] == "DefinitionList":
+            return _call("glossary", [node("DefinitionList", *rewrite(element["c"], visit))])
         kind, contents = element["t"], element.get("c")
         if kind == "Header":
             level, (identifier, classes, _), inlines = contents

@@ -13,11 +13,13 @@ import pytest
 import yaml
 from pypdf import PdfReader
 
-from pdf_reading import bookmarks, links, spans, tags
+from pdf_reading import bookmarks, heights, links, pictures, spans, tags
 
 CODE = "The code"  # the part that the pages do not have
 ROOM = 28  # points, 1 cm: the paper's edges stay empty
 LARGEST = 12_000_000  # bytes
+MOST = 90  # pages
+HOLE = 0.4  # of a page's height
 
 
 def squashed(text: str) -> str:
@@ -114,8 +116,26 @@ def test_every_link_leads_to_what_it_names(pdf):
     assert len(said) > len(references) > 0
 
 
-def test_its_text_stays_on_the_paper_and_its_size_in_bounds(pdf):
+def test_its_text_and_pictures_stay_on_the_paper_and_its_size_in_bounds(pdf):
     for number, page in enumerate(pdf.reader.pages, 1):
         starts, ends = zip(*spans(page), strict=True)  # no page is empty
-        assert min(starts) > ROOM and max(ends) < float(page.mediabox.width) - ROOM, number
+        lefts, _, rights, _ = zip(*pictures(page), (ROOM + 1,) * 4, strict=True)
+        assert min(*starts, *lefts) > ROOM, number
+        assert max(*ends, *rights) < float(page.mediabox.width) - ROOM, number
+    assert sum(len(pictures(page)) for page in pdf.reader.pages)
+    assert len(pdf.reader.pages) <= MOST
     assert pdf.file.stat().st_size < LARGEST
+
+
+def test_no_page_has_a_large_hole(pdf):
+    begun = {page for depth, _, page in bookmarks(pdf.reader) if depth == 1}
+    for number in pdf.body:
+        page = pdf.reader.pages[number]
+        top = float(page.mediabox.height)
+        found = sorted([*heights(page), (top - ROOM, top)], reverse=True)
+        if number + 1 not in begun and number + 1 < len(pdf.reader.pages):
+            found.append((0, 2 * ROOM))  # what follows did not have to wait for the next page
+        reached = top
+        for low, high in found:
+            assert reached - high < HOLE * top, f"page {number + 1}: {reached - high:.0f} points"
+            reached = min(reached, low)
