@@ -65,7 +65,7 @@ def page(network, tmp_path_factory) -> Path:
         widgets.place(kind, "Try it.", "See.", needs=[needs], **about)
         for kind, needs in (("pixels", "challenge-cnn"), ("stripes", "challenge-labels"))
     ]
-    return write_page(folder / "index.html", *placed)
+    return write_page(folder / "index.html", "A first paragraph.", *placed)
 
 
 @pytest.fixture
@@ -178,6 +178,15 @@ def test_the_exponent_is_moved_by_keys_buttons_and_link(tab):
         tab.mouse.move(box["x"] + place * box["width"], box["y"] + box["height"] / 2)
     tab.mouse.up()
     expect(value).to_have_text(re.compile(r"^1\.5[23][05]$"))
+
+
+def test_the_first_paragraph_links_to_each_widget_and_a_setting_is_kept(tab):
+    first, slider = tab.get_by_text("A first paragraph."), tab.get_by_label("Exponent")
+    assert first.get_by_role("link").count() == 2
+    tab.get_by_role("button", name="+ 0.001").click()
+    first.get_by_role("link").nth(1).press("Enter")
+    expect(tab.locator(".widget[data-kind=stripes] p").first).to_be_in_viewport(ratio=1)
+    expect(slider).to_have_value("1.301")
 
 
 def test_the_widgets_have_no_fault_and_a_still_where_scripts_are_off(browser, page, tab):
