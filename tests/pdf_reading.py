@@ -60,7 +60,10 @@ def pictures(page: PageObject) -> list[tuple[float, float, float, float]]:
 
     def see(operator: bytes, _operands: list, cm: list, _tm: list) -> None:
         if operator == b"Do":
-            (left, right), (low, high) = sorted([cm[4], cm[4] + cm[0]]), sorted([cm[5], cm[5] + cm[3]])
+            (left, right), (low, high) = (
+                sorted([cm[4], cm[4] + cm[0]]),
+                sorted([cm[5], cm[5] + cm[3]]),
+            )
             found.append((left, low, right, high))
 
     page.extract_text(visitor_operand_before=see)

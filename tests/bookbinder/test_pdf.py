@@ -48,26 +48,24 @@ def test_a_books_pdf_has_numbers_bookmarks_links_tags_and_alternative_texts(pdf)
     outputs = {"report/a.qmd": [[result(image_png=png(60, 40))], [result(text_plain="'42'")]]}
     made = pdf(files, outputs)
     assert list(bookmarks(made)) == [
-        *((1, "Preface", 2), (2, "Aside", 2), (1, "1 First", 3), (2, "1.1 Small", 3)),
-        *((1, "2 Second", 4), (1, "Appendix A — Third", 5), (2, "A.1 Fine", 5)),
-        *((3, "A.1.1 Finer", 5), (1, "Appendix B — Fourth", 6)),
-        *((1, "The code", 7), (2, "1 First", 7)),
+        *((1, "Preface", 2), (2, "Aside", 2), (1, "1 First", 2), (2, "1.1 Small", 2)),
+        *((1, "2 Second", 2), (1, "Appendix A — Third", 2), (2, "A.1 Fine", 2)),
+        *((3, "A.1.1 Finer", 2), (1, "Appendix B — Fourth", 2)),
+        *((1, "The code", 2), (2, "1 First", 2)),  # chapters follow on
     ]
-    title, contents, preface, first, second, third, _, code = map(text_of, made.pages)
-    assert third == "6 Appendix A — Third A.1 Fine A.1.1 Finer"
+    title, contents, body = map(text_of, made.pages)
     assert title == "Tiny"
-    assert re.sub(r"( \.)+", "", contents) == (
-        "2 Contents Preface 3 Aside 3 1 First 4 1.1 Small 4 2 Second 5 "
-        "Appendix A — Third 6 A.1 Fine 6 Appendix B — Fourth 7 The code 8 1 First 8"
+    assert re.sub(r"( \.)+", "", contents) == (  # without headings that have no number
+        "2 Contents Preface 3 1 First 3 1.1 Small 3 2 Second 3 "
+        "Appendix A — Third 3 A.1 Fine 3 Appendix B — Fourth 3 The code 3"
     )
-    assert "Figure 1.1, Table 2.1, Equation 1.1 and 2 Second." in preface
-    assert "There are 42 images" in first and "(1.1)" in first
-    assert "Figure 1.1: A line. code 1" in first and "1 Figure 1.1, page 4 x = 1" in code
-    assert "Table 2.1: Pairs. h k one 2" in second
-    assert [(page, to) for page, _, to in links(made) if page > 1] == [
-        *((2, 3), (2, 4), (2, 3), (2, 4)),  # from the references
-        *((3, 7), (7, 3)),  # from the figure's caption to its code, and back
-    ]
+    assert "Appendix A — Third A.1 Fine A.1.1 Finer Appendix B" in body
+    assert "Figure 1.1, Table 2.1, Equation 1.1 and 2 Second." in body
+    assert "There are 42 images" in body and "(1.1)" in body
+    assert "Figure 1.1: A line. code 1" in body and "1 Figure 1.1, page 3 x = 1" in body
+    assert "Table 2.1: Pairs. h k one 2" in body
+    # from the references, and from the figure's caption to its code, and back
+    assert [to for page, _, to in links(made) if page > 1] == [2] * 6
     found = [("/Figure", 'A "thin" line.'), ("/Formula", "\\sum b"), ("/Formula", "a^2")]
     assert sorted((tag, alt) for tag, alt in tags(made) if alt) == found
     assert [tag for tag, _ in tags(made)].count("/TH") == 2
@@ -138,14 +136,14 @@ def test_wide_tables_and_long_lines_stay_on_the_page(pdf):
     made = pdf({"a.qmd": f"# A\n\n| {head}\n|{'---|' * 14}\n" + f"| {row}\n" * 3 + f"\n{code}"})
     ends = [end for page in made.pages for _, end in spans(page)]
     assert max(ends) < float(made.pages[0].mediabox.width) - 28  # 1 cm
-    assert text_of(made.pages[3]).count("0.150]") == 3 * 14
+    assert text_of(made.pages[2]).count("0.150]") == 3 * 14
 
 
 def test_no_cell_of_a_table_is_taken_for_markup(pdf):
     cells = ["= 0.1", "- 5", "+ 6", "1. 8", "/ term: x", "*a* = #let @b ~ $"]
     rows = "".join("| " + re.sub(r"([*@$~])", r"\\\1", text) + " |\n" for text in cells)
     made = pdf({"a.qmd": f"# A\n\n| head |\n|---|\n{rows}"})
-    assert text_of(made.pages[3]) == f"4 1 A head {' '.join(cells)}"
+    assert text_of(made.pages[2]).endswith(f"1 A head {' '.join(cells)}")
     assert not {"/H2", "/L", "/LI"} & {kind for kind, _ in tags(made)}
 
 
@@ -188,11 +186,11 @@ def test_the_pdf_has_the_cells_of_the_last_build_until_they_are_stale(project, e
     assert run("--pdf") == []
     assert (root / "_book/a.html").read_bytes() == page  # the PDF joins the pages
     file = root / "_book" / "Tiny.pdf"
-    assert text_of(PdfReader(file).pages[3]) == "4 1 A 42"
+    assert "1 A 42" in text_of(PdfReader(file).pages[2])
     assert str(Path("_book", "Tiny.pdf")) in capsys.readouterr().out
     (root / "a.qmd").write_text("# Another\n\n`{python} x`\n")
     assert run("--pdf") == ["a.qmd", "b.qmd"]  # what is marked `always` goes with it
-    assert text_of(PdfReader(file).pages[3]) == "4 1 Another 42"
+    assert "1 Another 42" in text_of(PdfReader(file).pages[2])
     os.utime(root / "code/module.py", (2e9, 2e9))
     assert run("--pdf") == ["a.qmd", "b.qmd"]
     # one that fails leaves the last good one, and it is of the whole book

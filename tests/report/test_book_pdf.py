@@ -132,7 +132,7 @@ def test_no_page_has_a_large_hole(pdf):
     for number in pdf.body:
         page = pdf.reader.pages[number]
         top = float(page.mediabox.height)
-        found = sorted([*heights(page), (top - ROOM, top)], reverse=True)
+        found = sorted([*heights(page), (top - ROOM, top)], key=lambda span: -span[1])
         if number + 1 not in begun and number + 1 < len(pdf.reader.pages):
             found.append((0, 2 * ROOM))  # what follows did not have to wait for the next page
         reached = top
