@@ -220,9 +220,21 @@ def cross_references(page: Path) -> list[tuple[str, str]]:
     return found
 
 
+def contents(page: Path) -> dict[str, int | list[str]]:
+    """What a page shows besides its text: the scripts of each widget; how many claims, tables …"""
+    main = main_of(page)
+    kinds = (".claim", "img", "table", "math", ".callout", ".term")
+    return {kind: len(main.select(kind)) for kind in kinds} | {
+        "widgets": [tag["data-needs"] for tag in main.select("[data-needs]")]
+    }
+
+
 def outline(book: Path) -> dict[str, list]:
-    """What two builds of one book must agree about: each page's headings, floats, references."""
+    """What two builds of one book must agree about: each page's headings, floats, references,
+    contents. LAZY_ARTIST_BOOK_QUARTO names the second build of the report (see conftest.py)."""
     return {
-        page.relative_to(book).as_posix(): [headings(page), floats(page), cross_references(page)]
+        page.relative_to(book).as_posix(): [
+            *(headings(page), floats(page), cross_references(page), contents(page))
+        ]
         for page in pages(book)
     }
