@@ -42,9 +42,7 @@ NAMES = [name.split("/")[0].split()[-1] for name in CLASSES]  # short
 PAIRS = [[1, 1], [1, 0], [0, 0], [0, 1], [7, 3]]  # (class, colour) of the specimens
 TOPS = (0, 2, 4, 6)  # classes that differ little at 28 pixels
 CHAPTERS = (
-    "biased-canvas", "cheater", "cheater-more", "prober", "prober-more", "interrogation",
-    "interrogation-more", "intervention", "intervention-more", "cloak", "cloak-more",
-    "decomposition", "decomposition-more",
+    "biased-canvas", "cheater", "prober", "interrogation", "intervention", "cloak", "decomposition",
 )  # fmt: skip
 RIVALS = ("erm", "lff", "jtt", BLIND, BEST, "oracle-same-budget")
 EXPECTED_TO_FAIL = (

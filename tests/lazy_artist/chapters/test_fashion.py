@@ -317,6 +317,7 @@ def page(monkeypatch):
 
     def run(measured):
         for chapter in fashion.CHAPTERS:  # also those that other tests have run
+            claims.begin_chapter(f"{chapter}-more")
             claims.begin_chapter(chapter)
         claims.begin_chapter("cheater")
         claims.claim("cheater-hard", "it reads | hard images", 0.01, "<", 0.2, sealed="closed")
@@ -364,10 +365,15 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
     assert inline['f"{len(alike)} of {len(others)}"'] == "1 of 2"
     first, *_, told = [value.data for name, value in shown.items() if name.startswith("cell")]
     assert 'with using("fashion-mnist"):' in first
-    more, _ = run_cells("fashion-more")
-    assert len(table(more["tbl-fashion-all"])) == 4  # with its head
+    claims.begin_chapter("decomposition-more")
+    claims.claim("sae-dial", "they turn", 0.4, ">=", 0.45)
+    more, inline = run_cells("fashion-more")
+    assert len(table(more["tbl-fashion-all"])) == 5  # with its head
+    assert (inline["len(later)"], inline["alike"]) == ("1", "0")
+    (later,) = claims.recorded(["fashion-more"]).values()
+    assert (later.id, later.outcome, later.threshold) == ("fashion-sae-dial", "holds", 0.45)
     assert "A lower ceiling" in told and "no reason for `cheater-red-one`" in told
-    assert "not run before this one: `sae-dial`" in told
+    assert "asked again in @sec-fashion-more: `sae-dial`" in told
     cures = table(shown["tbl-fashion-cures"])
     monkeypatch.setenv("LAZY_ARTIST_SCALE", "full")
     assert claims.recorded(["cheater", "fashion"]) == {}  # those were of another scale
