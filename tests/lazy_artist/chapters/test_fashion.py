@@ -369,7 +369,7 @@ def test_the_page_judges_clothes_by_the_criteria_of_digits(page, monkeypatch):
     claims.claim("sae-dial", "they turn", 0.4, ">=", 0.45)
     more, inline = run_cells("fashion-more")
     assert len(table(more["tbl-fashion-all"])) == 5  # with its head
-    assert (inline["len(later)"], inline["alike"]) == ("1", "0")
+    assert (inline["len(later)"], inline["alike"], inline["why"]) == ("1", "0", "")
     (later,) = claims.recorded(["fashion-more"]).values()
     assert (later.id, later.outcome, later.threshold) == ("fashion-sae-dial", "holds", 0.45)
     assert "A lower ceiling" in told and "no reason for `cheater-red-one`" in told
