@@ -2,6 +2,7 @@
 for images of any size and any number of classes, and leave them as they were."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -113,6 +114,12 @@ DATA_USES = {
 }
 
 
+@functools.cache
+def usual(use):
+    """What comes of arrays and of a network as anyone has them."""
+    return MODEL_USES[use](make(), X, Y, T) if use in MODEL_USES else DATA_USES[use](X, Y, Z)
+
+
 def arrays(value):
     """The arrays and numbers in a result, and whether each was a tensor."""
     if isinstance(value, dict):
@@ -164,14 +171,9 @@ KINDS = {
 @pytest.mark.parametrize("use", [*MODEL_USES, *DATA_USES])
 def test_arrays_and_tensors_of_any_kind_count_alike(use, kind):
     x, y, t, z = (KINDS[kind](values) for values in (X, Y, T, Z))
-
-    if use in MODEL_USES:
-        run = MODEL_USES[use]
-        found, expected = run(make(), x, y, t), run(make(), X, Y, T)
-    else:
-        found, expected = DATA_USES[use](x, y, z), DATA_USES[use](X, Y, Z)
+    found = MODEL_USES[use](make(), x, y, t) if use in MODEL_USES else DATA_USES[use](x, y, z)
     always = use in ("visualise", "rewritten_logits")  # no images given; a tensor by its docstring
-    check(found, expected, None if always else kind.startswith("tensor"))
+    check(found, usual(use), None if always else kind.startswith("tensor"))
 
 
 AROUND = {
@@ -185,8 +187,7 @@ AROUND = {
 @pytest.mark.parametrize("around", [*AROUND, "dtype"])
 @pytest.mark.parametrize("use", MODEL_USES)
 def test_what_is_switched_on_around_changes_nothing(use, around):
-    run, model = MODEL_USES[use], make()
-    expected = run(model, X, Y, T)
+    run, model, expected = MODEL_USES[use], make(), usual(use)
     if around == "dtype":
         torch.set_default_dtype(torch.float64)
         try:
@@ -227,7 +228,7 @@ def test_networks_of_any_kind_answer_alike_and_stay_as_they_were(use, network):
         model.block.eval()
         model.head.weight.requires_grad_(False)
     before = state(model)
-    check(MODEL_USES[use](model, X, Y, T), MODEL_USES[use](make(), X, Y, T), tolerance=1e-4)
+    check(MODEL_USES[use](model, X, Y, T), usual(use), tolerance=1e-4)
     assert state(model) == before
     with pytest.raises((ValueError, TypeError)):
         MODEL_USES[use](model, X[:, :2], Y + 0.5, T + 0.5)
