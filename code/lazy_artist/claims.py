@@ -346,7 +346,9 @@ def _texts(made: Claim) -> dict[str, str]:
         return short(value) + ends + seeds + f": {outcome}" * bool(outcome)
 
     told = measured = estimate(made.value, made.interval, made.n, "")
-    sealed = estimate(**made.sealed) if isinstance(made.sealed, dict) else made.sealed
+    sealed = made.sealed
+    if isinstance(sealed, dict):  # of as many seeds
+        sealed = estimate(**sealed | {"n": None if sealed["n"] == made.n else sealed["n"]})
     if made.op:
         criterion = f"{_OPERATORS[made.op][1]} {threshold}"
         told = f"measured {measured}; criterion {criterion}"
