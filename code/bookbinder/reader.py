@@ -19,7 +19,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import matplotlib
-import numpy as np
 from bs4 import BeautifulSoup, NavigableString
 from PIL import Image, ImageDraw, ImageFont
 
@@ -29,7 +28,6 @@ ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
 SITE = "LAZY_ARTIST_SITE_URL"  # where the book is published, if it is
 CARD = (1200, 630)  # pixels
-GROUND = np.array([0x15, 0x18, 0x1D], np.float32) / 255  # of dark pages (theme-dark.scss)
 LONG = 100_000  # bytes: longer tables of figures are zipped
 _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
@@ -144,7 +142,7 @@ def _image(folder: Path, tag: str) -> str:
 
     The data that a PNG carries are written beside it, under its name; zipped if they are long. A
     figure of plots.py stands in a frame, in which it scrolls on a phone. On a dark page a style
-    sheet inverts it; if it has pictures, another file takes its place, where they stay.
+    sheet inverts it; pictures in it are covered by the same image, cut to where they are.
     """
     source = _SRC.search(tag)
     if not source or re.match(r"[a-z]+:|//", source[1]):
@@ -170,11 +168,15 @@ def _image(folder: Path, tag: str) -> str:
         return _with(tag, more)
     drawn, wide = json.loads(drawn), re.search(r"\swidth=\"?(\d+)", tag + more)
     frame = f' data-text="{drawn["text"]}"' + (f' style="--wide: {wide[1]}px"' if wide else "")
-    if not drawn["pictures"]:
-        return f'<span class="picture drawn"{frame}>{_with(tag, more)}</span>'
-    file.with_name(f"{file.stem}-dark.png").write_bytes(_darkened(png, drawn["pictures"]))
-    dark = _with(tag.replace(source[0], f' src="{escape(stem)}-dark.png"'), more)
-    return f'<span class="picture mixed"{frame}>{_with(tag, more)}{dark}</span>'
+    shown, kind, corners = _with(tag, more), "drawn", ""
+    for box in drawn["pictures"]:  # a rectangle each, and back, so that nothing lies between them
+        left, top, right, bottom = (f"{100 * share:.4g}%" for share in box)
+        around = f"{left} {top},{right} {top},{right} {bottom},{left} {bottom},{left} {top}"
+        corners += f",{around},0 0"
+    if corners:
+        cut = f' aria-hidden="true" style="clip-path: polygon(evenodd,0 0{corners})"'
+        shown, kind = shown + _with(tag, more + cut), "mixed"
+    return f'<span class="picture {kind}"{frame}>{shown}</span>'
 
 
 def texts_in(png: bytes) -> dict[str, str]:
@@ -187,26 +189,6 @@ def _with(tag: str, more: str) -> str:
     """The tag with more attributes."""
     end = 2 if tag.endswith("/>") else 1
     return tag[:-end].rstrip() + more + tag[-end:]
-
-
-def _darkened(png: bytes, boxes: list[list[float]]) -> bytes:
-    """A figure for dark pages, as the style sheet's filter makes it, but within the boxes: inverted
-    and turned half round the hues (the matrix of CSS' hue-rotate), from the ground up."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    light = 1 - np.asarray(image, np.float32) / 255
-    turn = [[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]]
-    dark = GROUND + (light @ np.array(turn, np.float32).T).clip(0, 1) * (0.92 - GROUND)
-    before, dark = np.asarray(image), (255 * dark).round().astype(np.uint8)
-    for left, top, right, bottom in boxes:  # whose edges may lie within a pixel
-        x, y = (np.array([left, right]) * image.width, np.array([top, bottom]) * image.height)
-        for wider, choose in ((2, np.minimum), (-2, lambda old, _: old)):
-            (x0, x1), (y0, y1) = (np.round(ends + [-wider, wider]).astype(int) for ends in (x, y))
-            place = np.s_[max(0, y0) : y1, max(0, x0) : x1]
-            dark[place] = choose(before[place], dark[place])
-    made = Image.fromarray(dark)
-    file = io.BytesIO()
-    made.save(file, "PNG", dpi=image.info.get("dpi", (72, 72)))
-    return file.getvalue()
 
 
 def _read(name: str, page: BeautifulSoup) -> tuple[list[Section], list[Term]]:

@@ -219,7 +219,7 @@ function addTools() {
   const page = location.pathname.split("/").pop().replace(/\.html$/, "") || "index";
   for (const image of BOOK_MAIN.querySelectorAll("figure img, .cell-output-display img")) {
     const figure = image.closest("figure") || image.parentElement;
-    if (image.matches(".mixed img:last-child, table img")) continue; // for dark pages; small enough
+    if (image.matches(".mixed img:last-child, table img")) continue; // pictures again; small enough
     const id = image.closest("[id^='fig-']")?.id;
     const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s[\dA-Z]+(\.\d+)*/)?.[0]
       || "this figure";
