@@ -1,19 +1,22 @@
-"""Fewer bytes for the same pages: PNG images, and PDFs as Typst writes them."""
+"""Fewer bytes for the same pages: images, style sheets, and PDFs as Typst writes them."""
 
 import io
 import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pikepdf
+import tinycss2
 from PIL import Image
 
 CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are made fewer
 CLOSE_ON_AVERAGE = 0.5  # where they are made fewer than 256
 LARGE = 100_000  # bytes: an image that would be larger may be off by `CLOSE_IF_LARGE`
 CLOSE_IF_LARGE = 44
+_WORD = re.compile(r"[A-Za-z_][\w-]*")
 _FIGURE = re.compile(r'(_files/[^"<>]+)\.png(?=")')
 
 
@@ -37,6 +40,44 @@ def figures(book: Path) -> None:
         list(pool.map(convert, list(book.rglob("*_files/**/*.png"))))
     for page in book.rglob("*.html"):
         page.write_text(_FIGURE.sub(r"\1.webp", page.read_text("utf-8")), "utf-8")
+
+
+def styles(book: Path) -> None:
+    """Takes out of a book's style sheets the rules for classes that no page or script names (a word
+    there that ends in a hyphen, such as "callout-", stands for all that begin so)."""
+    files = [file for kind in ("html", "js") for file in book.rglob(f"*.{kind}")]
+    words = {word for file in files for word in _WORD.findall(file.read_text("utf-8"))}
+    beginnings = tuple(word for word in words if len(word) > 2 and word.endswith("-"))
+
+    def used(selector: list) -> bool:
+        """Whether all of its classes are named; those in brackets, as of :not(), do not count."""
+        classes = [
+            name.value
+            for dot, name in zip(selector, selector[1:], strict=False)
+            if dot == "." and name.type == "ident"
+        ]
+        return all(name in words or name.startswith(beginnings) for name in classes)
+
+    def kept(rules: list) -> Iterator[str]:
+        for rule in rules:
+            if rule.type == "at-rule" and rule.lower_at_keyword in ("media", "supports", "layer"):
+                inner = "".join(kept(tinycss2.parse_rule_list(rule.content or [])))
+                yield f"@{rule.at_keyword}{tinycss2.serialize(rule.prelude)}{{{inner}}}"
+            elif rule.type == "qualified-rule":
+                selectors: list[list] = [[]]
+                for token in rule.prelude:
+                    if token == ",":
+                        selectors.append([])
+                    else:
+                        selectors[-1].append(token)
+                if left := [tinycss2.serialize(each).strip() for each in selectors if used(each)]:
+                    yield f"{','.join(left)}{{{tinycss2.serialize(rule.content)}}}"
+            elif rule.type != "comment" or rule.value.startswith("!"):  # a licence
+                yield rule.serialize()
+
+    for file in book.rglob("*.css"):
+        rules = tinycss2.parse_stylesheet(file.read_text("utf-8"), skip_whitespace=True)
+        file.write_text("".join(kept(rules)), "utf-8")
 
 
 def png(content: bytes) -> bytes:

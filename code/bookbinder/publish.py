@@ -74,6 +74,7 @@ def place(root: Path, book: Path, docs: Path) -> None:
         shutil.copytree(book, new, ignore=shutil.ignore_patterns(".*", "search.json"))
         compress.images(new)
         compress.figures(new)
+        compress.styles(new)
         (new / ".nojekyll").touch()  # GitHub Pages shows the files as they are
         record = {"commit": commit, "built": f"{datetime.now(UTC):%Y-%m-%d}", "builder": builder}
         (new / EDITION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -77,3 +77,22 @@ def test_a_pdf_gets_smaller_and_shows_and_says_the_same(tmp_path):
     spaces = [i.indirect_reference.get_object()["/ColorSpace"] for i in after.pages[-1].images]
     assert [space[0] for space in spaces].count("/Indexed") == 1
     assert tags(after) == tags(before)
+
+
+def test_a_style_sheet_keeps_the_rules_that_pages_or_scripts_can_use(tmp_path):
+    rules = {
+        **{"body{margin:0}": True, ".used{a:b}": True, ".unused{a:b}": False},
+        **{".by-script{a:b}": True, ".of-anything{a:b}": True, "p .used .unused{a:b}": False},
+        **{"p:not(.unused)>a{a:b}": True, '[x=".unused"]{a:b}': True, "/*! MIT */": True},
+        **{"/* long */": False, "@font-face{src:url(a.woff)}": True},
+    }
+    style = "".join(rules) + ".used,.unused{c:d}@media print{.unused{a:b}.used{e:f}}"
+    kept = [rule for rule, stays in rules.items() if stays]
+    kept = "".join(kept) + ".used{c:d}@media print{.used{e:f}}"
+    (tmp_path / "a.html").write_text('<p class="used">')
+    (tmp_path / "a.js").write_text("add('by-script', `of-${kind}`)")
+    (tmp_path / "a.css").write_text(style)
+    compress.styles(tmp_path)
+    assert (tmp_path / "a.css").read_text() == kept
+    compress.styles(tmp_path)
+    assert (tmp_path / "a.css").read_text() == kept

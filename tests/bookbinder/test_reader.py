@@ -165,7 +165,7 @@ def test_a_figure_has_a_frame_and_for_dark_pages_its_pictures_are_cut_out(book):
     height, width = pixels.shape[:2]
     ends = [[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]
     found = [corners.min(0), corners.max(0)] * np.array([width, height])
-    np.testing.assert_allclose(found, ends, atol=1.5)  # pixels
+    np.testing.assert_allclose(found, ends, atol=2.5)  # pixels; the frame of the axes is part of it
     assert len(corners) == 5 and (corners[0] == corners[-1]).all()
 
 
