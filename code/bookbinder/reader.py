@@ -142,7 +142,8 @@ def _image(folder: Path, tag: str) -> str:
 
     The data that a PNG carries are written beside it, under its name; zipped if they are long. A
     figure of plots.py stands in a frame, in which it scrolls on a phone. On a dark page a style
-    sheet inverts it; pictures in it are covered by the same image, cut to where they are.
+    sheet inverts it, but for its pictures: where they are it has holes, and over them lies the same
+    image, cut to just them.
     """
     source = _SRC.search(tag)
     if not source or re.match(r"[a-z]+:|//", source[1]):
@@ -168,15 +169,26 @@ def _image(folder: Path, tag: str) -> str:
         return _with(tag, more)
     drawn, wide = json.loads(drawn), re.search(r"\swidth=\"?(\d+)", tag + more)
     frame = f' data-text="{drawn["text"]}"' + (f' style="--wide: {wide[1]}px"' if wide else "")
-    shown, kind, corners = _with(tag, more), "drawn", ""
-    for box in drawn["pictures"]:  # a rectangle each, and back, so that nothing lies between them
-        left, top, right, bottom = (f"{100 * share:.4g}%" for share in box)
-        around = f"{left} {top},{right} {top},{right} {bottom},{left} {bottom},{left} {top}"
-        corners += f",{around},0 0"
-    if corners:
-        cut = f' aria-hidden="true" style="clip-path: polygon(evenodd,0 0{corners})"'
-        shown, kind = shown + _with(tag, more + cut), "mixed"
-    return f'<span class="picture {kind}"{frame}>{shown}</span>'
+    boxes, size = drawn["pictures"], struct.unpack(">II", png[16:24])
+    if not boxes:
+        return f'<span class="picture drawn"{frame}>{_with(tag, more)}</span>'
+    holes = _with(tag, f'{more} style="clip-path: {_cut(boxes, size, 3, (0, 0, 1, 1))}"')
+    again = _with(tag, f'{more} aria-hidden="true" style="clip-path: {_cut(boxes, size, -1)}"')
+    return f'<span class="picture mixed"{frame}>{holes}{again}</span>'
+
+
+def _cut(boxes: list[list[float]], size: tuple[int, int], grown: int, *around: tuple) -> str:
+    """What CSS leaves of an image of a size in pixels: the boxes (left, top, right and bottom, as
+    shares), `grown` by as many pixels on each side; or what lies between them and one `around`."""
+    shapes = [*around]
+    for left, top, right, bottom in boxes:
+        x, y = (grown / length for length in size)
+        shapes.append((left - x, top - y, right + x, bottom + y))
+    points = "0 0"
+    for box in shapes:  # a rectangle each, and back, so that nothing lies between them
+        left, top, right, bottom = (f"{100 * min(max(share, 0), 1):.4g}%" for share in box)
+        points += f",{left} {top},{right} {top},{right} {bottom},{left} {bottom},{left} {top},0 0"
+    return f"polygon(evenodd,{points})"
 
 
 def texts_in(png: bytes) -> dict[str, str]:

@@ -156,17 +156,19 @@ def test_a_figure_has_a_frame_and_for_dark_pages_its_pictures_are_cut_out(book):
     assert chart["style"] == mixed["style"] == "--wide: 80px" and float(chart["data-text"]) > 0.02
     assert mixed["class"] == ["picture", "mixed"]
     whole, again = mixed.find_all("img")
-    assert whole["src"] == again["src"] == "mixed.png" and not whole.get("style")
-    assert again["aria-hidden"] == "true"
-    shares = re.fullmatch(r"clip-path: polygon\(evenodd,0 0,(.*),0 0\)", again["style"])[1]
-    corners = np.array(re.findall(r"([\d.]+)% ([\d.]+)%", shares), float) / 100
+    assert whole["src"] == again["src"] == "mixed.png" and again["aria-hidden"] == "true"
     pixels = np.asarray(Image.open(made / "mixed.png").convert("RGB"))
     rows, columns = np.nonzero((pixels == [26, 76, 51]).all(2))
-    height, width = pixels.shape[:2]
     ends = [[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]
-    found = [corners.min(0), corners.max(0)] * np.array([width, height])
-    np.testing.assert_allclose(found, ends, atol=2.5)  # pixels; the frame of the axes is part of it
-    assert len(corners) == 5 and (corners[0] == corners[-1]).all()
+    for image, grown, before in ((whole, 3, ["0% 0%", "100% 100%"]), (again, -1, [])):
+        cut = re.fullmatch(r"clip-path: polygon\(evenodd,0 0,(.*),0 0\)", image["style"])[1]
+        *outer, around = (part.split(",") for part in cut.split(",0 0,"))
+        assert [part[k] for part in outer for k in (0, 2)] == before
+        assert len(around) == 5 and around[0] == around[4]  # it goes round
+        corners = np.array([re.findall(r"[\d.]+", corner) for corner in around], float) / 100
+        found = [corners.min(0), corners.max(0)] * np.array(pixels.shape[1::-1])
+        wanted = ends + np.array([[-grown], [grown]])
+        np.testing.assert_allclose(found, wanted, atol=2.5)  # pixels; the axes have a frame
 
 
 MODULE = '<script src="../lib/quarto.js" type="module"></script>'
