@@ -1,8 +1,11 @@
 """Fewer bytes for the same pages: images, style sheets, and PDFs as Typst writes them."""
 
+import functools
+import hashlib
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,11 @@ CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are 
 CLOSE_ON_AVERAGE = 0.5  # where they are made fewer than 256
 LARGE = 100_000  # bytes: an image that would be larger may be off by `CLOSE_IF_LARGE`
 CLOSE_IF_LARGE = 44
+_SCRIPT = re.compile(  # with its attributes, if it is run at once and not short
+    r'<script((?: id="[^"]*")?(?: type="(?:application|text)/javascript")?)>'
+    r"([^<](?:(?!</script).){2000,})</script>",
+    re.S,
+)
 _WORD = re.compile(r"[A-Za-z_][\w-]*")
 _FIGURE = re.compile(r'(_files/[^"<>]+)\.png(?=")')
 
@@ -40,6 +48,23 @@ def figures(book: Path) -> None:
         list(pool.map(convert, list(book.rglob("*_files/**/*.png"))))
     for page in book.rglob("*.html"):
         page.write_text(_FIGURE.sub(r"\1.webp", page.read_text("utf-8")), "utf-8")
+
+
+def scripts(book: Path, folder: str) -> None:
+    """Puts scripts that several pages hold alike, as Quarto's do, into files of the `folder`."""
+    texts = {page: page.read_text("utf-8") for page in book.rglob("*.html")}
+    count = Counter(match[2] for text in texts.values() for match in _SCRIPT.finditer(text))
+
+    def moved(page: Path, match: re.Match[str]) -> str:
+        if count[match[2]] == 1:
+            return match[0]
+        name = f"{folder}/{hashlib.sha256(match[2].encode()).hexdigest()[:8]}.js"
+        (book / name).write_text(match[2], "utf-8")
+        root = "../" * len(page.parent.relative_to(book).parts)
+        return f'<script{match[1]} src="{root}{name}"></script>'
+
+    for page, text in texts.items():
+        page.write_text(_SCRIPT.sub(functools.partial(moved, page), text), "utf-8")
 
 
 def styles(book: Path) -> None:

@@ -20,6 +20,7 @@ from textwrap import shorten
 
 from bookbinder import __version__, compress
 from bookbinder.build import replacing
+from bookbinder.reader import FOLDER
 from lazy_artist.data import load_digits
 
 EDITION = "edition.json"
@@ -74,6 +75,7 @@ def place(root: Path, book: Path, docs: Path) -> None:
         shutil.copytree(book, new, ignore=shutil.ignore_patterns(".*", "search.json"))
         compress.images(new)
         compress.figures(new)
+        compress.scripts(new, FOLDER)
         compress.styles(new)
         (new / ".nojekyll").touch()  # GitHub Pages shows the files as they are
         record = {"commit": commit, "built": f"{datetime.now(UTC):%Y-%m-%d}", "builder": builder}

@@ -28,7 +28,7 @@ ASSETS = Path(__file__).with_name("assets")
 FOLDER = "reader"  # in the book
 SITE = "LAZY_ARTIST_SITE_URL"  # where the book is published, if it is
 CARD = (1200, 630)  # pixels
-LONG = 100_000  # bytes: longer tables of figures are zipped
+LONG = 20_000  # bytes: longer tables of figures are zipped
 _BUILT = re.compile(r'<meta name="generator" content="(?:quarto|bookbinder)\b')
 _DRESSED = "<!-- reader -->"
 # by sitemaps.org, protocol 0.9; only with SITE are its addresses whole

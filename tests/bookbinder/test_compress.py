@@ -96,3 +96,21 @@ def test_a_style_sheet_keeps_the_rules_that_pages_or_scripts_can_use(tmp_path):
     assert (tmp_path / "a.css").read_text() == kept
     compress.styles(tmp_path)
     assert (tmp_path / "a.css").read_text() == kept
+
+
+def test_scripts_that_pages_share_are_files(tmp_path):
+    tag = '<script id="a" type="application/javascript">{}</script>'
+    shared, own = "let x = 1;" * 300, "let y = 1;" * 300
+    others = f'<script type="application/json">{shared}</script><script>short()</script>'
+    for name, more in (("a.html", tag.format(own)), ("r/b.html", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"<p>{tag.format(shared)}{more}{others}</p>")
+    (tmp_path / "lib").mkdir()
+    compress.scripts(tmp_path, "lib")
+    (file,) = (tmp_path / "lib").iterdir()
+    assert file.read_text() == shared
+    moved = f'<script id="a" type="application/javascript" src="{{}}lib/{file.name}"></script>'
+    assert (
+        tmp_path / "a.html"
+    ).read_text() == f"<p>{moved.format('')}{tag.format(own)}{others}</p>"
+    assert (tmp_path / "r/b.html").read_text() == f"<p>{moved.format('../')}{others}</p>"
