@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pikepdf
 import tinycss2
+from fontTools import subset
 from PIL import Image
 
 CLOSE = 24  # of 255: how far a channel of a pixel may be off where colours are made fewer
 CLOSE_ON_AVERAGE = 0.5  # where they are made fewer than 256
 LARGE = 100_000  # bytes: an image that would be larger may be off by `CLOSE_IF_LARGE`
 CLOSE_IF_LARGE = 44
+LARGE_IN_PRINT = 50_000
 _SCRIPT = re.compile(  # with its attributes, if it is run at once and not short
     r'<script((?: id="[^"]*")?(?: type="(?:application|text)/javascript")?)>'
     r"([^<](?:(?!</script).){2000,})</script>",
@@ -28,10 +30,11 @@ _WORD = re.compile(r"[A-Za-z_][\w-]*")
 _FIGURE = re.compile(r'(_files/[^"<>]+)\.png(?=")')
 
 
-def images(folder: Path) -> None:
+def images(folder: Path, printed: bool = False) -> None:
     """Compresses all PNG images below the folder, in place."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda f: f.write_bytes(png(f.read_bytes())), list(folder.rglob("*.png"))))
+        files = list(folder.rglob("*.png"))
+        list(pool.map(lambda f: f.write_bytes(png(f.read_bytes(), printed)), files))
 
 
 def figures(book: Path) -> None:
@@ -69,7 +72,8 @@ def scripts(book: Path, folder: str) -> None:
 
 def styles(book: Path) -> None:
     """Takes out of a book's style sheets the rules for classes that no page or script names (a word
-    there that ends in a hyphen, such as "callout-", stands for all that begin so)."""
+    there that ends in a hyphen, such as "callout-", stands for all that begin so), and out of the
+    fonts beside them the icons that no rule is left to show."""
     files = [file for kind in ("html", "js") for file in book.rglob(f"*.{kind}")]
     words = {word for file in files for word in _WORD.findall(file.read_text("utf-8"))}
     beginnings = tuple(word for word in words if len(word) > 2 and word.endswith("-"))
@@ -103,13 +107,21 @@ def styles(book: Path) -> None:
     for file in book.rglob("*.css"):
         rules = tinycss2.parse_stylesheet(file.read_text("utf-8"), skip_whitespace=True)
         file.write_text("".join(kept(rules)), "utf-8")
+    for font in book.rglob("*icons*.woff"):
+        shown = {ord(sign) for css in font.parent.glob("*.css") for sign in css.read_text("utf-8")}
+        options = subset.Options(flavor="woff")
+        loaded, subsetter = subset.load_font(font, options), subset.Subsetter(options)
+        subsetter.populate(unicodes=shown)
+        subsetter.subset(loaded)
+        subset.save_font(loaded, font, options)
 
 
-def png(content: bytes) -> bytes:
+def png(content: bytes, printed: bool = False) -> bytes:
     """The PNG image in fewer bytes: the same pixels, in at most 256 colours if no channel of them
     is off by more than `CLOSE` (in large images, `CLOSE_IF_LARGE`), in fewer if the mean is not off
     by more than `CLOSE_ON_AVERAGE` either, else, or if transparent, in its own colours. Texts in
-    the file are dropped, its resolution is kept.
+    the file are dropped, its resolution is kept. If `printed`, larger ones than `LARGE_IN_PRINT`
+    bytes get 64 colours: they are shown smaller there.
     """
     image = Image.open(io.BytesIO(content))
     dots = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
@@ -125,6 +137,8 @@ def png(content: bytes) -> bytes:
     best = min(content, packed(image), key=len)
     tries = [(64, 0, CLOSE, CLOSE_ON_AVERAGE), (128, 0, CLOSE, CLOSE_ON_AVERAGE)]
     tries += [(256, 0, CLOSE, 255), (256, 3, CLOSE_IF_LARGE if len(best) > LARGE else -1, 255)]
+    if printed and len(best) > LARGE_IN_PRINT:
+        tries = [(64, 3, 255, 255)]
     for colours, means, worst, average in tries if image.mode == "RGB" else ():
         few = image.quantize(colours, Image.Quantize.MAXCOVERAGE, means, dither=Image.Dither.NONE)
         off = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(image, np.int16))

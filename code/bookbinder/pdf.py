@@ -35,7 +35,7 @@ def bind_pdf(book: Book, notebooks: dict[str, NotebookNode]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="pdf-") as folder:
         root = Path(folder)
         (root / "main.typ").write_text(typeset(book, notebooks, root), encoding="utf-8")
-        compress.images(root)
+        compress.images(root, printed=True)
         shutil.copy(ASSETS / "book.typ", root)
         try:
             fonts = {"font_paths": [_FONTS], "ignore_system_fonts": True}

@@ -1,10 +1,13 @@
-"""Smaller files that show the same: pictures, PDFs."""
+"""Smaller files that show the same: pictures, style sheets, PDFs."""
 
 import io
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import typst
+from fontTools.ttLib import TTFont
 from making import drawing
 from making import png_bytes as png
 from PIL import Image
@@ -114,3 +117,24 @@ def test_scripts_that_pages_share_are_files(tmp_path):
         tmp_path / "a.html"
     ).read_text() == f"<p>{moved.format('')}{tag.format(own)}{others}</p>"
     assert (tmp_path / "r/b.html").read_text() == f"<p>{moved.format('../')}{others}</p>"
+
+
+def test_a_font_of_icons_keeps_those_that_a_rule_shows(tmp_path):
+    with TTFont(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")) as font:
+        font.flavor = "woff"
+        font.save(tmp_path / "some-icons.woff")
+    (tmp_path / "a.html").write_text('<p class="used">')
+    rules = '.used::before{content:"\\2192"}.unused::before{content:"\\2190"}'
+    (tmp_path / "a.css").write_text(rules)
+    compress.styles(tmp_path)
+    with TTFont(tmp_path / "some-icons.woff") as font:
+        assert 0x2192 in font.getBestCmap() and 0x2190 not in font.getBestCmap()
+
+
+def test_large_images_have_fewer_colours_in_print(monkeypatch):
+    given = png(Image.fromarray(RNG.integers(0, 255, (60, 60, 3), dtype=np.uint8)))
+    assert len(np.unique(opened(compress.png(given, printed=True)).reshape(-1, 3), axis=0)) > 64
+    monkeypatch.setattr(compress, "LARGE_IN_PRINT", 1_000)
+    less = compress.png(given, printed=True)
+    assert len(np.unique(opened(less).reshape(-1, 3), axis=0)) <= 64 and len(less) < len(given)
+    np.testing.assert_array_equal(opened(compress.png(given)), opened(given))

@@ -179,7 +179,7 @@ def test_figure_and_search_are_opened_and_left_by_keyboard(book, browser):
     with open_page(browser, figures_page(book), "dark") as tab:
         tab.get_by_role("button", name="Enlarge Figure").first.focus()
         tab.keyboard.press("Enter")
-        assert tab.locator("dialog.lightbox[open] img:visible").get_attribute("alt")
+        assert tab.locator("dialog.lightbox[open] img:visible").first.get_attribute("alt")
         assert focused(tab) == "Close"
         tab.keyboard.press("Escape")
         tab.wait_for_selector("dialog.lightbox", state="detached")  # it goes after it has closed

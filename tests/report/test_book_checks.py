@@ -51,7 +51,10 @@ def test_a_sound_page_passes_and_has_an_outline(make_book):
     css = {"site.css": "a { background: url('data:image/svg+xml,http://www.w3.org/2000/svg') }"}
     book = make_book(SOUND, SVG | css)
     assert [check(book) for check in FAULTY] == [[]] * len(FAULTY)
+    shown = dict.fromkeys([".claim", "table", "math", ".callout", ".term"], 0)
+    shown |= {"img": 1, "widgets": []}
     outline = [["h1 1 One"], {"fig-a": "Figure 1.1: A line."}, [("Figure 1.1", "index.html")]]
+    outline.append(shown)
     assert checks.outline(book) == {"index.html": outline}
 
 

@@ -31,9 +31,9 @@ function start() {
     root.classList.add("live"); // which hides the still
     root.id = `widget-${root.dataset.kind}`; // it may stand far down: the first paragraph links
     const first = [...document.querySelectorAll("main p")].find(p => !p.closest(".widget, header"));
-    const title = root.querySelector("strong").textContent.replace(/[,.:]$/, "").toLowerCase();
-    first?.append(" ", element("a", {className: "to-widget", href: `#${root.id}`,
-      textContent: `Try it: ${title}`}));
+    const title = root.querySelector("strong").textContent.replace(/[,.:]$/, "");
+    first?.append(" ", element("a", {className: "to-widget", href: `#${root.id}`, title,
+      textContent: "Try it"}));
   }
 }
 
