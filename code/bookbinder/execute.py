@@ -36,8 +36,8 @@ class _ThisInterpreter(KernelSpecManager):
 
 
 def execute(book: Book, chapters: list[Chapter]) -> dict[str, NotebookNode]:
-    """Executes the chapters, `JOBS` at a time, those marked `after: earlier` when those without a
-    mark are done, and those marked `after: all` last.
+    """Executes the chapters, `JOBS` at a time: those marked `after: earlier` when those without a
+    mark are done, then those marked `after: those`, and those marked `after: all` last.
 
     Kernels are this interpreter, in the project's root, with this environment. Returns a notebook
     for each chapter's file: one code cell per piece of code. Raises BookError at the first cell

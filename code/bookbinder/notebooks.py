@@ -23,7 +23,7 @@ from PIL import Image
 from bookbinder import compose
 from bookbinder.compose import NAMES, REFERENCES, SPACE, Node, Page, node, rewrite, string
 from bookbinder.execute import empty_notebook, keep_notebook
-from bookbinder.source import Book
+from bookbinder.source import TURNS, Book
 from lazy_artist.data import write_whole
 
 PIXELS = 150_000  # of a picture in a notebook; pages have it sharp
@@ -78,7 +78,7 @@ def add_notebooks(book: Book, notebooks: dict[str, NotebookNode], out: Path) -> 
         write_whole(html, text.encode())
         return file
 
-    wanted = [page for page in pages if page.chapter.code and page.chapter.turn < 2]
+    wanted = [page for page in pages if page.chapter.code and page.chapter.turn < len(TURNS) - 1]
     with ThreadPoolExecutor() as pool:
         return list(pool.map(write, wanted))
 

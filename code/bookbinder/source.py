@@ -18,7 +18,7 @@ ASSETS = Path(__file__).with_name("assets")
 ENVIRONMENT = "_environment"
 CALLOUTS = ("note", "tip", "important", "warning", "caution")
 _SUPPORTED = yaml.safe_load((ASSETS / "supported.yml").read_text(encoding="utf-8"))
-TURNS = (None, "earlier", "all")  # what a chapter's header may say under `after`
+TURNS = (None, "earlier", "those", "all")  # what a chapter's header may say under `after`
 _REFERENCE_KINDS = "fig|tbl|sec|eq"
 
 _INLINE = re.compile(r"(?<!`)`\{python\}[ \t]([^`]+)`")

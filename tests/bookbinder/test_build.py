@@ -81,13 +81,14 @@ def test_a_failing_cell_is_named_and_leaves_the_last_good_book(project, capsys):
 def test_only_what_is_asked_for_or_changed_is_executed_again(project, capsys):
     files = {
         "z.qmd": "---\nbookbinder: {after: all, always: true}\n---\n# Z\n" + LOGGING.format("z"),
-        "y.qmd": "---\nbookbinder: {after: earlier}\n---\n# Y\n" + LOGGING.format("y"),
+        "y.qmd": "---\nbookbinder: {after: those}\n---\n# Y\n" + LOGGING.format("y"),
+        "x.qmd": "---\nbookbinder: {after: earlier}\n---\n# X\n" + LOGGING.format("x"),
         "a.qmd": "# A\n" + LOGGING.format("a") + "`{python} 1 + 1`\n",
         "b.qmd": "# B\n" + LOGGING.format("b"),
     }
     root = project(files)
     first = executed(root, "a.qmd")
-    assert sorted(first[:2]) == ["a", "b"] and first[2:] == "yz"  # all were new
+    assert sorted(first[:2]) == ["a", "b"] and first[2:] == "xyz"  # all were new
     assert executed(root, "a.qmd") == "az"
     (root / "b.qmd").write_text(files["b.qmd"] + "More.\n")
     assert executed(root, "z.qmd") == "bz"

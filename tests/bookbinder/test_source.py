@@ -33,7 +33,7 @@ def test_a_chapter_is_cut_into_prose_and_code_with_their_lines():
         *((":::\n", False), (shown, True), ("End.\n", False)),  # what is only shown is never run
     ]
     assert (read.number, read.page) == (3, "report/x.html")
-    assert (read.turn, read.always) == (2, False)
+    assert (read.turn, read.always) == (3, False)
     read = chapter("---\nbookbinder: {always: true}\n---\n# A {#sec-x .unnumbered}\n")
     assert (read.turn, read.always, read.number) == (0, True, None)
 
