@@ -121,7 +121,7 @@ def png(content: bytes, printed: bool = False) -> bytes:
     is off by more than `CLOSE` (in large images, `CLOSE_IF_LARGE`), in fewer if the mean is not off
     by more than `CLOSE_ON_AVERAGE` either, else, or if transparent, in its own colours. Texts in
     the file are dropped, its resolution is kept. If `printed`, larger ones than `LARGE_IN_PRINT`
-    bytes get 64 colours: they are shown smaller there.
+    bytes get 48 colours: they are shown smaller there.
     """
     image = Image.open(io.BytesIO(content))
     dots = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
@@ -138,7 +138,7 @@ def png(content: bytes, printed: bool = False) -> bytes:
     tries = [(64, 0, CLOSE, CLOSE_ON_AVERAGE), (128, 0, CLOSE, CLOSE_ON_AVERAGE)]
     tries += [(256, 0, CLOSE, 255), (256, 3, CLOSE_IF_LARGE if len(best) > LARGE else -1, 255)]
     if printed and len(best) > LARGE_IN_PRINT:
-        tries = [(64, 3, 255, 255)]
+        tries = [(48, 3, 255, 255)]
     for colours, means, worst, average in tries if image.mode == "RGB" else ():
         few = image.quantize(colours, Image.Quantize.MAXCOVERAGE, means, dither=Image.Dither.NONE)
         off = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(image, np.int16))

@@ -26,7 +26,7 @@ from bookbinder.execute import empty_notebook, keep_notebook
 from bookbinder.source import TURNS, Book
 from lazy_artist.data import write_whole
 
-PIXELS = 150_000  # of a picture in a notebook; pages have it sharp
+PIXELS = 120_000  # of a picture in a notebook; pages have it sharp
 _FORMAT = "commonmark+pipe_tables+tex_math_dollars+raw_html"
 _CUT = "<!-- cut -->"  # between the parts of a notebook, which pandoc writes all at once
 _LINK = '\n<p class="notebook"><a href="{}" download>This chapter as a notebook</a></p>'
