@@ -65,9 +65,24 @@ function codeToggle() {
   return [toggle];
 }
 
-// Search: every word of the query has to begin a word of the section
+// Search: every word of the query has to begin a word of the section, whatever their accents,
+// quotes and hyphens are, in British or American spelling
 
 let bookSections = null;
+
+// The text, character by character, without accents and with straight quotes, in small letters.
+function plain(text) {
+  return text.replace(/[\u0080-\uffff]/g, c => c.normalize("NFD")[0])
+    .replace(/[‘’]/g, "'").replace(/[‐‑–]/g, "-").toLowerCase();
+}
+
+// What matches a word of the query in plain text, with hyphens and quotes or without.
+function pattern(word) {
+  const bare = plain(word).replace(/[-'"“”]/g, "").replace(/colou?r/g, "colo\0r");
+  const each = [...bare.replace(/gr[ae]y/g, "gr\x01y")].map(c =>
+    ({"\0": "u?", "\x01": "[ae]"})[c] ?? c.replace(/[.*+?^${}()|[\]\\]/, "\\$&"));
+  return new RegExp("(?<![\\p{L}\\p{N}])" + each.join("[-']?"), "gu");
+}
 
 // What reader/index.js calls: sections are [page, anchor, title, text].
 function bookIndex({titles, sections}) {
@@ -76,17 +91,17 @@ function bookIndex({titles, sections}) {
     page: titles[page].split(" – ")[0],
     title,
     text,
-    low: `${title} ${text}`.toLowerCase(),
+    low: plain(text),
+    lowTitle: plain(title),
   }));
 }
 
 function find(query) {
-  const wanted = query.toLowerCase().split(/\s+/).filter(Boolean).map(word =>
-    new RegExp("(?<![\\p{L}\\p{N}])" + word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "giu"));
+  const wanted = query.split(/\s+/).filter(word => /[^-'"‘’“”]/.test(word)).map(pattern);
   if (!wanted.length) return [];
   return bookSections.map(section => {
-    const counts = wanted.map(word => (section.low.match(word) || []).length);
-    const titled = wanted.filter(word => section.title.search(word) >= 0).length;
+    const counts = wanted.map(word => (`${section.lowTitle} ${section.low}`.match(word) || []).length);
+    const titled = wanted.filter(word => section.lowTitle.search(word) >= 0).length;
     const score = Math.min(...counts) && 10 * titled + counts.reduce((a, b) => a + Math.min(b, 5), 0);
     return {section, score, wanted};
   }).filter(hit => hit.score).sort((a, b) => b.score - a.score);
@@ -94,10 +109,11 @@ function find(query) {
 
 // The text around the first hit, with the hits marked.
 function excerpt({section, wanted}) {
-  const first = Math.max(0, section.text.search(wanted[0]));
+  const first = Math.max(0, section.low.search(wanted[0]));
   const start = first < 60 ? 0 : section.text.indexOf(" ", first - 60) + 1;
   const text = section.text.slice(start, start + 200);
-  const hits = wanted.flatMap(word => [...text.matchAll(word)].map(m => [m.index, m[0].length]));
+  const low = section.low.slice(start, start + 200);
+  const hits = wanted.flatMap(word => [...low.matchAll(word)].map(m => [m.index, m[0].length]));
   hits.sort((a, b) => a[0] - b[0]);
   const line = make("p", {}, start ? "… " : "");
   let end = 0;
@@ -134,8 +150,9 @@ function searchButton() {
     }));
   };
   field.addEventListener("input", () => bookSections && show());
-  field.addEventListener("keydown", event => { // else a first Escape would but empty the field
-    if (event.key === "Escape") {
+  field.addEventListener("keydown", event => {
+    if (event.key === "Enter") list.querySelector("a")?.click();
+    if (event.key === "Escape") { // else it would but empty the field
       event.preventDefault();
       panel.close();
     }
@@ -164,7 +181,7 @@ function searchButton() {
 // What stands below each figure and table
 
 function enlarge(image, opener) {
-  const large = make("img", {src: image.currentSrc || image.src, alt: image.alt});
+  const large = (image.closest(".picture") || image).cloneNode(true);
   const view = dialog("lightbox", "Enlarged figure", large);
   view.prepend(button("Close", "Close the enlarged figure", () => view.close()));
   view.addEventListener("close", () => view.remove());
@@ -202,12 +219,14 @@ function addTools() {
   const page = location.pathname.split("/").pop().replace(/\.html$/, "") || "index";
   for (const image of BOOK_MAIN.querySelectorAll("figure img, .cell-output-display img")) {
     const figure = image.closest("figure") || image.parentElement;
+    if (image.matches(".mixed img:last-child, table img")) continue; // pictures again; small enough
     const id = image.closest("[id^='fig-']")?.id;
-    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s\d+(\.\d+)*/)?.[0]
+    const name = figure.querySelector("figcaption")?.textContent.match(/Figure\s[\dA-Z]+(\.\d+)*/)?.[0]
       || "this figure";
     const opener = button("Enlarge", `Enlarge ${name}`, () => enlarge(image, opener));
-    image.classList.add("can-enlarge");
-    image.addEventListener("click", () => enlarge(image, opener));
+    const shown = image.closest(".picture") || image;
+    shown.classList.add("can-enlarge");
+    shown.addEventListener("click", () => enlarge(image, opener));
     let data = null;
     if (image.dataset.csv) {
       const file = image.dataset.csv;
@@ -222,7 +241,7 @@ function addTools() {
     number += 1;
     const figure = table.closest("figure") || table.parentElement;
     const id = table.closest("[id^='tbl-']")?.id;
-    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s\d+(\.\d+)*/)?.[0]
+    const name = figure.querySelector("figcaption, caption")?.textContent.match(/Table\s[\dA-Z]+(\.\d+)*/)?.[0]
       || "this table";
     const file = `${id || `${page}-table-${number}`}.csv`;
     const data = button("Data (CSV)", `Data (CSV) of ${name}`, () => save(table, file));
@@ -321,7 +340,7 @@ function addTerms() {
 // What scrolls sideways can be scrolled by keyboard
 
 function reachScrolling() {
-  const selector = "pre, table, .table-scroll, .cell-output, .equation, math[display='block'], "
+  const selector = "pre, table, .picture, .table-scroll, .cell-output, .equation, math[display='block'], "
     + "p:has(> math[display='block'])";
   for (const box of BOOK_MAIN.querySelectorAll(selector)) {
     const scrolls = box.scrollWidth > box.clientWidth + 1
