@@ -56,6 +56,6 @@ def test_the_house_keeps_its_budgets():
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
     listed = [root / name for name in subprocess.check_output(command, cwd=root, text=True).split()]
     lines = {path: path.read_bytes().count(b"\n") for path in listed if path.is_file()}
-    for folder, most in (("code", 17_000), ("tests", 17_600)):
+    for folder, most in (("code", 17_100), ("tests", 17_600)):
         assert sum(n for path, n in lines.items() if root / folder in path.parents) <= most
     assert [path for path, n in lines.items() if n > 650 and root / "code" in path.parents] == []

@@ -65,7 +65,8 @@ def page(network, tmp_path_factory) -> Path:
         widgets.place(kind, "Try it.", "See.", needs=[needs], **about)
         for kind, needs in (("pixels", "challenge-cnn"), ("stripes", "challenge-labels"))
     ]
-    return write_page(folder / "index.html", "A first paragraph.", *placed)
+    aside = '<p class="notebook">Not this one.</p>'
+    return write_page(folder / "index.html", aside, "A first paragraph.", *placed)
 
 
 @pytest.fixture
