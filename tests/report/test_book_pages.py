@@ -63,7 +63,8 @@ def test_the_published_edition_is_whole():
     publish.check_size(docs)
     if told := publish.lag(ROOT, docs):
         warnings.warn(told, stacklevel=1)
-    for check in (checks.broken_links, checks.remote_requests, checks.cell_errors):
+    faults = (checks.broken_links, checks.remote_requests, checks.cell_errors)
+    for check in (*faults, checks.unrendered_markdown, checks.faulty_figures):
         assert check(docs) == []
 
 
