@@ -1,5 +1,6 @@
 """Makes pages that Quarto wrote work as files. From file:// browsers refuse scripts that are
-modules (quarto.js and what it imports), and to fetch, and Quarto does not remember the theme."""
+modules (quarto.js and what it imports), and to fetch, and Quarto does not remember the theme. It
+leaves the source of an inline expression whose value is empty: that goes, too."""
 
 import hashlib
 import re
@@ -20,6 +21,7 @@ _OTHER = re.compile(  # what is left then, and may stand in modules only
     r"|^(?:(?:const|let|var)\s[^;\n]*=\s*)?await\b",
     re.M,
 )
+_EMPTY = re.compile(r" ?<code>\{python\} [^<]*</code>")  # an expression with an empty text
 _FETCH = re.compile(r"^([ \t]*)(fetch\(url[^\n;]*\))$", re.M)  # previews of other pages' figures
 
 
@@ -32,6 +34,7 @@ def without_modules(book: Path, texts: dict[str, str], folder: str) -> dict[str,
             "return window.location.protocol === 'file:';",
             "try { return !window.localStorage; } catch { return true; }",
         )
+        text = _EMPTY.sub("", text) if 'content="quarto' in text else text
         text = _FETCH.sub(r"\1(location.protocol === 'file:' ? new Promise(() => {}) : \2)", text)
         files = tuple(((book / name).parent / source).resolve() for source in _TAG.findall(text))
         if files and files not in sources:

@@ -214,6 +214,13 @@ QUARTOS = """<script>const isFileUrl = () => {
             .then(res => res.text())</script>"""
 
 
+@pytest.mark.parametrize(("builder", "left"), [("quarto-1", "One."), ("bookbinder 1", None)])
+def test_what_quarto_leaves_of_an_empty_value_goes(book, builder, left):
+    text = "One. <code>{python} x</code>"
+    made = book({"index.html": f"<p>{text}</p>"}, builder)
+    assert soup(made, "index.html").select_one("main p").decode_contents() == (left or text)
+
+
 def test_quartos_pages_remember_the_theme_and_fetch_nothing_as_files(book):
     made = book({"index.html": QUARTOS}, "quarto-1.7.30")
     text = (made / "index.html").read_text("utf-8")
