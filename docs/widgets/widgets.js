@@ -30,7 +30,7 @@ function start() {
     build(body);
     root.classList.add("live"); // which hides the still
     root.id = `widget-${root.dataset.kind}`; // it may stand far down: the first paragraph links
-    const first = [...document.querySelectorAll("main p")].find(p => !p.closest(".widget, header"));
+    const first = [...document.querySelectorAll("main p")].find(p => !p.closest(".widget, header, .notebook"));
     const title = root.querySelector("strong").textContent.replace(/[,.:]$/, "");
     first?.append(" ", element("a", {className: "to-widget", href: `#${root.id}`, title,
       textContent: "Try it"}));
