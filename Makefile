@@ -102,13 +102,15 @@ else
 endif
 
 # One worker a core, each on one thread.
+WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
+
 test: $(READY)  ## run the tests (no network, no data set needed)
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest $(WORKERS)
 
 check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser; and the one published in docs/
 	@$(RUN) python -m bookbinder.publish check
 	@$(RUN) python -m lazy_artist.results check || true
-	$(RUN) python -m pytest tests/report
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest tests/report $(WORKERS)
 
 results: $(READY)  ## renew results/, what clones show without computing: full scale, MNIST, all committed
 	@$(RUN) python -m lazy_artist.results ready
