@@ -110,7 +110,7 @@ test: $(READY)  ## run the tests (no network, no data set needed)
 check: $(READY)  ## check the book in _book/: links, numbers, alt text, browser; and the one published in docs/
 	@$(RUN) python -m bookbinder.publish check
 	@$(RUN) python -m lazy_artist.results check || true
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest tests/report $(WORKERS)
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest tests/report $(WORKERS) $(CHECK)
 
 results: $(READY)  ## renew results/, what clones show without computing: full scale, MNIST, all committed
 	@$(RUN) python -m lazy_artist.results ready
